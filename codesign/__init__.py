@@ -1,0 +1,1 @@
+"""codesign: choose accelerator fleets and chips for AI-agent inference, with proof."""
