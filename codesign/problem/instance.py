@@ -1,0 +1,264 @@
+"""The problem as the rest of the package sees it: names resolved, SI units, nothing left to look up.
+
+`resolve` builds it from a `Problem`; workload, performance, candidates and optimiser read only this. All
+quantities are SI (tokens, seconds, bytes, watts, dollars) except where a name says otherwise
+(`usd_per_hour`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from codesign.catalog import Accelerator, ModelCard
+    from codesign.problem.distributions import Distribution
+
+ObjectiveName = Literal["cost_per_hour", "cost_per_task", "energy_per_task", "power"]
+Role = Literal["prefill", "decode", "colocated"]
+WeightPrecision = Literal["bf16", "fp16", "fp8", "int8", "nvfp4", "mxfp4", "int4"]
+ActivationPrecision = Literal["bf16", "fp8", "nvfp4"]
+KvPrecision = Literal["bf16", "fp8", "nvfp4"]
+SloLevels = tuple[tuple[float, float], ...]
+"""(percentile as a fraction, seconds), ascending by percentile."""
+
+
+@dataclass(frozen=True)
+class Rack:
+    """A kind of rack on the site: how many there are, and the power that each may draw (watts of IT load)."""
+
+    name: str
+    count: int
+    power_w: float
+
+
+@dataclass(frozen=True)
+class Site:
+    """Power, cooling overhead and the price of a joule. `power_w` is the provisioned peak at the meter, or
+    None."""
+
+    power_w: float | None
+    pue: float
+    electricity_usd_per_joule: float
+    carbon_kg_per_joule: float
+    racks: tuple[Rack, ...] = ()
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that tasks may use, with the precisions that the planner may choose from."""
+
+    name: str
+    card: ModelCard
+    quality: float
+    weights: tuple[str, ...]
+    activations: tuple[str, ...]
+    kv: tuple[str, ...]
+    activations_follow_weights: bool = False
+    """True where the file names no activations: then `activations[i]` belongs to `weights[i]`."""
+
+    @property
+    def precisions(self) -> tuple[tuple[str, str, str], ...]:
+        """Every (weights, activations, kv) that the planner may choose."""
+        pairs = (
+            zip(self.weights, self.activations, strict=True)
+            if self.activations_follow_weights
+            else product(self.weights, self.activations)
+        )
+        return tuple((w, a, kv) for w, a in pairs for kv in self.kv)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of doing a task: a base model, a context limit by compaction, more or fewer calls, a
+    quality."""
+
+    name: str
+    model: str
+    max_context: float | None
+    calls_factor: float
+    quality: float
+
+
+@dataclass(frozen=True, eq=False)
+class JointLengths:
+    """A joint histogram of prompt and answer lengths: `input`[n], `output`[n] tokens, `weight`[n] that sums
+    to 1."""
+
+    input: NDArray[np.float64]
+    output: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+    def __eq__(self, other: object) -> bool:
+        """Equal where all figures are."""
+        return isinstance(other, JointLengths) and all(
+            np.array_equal(getattr(self, name), getattr(other, name))
+            for name in ("input", "output", "weight")
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.input.tobytes(), self.output.tobytes(), self.weight.tobytes()))
+
+
+@dataclass(frozen=True)
+class TaskClass:
+    """A class of agent tasks. Without `variants` it is served by measured pools alone (its lengths mean
+    nothing)."""
+
+    name: str
+    rate_per_s: float
+    calls: Distribution
+    context: Distribution
+    """Tokens in the prompt of a call, history included."""
+    append: Distribution
+    """Tokens of that prompt that are new since the call before."""
+    output: Distribution
+    tool_wait: Distribution
+    """Seconds between the end of a call and the start of the next one."""
+    lengths: JointLengths | None = None
+    """Where given: input and output lengths of a call together; `context` and `output` are its marginals."""
+    prefix_shared_tokens: float = 0.0
+    prefix_reusable: float = 0.0
+    prefix_hit: float | None = None
+    prefix_ttl_s: float = 300.0
+    variants: tuple[Variant, ...] = ()
+    ttft_slo: SloLevels = ()
+    tpot_slo: SloLevels = ()
+    task_latency_slo: SloLevels = ()
+    task_latency_at: Literal["population", "reference"] = "population"
+    on_overlong: Literal["refuse", "truncate"] = "refuse"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One way to get an accelerator. Numbers of accelerators bound what is taken from this offer."""
+
+    name: str
+    kind: Literal["rent", "capital"]
+    usd_per_accelerator_hour: float | None
+    """Rent; None for capital offers."""
+    capital_usd_per_accelerator: float | None
+    """Price of purchase; None for rent."""
+    life_s: float | None
+    interest: float
+    """Per year, as a fraction."""
+    includes_power: bool
+    """True where the price pays for electricity too."""
+    min_accelerators: int
+    """0, or the least number that is taken if any is."""
+    max_accelerators: int | None
+    price_source: str
+    price_date: str
+    """ISO date, or empty where the file gives none."""
+    hosting_usd_per_accelerator_hour: float = 0.0
+    """Space, staff and network of a purchased accelerator; 0 for rent."""
+
+
+@dataclass(frozen=True)
+class HardwareOption:
+    """An accelerator in the server that is bought, with its offers and the roles it may take."""
+
+    name: str
+    accelerator: Accelerator
+    catalogue_id: str
+    """The id that `limits.inventory` may use; the option's own name for an inline definition."""
+    server_accelerators: int
+    rack: str | None
+    roles: tuple[Role, ...]
+    offers: tuple[Offer, ...]
+
+
+@dataclass(frozen=True)
+class MeasuredPool:
+    """A replica known by its measured rates: tasks per second of each task alone, under its SLO."""
+
+    name: str
+    accelerator: str
+    accelerators_per_replica: int
+    cost_usd_per_hour: float
+    """Per replica."""
+    power_w: float
+    """Per replica."""
+    max_rate_per_s: dict[str, float]
+    """By task; tasks that the pool cannot serve are absent."""
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.accelerator, tuple(sorted(self.max_rate_per_s.items()))))
+
+
+@dataclass(frozen=True)
+class InventoryLimit:
+    """At most `accelerators` over the hardware options and measured accelerators that the name stands for."""
+
+    name: str
+    accelerators: int
+    hardware: tuple[str, ...]
+    """Names of hardware options."""
+    measured: tuple[str, ...]
+    """Names of measured pools."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may be bought and spent."""
+
+    inventory: tuple[InventoryLimit, ...] = ()
+    capital_usd: float | None = None
+    cost_usd_per_hour: float | None = None
+    max_designs: int | None = None
+    max_vendors: int | None = None
+
+
+@dataclass(frozen=True)
+class Redundancy:
+    """What the fleet survives: nothing, or the loss of one server in each group."""
+
+    survive: Literal["none", "one-server"] = "none"
+    per: Literal["group"] = "group"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to plan and how long to try."""
+
+    disaggregation: Literal["decide", "never", "always"] = "decide"
+    split_tasks: bool = True
+    gap: float = 0.005
+    time_limit_s: float = 60.0
+    seed: int = 0
+    threads: int = 2
+    memory_fraction: float = 0.95
+    memory_reserve_bytes: float = 1.5e9
+    max_sequences: int = 1024
+    max_replica_accelerators: int | None = None
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A whole procurement problem, resolved."""
+
+    name: str
+    objective: ObjectiveName
+    site: Site
+    models: tuple[Model, ...]
+    tasks: tuple[TaskClass, ...]
+    hardware: tuple[HardwareOption, ...]
+    measured_pools: tuple[MeasuredPool, ...]
+    limits: Limits
+    redundancy: Redundancy
+    options: Options
+    price_list_ids: tuple[str, ...]
+    price_date: str
+    """The oldest date among the prices in use (ISO), or empty."""
+    warnings: tuple[str, ...] = ()
+    """For people: stale prices, assumptions in use, unverified facts."""
+    sha256: str = ""
+    """Of the problem file; of its canonical JSON where there is no file."""
+
+    def model(self, name: str) -> Model:
+        """Return the model of that name (KeyError where there is none)."""
+        return {model.name: model for model in self.models}[name]
