@@ -57,8 +57,8 @@ class Distribution:
         """Return exp(N(mu, sigma²)); sigma = 0 gives a constant, sigma above `MAX_SIGMA` a ValueError."""
         if not (math.isfinite(mu) and 0 <= sigma <= MAX_SIGMA):
             raise ValueError(
-                f"the spread is too wide (standard deviation {sigma:.3g} of the logarithm, at most
-                {MAX_SIGMA:g})"
+                f"the spread is too wide (standard deviation {sigma:.3g} of the logarithm; "
+                f"at most {MAX_SIGMA:g})"
             )
         if sigma == 0:
             return cls.constant(math.exp(mu))
@@ -125,13 +125,16 @@ class Distribution:
         return cls.lognormal(math.log(mean) - sigma * sigma / 2, sigma)
 
     @classmethod
-    def empirical(cls, values: Sequence[float] | Array, weights: Sequence[float] | Array | None = None) -> Distribution:
+    def empirical(
+        cls, values: Sequence[float] | Array, weights: Sequence[float] | Array | None = None
+    ) -> Distribution:
         """Return the distribution over `values`[n] with `weights`[n] (normalised here; equal by default)."""
         x = np.asarray(values, dtype=float).ravel()
         w = np.ones_like(x) if weights is None else np.asarray(weights, dtype=float).ravel()
         if x.size == 0 or x.shape != w.shape:
             raise ValueError("expected as many weights as values, and at least one")
-        if not (np.isfinite(x).all() and np.isfinite(w).all() and (x >= 0).all() and (w >= 0).all() and w.sum() > 0):
+        usable = np.isfinite(x) & np.isfinite(w) & (x >= 0) & (w >= 0)
+        if not (usable.all() and w.sum() > 0):
             raise ValueError("expected finite values and weights that are not negative")
         order = np.argsort(x, kind="stable")
         x, w = x[order], w[order] / w.sum()
@@ -283,10 +286,11 @@ class Distribution:
         measure = np.concatenate(([0.0], np.cumsum(w * x**order)))
         measure /= measure[-1]
         # An atom that straddles an edge is shared between the two bins.
-        position = np.interp(share, measure, np.arange(measure.size))
+        index = np.arange(measure.size)
+        position = np.interp(share, measure, index)
         position[0] = 0.0  # values of measure 0 (zeros, for order > 0) belong to the first bin
-        weights = np.diff(np.interp(position, np.arange(measure.size), np.concatenate(([0.0], np.cumsum(w)))))
-        sums = np.diff(np.interp(position, np.arange(measure.size), np.concatenate(([0.0], np.cumsum(w * x)))))
+        weights = np.diff(np.interp(position, index, np.concatenate(([0.0], np.cumsum(w)))))
+        sums = np.diff(np.interp(position, index, np.concatenate(([0.0], np.cumsum(w * x)))))
         used = weights > 0
         return sums[used] / weights[used], weights[used] / weights[used].sum()
 
