@@ -1,0 +1,15 @@
+"""Agent tasks become calls, and model cards become parameters, FLOPs, bytes and footprint."""
+
+from codesign.workload.kvcache import kv_bytes, kv_read_bytes, kv_replication, max_context_tokens
+from codesign.workload.parameters import ParameterCounts, parameter_counts, precision_bits, weight_bytes
+
+__all__ = [
+    "ParameterCounts",
+    "kv_bytes",
+    "kv_read_bytes",
+    "kv_replication",
+    "max_context_tokens",
+    "parameter_counts",
+    "precision_bits",
+    "weight_bytes",
+]
