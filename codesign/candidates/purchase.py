@@ -1,0 +1,132 @@
+"""What can be bought: servers, their offers, and the limits that hold over them (DESIGN 3.6).
+
+Measured pools are bought like servers that hold one replica each, so that every limit sees both kinds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from codesign.hardware.tco import offer_usd_per_hour
+from codesign.optimize.data import Hardware, Offer, SideLimit
+from codesign.performance.energy import peak_power_w
+from codesign.problem.instance import HardwareOption, Instance, MeasuredPool
+
+_JOULES_PER_WH = 3600.0
+
+
+@dataclass(frozen=True)
+class Market:
+    """Hardware options first, then measured pools, in the order of the instance."""
+
+    hardware: tuple[Hardware, ...]
+    offers: tuple[Offer, ...]
+    limits: tuple[SideLimit, ...]
+    vendors: tuple[str, ...]
+    """By hardware; the accelerator's name for measured pools."""
+
+
+def build_market(instance: Instance) -> Market:
+    """Servers, offers and shared limits of an instance.  Servers that fit no rack cannot be bought."""
+    hardware: list[Hardware] = []
+    offers: list[Offer] = []
+    limits: list[SideLimit] = []
+    for index, option in enumerate(instance.hardware):
+        hardware.append(_server(option, instance))
+        _add_offers(option, index, hardware[-1], offers, limits)
+    first_measured = len(hardware)
+    for pool in instance.measured_pools:
+        hardware.append(_measured(pool))
+        offers.append(Offer(pool.name, len(hardware) - 1, pool.cost_usd_per_hour, 0.0, 0))
+    limits += _inventory(instance, hardware, offers, first_measured)
+    limits += _site(instance, hardware, offers)
+    limits += _budget(instance, offers)
+    vendors = tuple(o.accelerator.vendor for o in instance.hardware) + tuple(
+        p.accelerator for p in instance.measured_pools
+    )
+    return Market(tuple(hardware), tuple(offers), tuple(limits), vendors)
+
+
+def _server(option: HardwareOption, instance: Instance) -> Hardware:
+    site = instance.site
+    peak = peak_power_w(option.accelerator) * option.server_accelerators
+    racks = [r.name for r in site.racks]
+    rack = racks.index(option.rack) if option.rack is not None else None
+    per_rack = math.floor(site.racks[rack].power_w / peak + 1e-9) if rack is not None else 0
+    excluded = [not o.includes_power for o in option.offers]
+    electricity = site.electricity_usd_per_joule * _JOULES_PER_WH * site.pue if all(excluded) else 0.0
+    return Hardware(option.name, option.server_accelerators, peak, electricity, rack, per_rack)
+
+
+def _add_offers(
+    option: HardwareOption, index: int, server: Hardware, offers: list[Offer], limits: list[SideLimit]
+) -> None:
+    size = option.server_accelerators
+    for offer in option.offers:
+        number = len(offers)
+        offers.append(
+            Offer(
+                name=f"{option.name}/{offer.name}",
+                hardware=index,
+                usd_per_hour=offer_usd_per_hour(offer) * size,
+                capital_usd=(offer.capital_usd_per_accelerator or 0.0) * size,
+                min_servers=math.ceil(offer.min_accelerators / size),
+            )
+        )
+        if offer.max_accelerators is not None:
+            limits.append(
+                SideLimit(
+                    f"hardware.{option.name}.offers.{offer.name}.max",
+                    "accelerators",
+                    float(offer.max_accelerators),
+                    {number: float(size)},
+                )
+            )
+
+
+def _measured(pool: MeasuredPool) -> Hardware:
+    return Hardware(pool.name, pool.accelerators_per_replica, pool.power_w, 0.0, None, 0)
+
+
+def _inventory(
+    instance: Instance, hardware: list[Hardware], offers: list[Offer], first_measured: int
+) -> list[SideLimit]:
+    limits = []
+    options = {o.name: i for i, o in enumerate(instance.hardware)}
+    pools = {p.name: first_measured + i for i, p in enumerate(instance.measured_pools)}
+    for item in instance.limits.inventory:
+        members = {options[n] for n in item.hardware} | {pools[n] for n in item.measured}
+        per_server = {o: float(hardware[f.hardware].accelerators) for o, f in enumerate(offers) if f.hardware in members}
+        limits.append(
+            SideLimit(f"limits.inventory.{item.name}", "accelerators", float(item.accelerators), per_server)
+        )
+    return limits
+
+
+def _site(instance: Instance, hardware: list[Hardware], offers: list[Offer]) -> list[SideLimit]:
+    limits = []
+    site = instance.site
+    if site.power_w is not None:
+        watts = {o: hardware[f.hardware].peak_power_w * site.pue for o, f in enumerate(offers)}
+        limits.append(SideLimit("site.power", "W", site.power_w, watts))
+    for r, rack in enumerate(site.racks):
+        # A server that is larger than a rack's power takes more racks than there are: it cannot be bought.
+        share = {
+            o: 1.0 / hardware[f.hardware].servers_per_rack if hardware[f.hardware].servers_per_rack else rack.count + 1.0
+            for o, f in enumerate(offers)
+            if hardware[f.hardware].rack == r
+        }
+        limits.append(SideLimit(f"site.racks.{rack.name}", "racks", float(rack.count), share))
+    return limits
+
+
+def _budget(instance: Instance, offers: list[Offer]) -> list[SideLimit]:
+    limits = []
+    if instance.limits.capital_usd is not None:
+        capital = {o: f.capital_usd for o, f in enumerate(offers) if f.capital_usd > 0}
+        limits.append(SideLimit("limits.budget.capital", "$", instance.limits.capital_usd, capital))
+    if instance.limits.cost_usd_per_hour is not None:
+        hourly = {o: f.usd_per_hour for o, f in enumerate(offers) if f.usd_per_hour > 0}
+        limits.append(SideLimit("limits.budget.cost_per_hour", "$/h", instance.limits.cost_usd_per_hour, hourly))
+    return limits

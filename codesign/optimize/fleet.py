@@ -1,0 +1,254 @@
+"""Solve a fleet problem: relaxation, incumbents, and a gap that counts every column.
+
+The bound is the relaxation's over *all* columns, or the MILP's where every column that could improve the
+plan is inside it (reduced-cost fixing proves the others away).  A restricted MILP's own gap never shows.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyomo.environ as pyo
+
+from codesign.optimize.data import FleetData
+from codesign.optimize.highs import CompiledModel, Outcome
+from codesign.optimize.model import FleetModel
+from codesign.optimize.relaxation import Relaxation, relax
+
+Progress = Callable[[str, float, float], None]
+"""Called with (stage, incumbent objective or inf, global bound)."""
+
+_SMALL = 300
+"""Columns up to which the whole problem goes to the MILP at once."""
+_RESTRICTED = 350
+_SURVIVORS = 2500
+
+
+@dataclass(frozen=True)
+class FleetPlan:
+    """The best plan found and what is proven about it.  All figures in objective units."""
+
+    status: str
+    """optimal | feasible | infeasible | no_solution."""
+    objective: float
+    bound: float
+    replicas: dict[int, int] = field(default_factory=dict)
+    """By column."""
+    rates: dict[tuple[int, int], float] = field(default_factory=dict)
+    """Calls/s by (column, flow index)."""
+    servers: dict[int, int] = field(default_factory=dict)
+    """By offer."""
+    spares: dict[int, int] = field(default_factory=dict)
+    """By group."""
+    demand_duals: tuple[float, ...] = ()
+    limit_duals: tuple[float, ...] = ()
+    columns_considered: int = 0
+    nodes: int = 0
+    rounds: int = 0
+    stopped_by: str | None = None
+    """clock | interrupt, where one of them ended the search."""
+
+    @property
+    def gap(self) -> float:
+        """(value − bound)/|value|, over every column enumerated."""
+        if not np.isfinite(self.objective):
+            return float("inf")
+        return max(0.0, (self.objective - self.bound) / max(abs(self.objective), 1e-12))
+
+
+@dataclass
+class _Search:
+    data: FleetData
+    gap: float
+    deadline: float
+    threads: int
+    seed: int
+    cancel: threading.Event
+    progress: Progress | None
+    best: FleetModel | None = None
+    values: dict[int, float] = field(default_factory=dict)
+    objective: float = np.inf
+    bound: float = -np.inf
+    nodes: int = 0
+    considered: int = 0
+
+    def tell(self, stage: str, incumbent: float, bound: float) -> None:
+        if self.progress is not None:
+            self.progress(stage, min(incumbent, self.objective), max(bound, self.bound))
+
+    def closed(self) -> bool:
+        return np.isfinite(self.objective) and self.objective - self.bound <= self.gap * abs(self.objective)
+
+    def left(self) -> float:
+        return self.deadline - time.monotonic()
+
+    def over(self) -> bool:
+        return self.closed() or self.left() <= 0 or self.cancel.is_set()
+
+    def milp(self, columns: list[int], stage: str, share: float = 1.0) -> Outcome:
+        """One restricted MILP; keeps its plan when it is the best so far."""
+        model = FleetModel(self.data, columns, relaxed=False)
+        compiled = CompiledModel(model.pyomo, self.threads, self.seed)
+        if self.best is not None:
+            compiled.start_from(_carry(self.best, self.values, model))
+        outcome = compiled.run(
+            gap=self.gap * 0.5 if self.gap > 0 else 0.0,
+            time_limit=max(0.2, self.left() * share),
+            good_enough=self.bound / (1 - self.gap) if self.bound > 0 else -np.inf,
+            progress=lambda incumbent, _: self.tell(stage, incumbent, self.bound),
+            cancel=self.cancel,
+        )
+        self.nodes += outcome.nodes
+        self.considered = max(self.considered, len(columns))
+        if outcome.values and outcome.objective < self.objective:
+            objective, values = _settle(model, outcome)
+            if objective < self.objective:
+                self.best, self.values, self.objective = model, values, objective
+        return outcome
+
+
+def solve_fleet(
+    data: FleetData,
+    gap: float = 0.005,
+    time_limit: float = 60.0,
+    threads: int = 2,
+    seed: int = 0,
+    progress: Progress | None = None,
+    cancel: threading.Event | None = None,
+) -> FleetPlan:
+    """The least-objective fleet with a bound over every column of `data`.
+
+    Returns a plan with status infeasible when that is proven, no_solution when a limit came first.
+    """
+    search = _Search(
+        data, gap, time.monotonic() + time_limit, threads, seed, cancel or threading.Event(), progress
+    )
+    relaxation = relax(
+        data,
+        search.deadline,
+        progress=lambda value, bound: search.tell("relaxation", np.inf, bound),
+        cancelled=search.cancel.is_set,
+    )
+    if _proves_infeasible(relaxation):
+        return FleetPlan("infeasible", np.inf, np.inf, columns_considered=data.columns, rounds=relaxation.rounds)
+    search.bound = relaxation.bound
+    whole_is_infeasible = False
+    if data.columns <= _SMALL:
+        outcome = search.milp(list(range(data.columns)), "plan")
+        whole_is_infeasible = outcome.status == "infeasible"
+        search.bound = _raised(search, outcome.bound)
+    else:
+        search.milp(_promising(data, relaxation, search), "plan", share=0.5)
+        if not search.over():
+            whole_is_infeasible = _close(data, relaxation, search)
+    if search.best is None:
+        status = "infeasible" if whole_is_infeasible else "no_solution"
+        return FleetPlan(status, np.inf, search.bound, columns_considered=search.considered, nodes=search.nodes)
+    stopped = None
+    if not search.closed():
+        stopped = "interrupt" if search.cancel.is_set() else "clock"
+    return _read(search, relaxation, stopped)
+
+
+def _proves_infeasible(relaxation: Relaxation) -> bool:
+    return bool(np.any(relaxation.shortfall > 1e-7) or np.any(relaxation.excess > 1e-7))
+
+
+def _raised(search: _Search, milp_bound: float) -> float:
+    """The bound of a MILP that holds every column that could improve the plan."""
+    return max(search.bound, min(milp_bound, search.objective))
+
+
+def _promising(data: FleetData, relaxation: Relaxation, search: _Search) -> list[int]:
+    """The master's columns of least reduced cost, and the best of every group beside them."""
+    reduced = relaxation.reduced_cost
+    group = np.concatenate([b.group for b in data.blocks])
+    master = np.array(relaxation.columns)
+    master = master[np.argsort(reduced[master], kind="stable")][: _RESTRICTED * 2 // 3]
+    chosen = set(master.tolist())
+    seen: dict[int, int] = {}
+    for k in np.argsort(reduced, kind="stable").tolist():
+        if len(chosen) >= _RESTRICTED:
+            break
+        seen[int(group[k])] = seen.get(int(group[k]), 0) + 1
+        if seen[int(group[k])] <= 4:
+            chosen.add(k)
+    return sorted(chosen)
+
+
+def _close(data: FleetData, relaxation: Relaxation, search: _Search) -> bool:
+    """Fix columns whose reduced cost exceeds the gap, and solve over all that survive.  True: infeasible."""
+    allowance = search.objective - relaxation.bound
+    if not np.isfinite(allowance):
+        survivors = np.arange(data.columns)
+    else:
+        survivors = np.flatnonzero(relaxation.reduced_cost <= allowance + 1e-9 * abs(search.objective))
+    complete = len(survivors) <= _SURVIVORS
+    if not complete:
+        order = np.argsort(relaxation.reduced_cost[survivors], kind="stable")
+        survivors = np.sort(survivors[order[:_SURVIVORS]])
+    outcome = search.milp(survivors.tolist(), "proof" if complete else "plan")
+    if complete:
+        search.bound = _raised(search, outcome.bound)
+    return complete and outcome.status == "infeasible" and search.best is None
+
+
+def _carry(old: FleetModel, values: dict[int, float], new: FleetModel) -> dict[int, float]:
+    """The incumbent's values under the new model's variables."""
+    carried: dict[int, float] = {}
+    for variable in old.pyomo.component_objects(pyo.Var):
+        twin = new.pyomo.component(variable.local_name)
+        if twin is None:
+            continue
+        for index in variable:
+            value = values.get(id(variable[index]), 0.0)
+            if value and index in twin:
+                carried[id(twin[index])] = value
+    return carried
+
+
+def _settle(model: FleetModel, outcome: Outcome) -> tuple[float, dict[int, float]]:
+    """Round what must be whole, solve the rates again: the objective and values of an exactly integer plan."""
+    whole = [v for v in model.pyomo.component_data_objects(pyo.Var) if not v.is_continuous() and not v.fixed]
+    for variable in whole:
+        variable.fix(round(outcome.values.get(id(variable), 0.0)))
+    settled = CompiledModel(model.pyomo).run()
+    rounded = {id(v): float(v.value) for v in whole}
+    for variable in whole:
+        variable.unfix()
+    if not settled.values:
+        return outcome.objective, outcome.values
+    return settled.objective, {**settled.values, **rounded}
+
+
+def _read(search: _Search, relaxation: Relaxation, stopped: str | None) -> FleetPlan:
+    model, values = search.best, search.values
+    assert model is not None
+    m = model.pyomo
+
+    def whole(variable: object) -> int:
+        return round(values.get(id(variable), 0.0))
+
+    replicas = {k: whole(m.replicas[k]) for k in model.columns}
+    rates = {
+        (k, int(model.place[k][0].flows[v])): values.get(id(m.rate[k, v]), 0.0) for k, v in model.flow_keys
+    }
+    return FleetPlan(
+        status="optimal" if search.closed() else "feasible",
+        objective=search.objective,
+        bound=min(search.bound, search.objective),
+        replicas={k: n for k, n in replicas.items() if n},
+        rates={key: x for key, x in rates.items() if x > 0 and replicas[key[0]]},
+        servers={o: whole(m.servers[o]) for o in m.servers if whole(m.servers[o])},
+        spares={g: whole(m.spares[g]) for g in m.spares if whole(m.spares[g])},
+        demand_duals=tuple(relaxation.duals.demand.tolist()),
+        limit_duals=tuple(relaxation.duals.limit.tolist()),
+        columns_considered=search.considered,
+        nodes=search.nodes,
+        rounds=relaxation.rounds,
+        stopped_by=stopped,
+    )

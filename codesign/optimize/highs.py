@@ -1,0 +1,154 @@
+"""Run a Pyomo fleet model on HiGHS through its compiled standard form.
+
+The matrices go to one `highspy.Highs` directly: an order of magnitude faster than the stock interfaces
+on large models, with progress, interruption and duals (figures: STYLE, measured facts).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import highspy
+import numpy as np
+from pyomo.repn.plugins.standard_form import LinearStandardFormCompiler
+
+from codesign.optimize.data import Floats
+
+Progress = Callable[[float, float], None]
+"""Called with (incumbent objective or inf, bound) while a MILP runs."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What HiGHS found."""
+
+    status: str
+    """optimal | feasible | infeasible | unbounded | no_solution."""
+    objective: float
+    bound: float
+    nodes: int
+    values: dict[int, float]
+    """By id of the Pyomo variable."""
+    duals: dict[str, Floats]
+    """By constraint family, in index order (LP only; ≥ rows positive, ≤ rows as shadow cost ≥ 0)."""
+
+
+class CompiledModel:
+    """A Pyomo model's matrices in a HiGHS instance."""
+
+    def __init__(self, model: Any, threads: int = 1, seed: int = 0) -> None:
+        info = LinearStandardFormCompiler().write(model, mixed_form=True, column_order=None)
+        self._columns = list(info.columns)
+        self._rows = list(info.rows)
+        matrix = info.A.tocsr()
+        lower, upper = _row_bounds(self._rows, np.asarray(info.rhs, dtype=np.float64))
+        lp = highspy.HighsLp()
+        lp.num_col_, lp.num_row_ = len(self._columns), matrix.shape[0]
+        lp.col_cost_ = np.asarray(info.c.todense(), dtype=np.float64).ravel()
+        lp.offset_ = float(np.asarray(info.c_offset).ravel()[0])
+        bounds = [v.bounds for v in self._columns]
+        lp.col_lower_ = np.array([-np.inf if b[0] is None else b[0] for b in bounds], dtype=np.float64)
+        lp.col_upper_ = np.array([np.inf if b[1] is None else b[1] for b in bounds], dtype=np.float64)
+        lp.row_lower_, lp.row_upper_ = lower, upper
+        lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+        lp.a_matrix_.start_ = matrix.indptr
+        lp.a_matrix_.index_ = matrix.indices
+        lp.a_matrix_.value_ = matrix.data
+        whole = [v.is_integer() or v.is_binary() for v in self._columns]
+        self.is_mip = any(whole)
+        if self.is_mip:
+            lp.integrality_ = [
+                highspy.HighsVarType.kInteger if w else highspy.HighsVarType.kContinuous for w in whole
+            ]
+        self.highs = highspy.Highs()
+        self.highs.silent()
+        self.highs.setOptionValue("threads", threads)
+        self.highs.setOptionValue("random_seed", seed)
+        self.highs.passModel(lp)
+
+    def start_from(self, values: dict[int, float]) -> None:
+        """Give the MILP a first incumbent: `values` by id of the Pyomo variable, 0 where absent."""
+        solution = highspy.HighsSolution()
+        solution.col_value = [values.get(id(v), 0.0) for v in self._columns]
+        self.highs.setSolution(solution)
+
+    def run(
+        self,
+        gap: float = 0.0,
+        time_limit: float | None = None,
+        good_enough: float = -np.inf,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Outcome:
+        """Solve; a MILP stops at the relative gap, an incumbent ≤ `good_enough`, the time limit or `cancel`.
+
+        Ctrl-C sets `cancel` (when given) and still returns what has been found.
+        """
+        self.highs.setOptionValue("mip_rel_gap", gap)
+        self.highs.setOptionValue("mip_abs_gap", 1e-9)
+        if time_limit is not None:
+            self.highs.setOptionValue("time_limit", max(0.05, time_limit))
+        if self.is_mip:
+            self._watch(good_enough, progress, cancel)
+        worker = threading.Thread(target=self.highs.run, daemon=True)
+        worker.start()
+        while worker.is_alive():
+            try:
+                worker.join(0.1)
+            except KeyboardInterrupt:
+                if cancel is None or not self.is_mip:
+                    raise
+                cancel.set()
+        return self._outcome()
+
+    def _watch(self, good_enough: float, progress: Progress | None, cancel: threading.Event | None) -> None:
+        def on_interrupt(event: Any) -> None:
+            incumbent = event.data_out.mip_primal_bound
+            if progress is not None:
+                progress(incumbent, event.data_out.mip_dual_bound)
+            if incumbent <= good_enough or (cancel is not None and cancel.is_set()):
+                event.data_in.user_interrupt = True
+
+        self.highs.cbMipInterrupt += on_interrupt
+
+    def _outcome(self) -> Outcome:
+        status = self.highs.getModelStatus()
+        info = self.highs.getInfo()
+        kinds = highspy.HighsModelStatus
+        if status in (kinds.kInfeasible, kinds.kUnboundedOrInfeasible):
+            return Outcome("infeasible", np.inf, np.inf, 0, {}, {})
+        if status == kinds.kUnbounded:
+            return Outcome("unbounded", -np.inf, -np.inf, 0, {}, {})
+        feasible = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
+        bound = float(info.mip_dual_bound) if self.is_mip else float(info.objective_function_value)
+        nodes = int(info.mip_node_count) if self.is_mip else 0
+        if not feasible:
+            return Outcome("no_solution", np.inf, bound if self.is_mip else -np.inf, nodes, {}, {})
+        solution = self.highs.getSolution()
+        values = {id(v): x for v, x in zip(self._columns, solution.col_value, strict=True)}
+        duals = {} if self.is_mip else self._duals(np.array(solution.row_dual))
+        name = "optimal" if status == kinds.kOptimal else "feasible"
+        return Outcome(name, float(info.objective_function_value), bound, nodes, values, duals)
+
+    def _duals(self, row_dual: Floats) -> dict[str, Floats]:
+        """Shadow prices ≥ 0 by family; rows that compiled away have dual 0."""
+        families: dict[str, dict[Any, float]] = {}
+        sizes: dict[str, list[Any]] = {}
+        for (constraint, kind), dual in zip(self._rows, row_dual.tolist(), strict=True):
+            parent = constraint.parent_component()
+            name = parent.local_name
+            sizes.setdefault(name, list(parent.index_set()))
+            families.setdefault(name, {})[constraint.index()] = dual if kind < 0 else -dual
+        return {
+            name: np.array([max(0.0, found.get(i, 0.0)) for i in sizes[name]]) for name, found in families.items()
+        }
+
+
+def _row_bounds(rows: list[Any], rhs: Floats) -> tuple[Floats, Floats]:
+    kinds = np.array([kind for _, kind in rows])
+    lower = np.where(kinds <= 0, rhs, -np.inf)
+    upper = np.where(kinds >= 0, rhs, np.inf)
+    return lower, upper

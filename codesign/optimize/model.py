@@ -1,0 +1,331 @@
+"""The fleet MILP as one Pyomo model: sets, variables, constraint families, objective, in that order.
+
+Each family is one function with its inequality in the docstring and a stable name; ARCHITECTURE.md lists
+them and a test holds the list against the built model.  The same model serves column generation (relaxed)
+and the final plan (integer); any Pyomo solver can read it, `optimize/highs.py` runs it through its
+compiled standard form.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyomo.environ as pyo
+from pyomo.core.expr.numeric_expr import LinearExpression
+
+from codesign.optimize.data import ColumnBlock, FleetData
+
+_Term = tuple[float, Any]
+
+
+class FleetModel:
+    """The Pyomo model of a fleet over a subset of its columns.
+
+    `relaxed` drops integrality together with the families that exist only for integers (least servers,
+    least replicas, spares, designs, unsplit tasks): what is left is a relaxation of the fleet MILP.
+    With a `penalty` (objective per whole unmet task, and per whole limit exceeded) demand and limits may be
+    missed at that price: column generation starts from there, and infeasibility is explained with it.
+    """
+
+    def __init__(
+        self, data: FleetData, columns: Sequence[int], relaxed: bool, penalty: float | None = None
+    ) -> None:
+        self.data = data
+        self.penalty = penalty
+        self.columns = [int(k) for k in columns]
+        self.relaxed = relaxed
+        self.place: dict[int, tuple[ColumnBlock, int]] = {
+            k: (data.blocks[b], i)
+            for k, (b, i) in zip(self.columns, data.locate(self.columns), strict=True)
+        }
+        self.flow_keys = [
+            (k, int(v)) for k in self.columns for v in np.flatnonzero(self.place[k][0].admissible[self.place[k][1]])
+        ]
+        self.pyomo = pyo.ConcreteModel("fleet")
+        self._add_variables()
+        self._define_demand()
+        self._define_commodity()
+        self._define_capacity()
+        self._define_packing()
+        self._define_servers()
+        self._define_limit()
+        if not relaxed:
+            self._define_least_servers()
+            self._define_least_replicas()
+            if not data.split_tasks:
+                self._define_unsplit()
+            if data.survive_one_server or data.max_designs is not None:
+                self._define_designs()
+            if data.survive_one_server:
+                self._define_spares()
+        self._define_objective()
+
+    # -- variables -------------------------------------------------------------------------------------
+
+    def _add_variables(self) -> None:
+        data, m = self.data, self.pyomo
+        whole = pyo.NonNegativeReals if self.relaxed else pyo.NonNegativeIntegers
+        m.servers = pyo.Var(range(len(data.offers)), domain=whole)
+        m.set_aside = pyo.Var(range(len(data.packings)), domain=whole)
+        m.replicas = pyo.Var(self.columns, domain=whole)
+        m.rate = pyo.Var(self.flow_keys, domain=pyo.NonNegativeReals)
+        if self.penalty is not None:
+            m.shortfall = pyo.Var(range(len(data.tasks)), domain=pyo.NonNegativeReals)
+            m.excess = pyo.Var(range(len(data.limits)), domain=pyo.NonNegativeReals)
+        if not self.relaxed:
+            groups = sorted({self._group(k) for k in self.columns})
+            m.spares = pyo.Var(groups, domain=pyo.NonNegativeIntegers)
+            if not data.survive_one_server:
+                m.spares.fix(0)
+
+    def _group(self, column: int) -> int:
+        block, i = self.place[column]
+        return int(block.group[i])
+
+    def _flow(self, column: int, v: int) -> int:
+        return int(self.place[column][0].flows[v])
+
+    def most_replicas(self, column: int) -> float:
+        """Replicas that serve all demand this column can serve, plus one: no plan needs more."""
+        block, i = self.place[column]
+        most = 0.0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            per_call = np.where(block.use[i] > 0, block.use[i] / block.limit[i][:, None], 0.0)
+        open_flows = np.flatnonzero(block.admissible[i])
+        for row in range(per_call.shape[0]):
+            # A commodity's flows share one demand: the worst flow of each task bounds its part of the row.
+            by_task: dict[int, float] = defaultdict(float)
+            for v in open_flows:
+                flow = self._flow(column, int(v))
+                task = self.data.flows[flow].task
+                by_task[task] = max(by_task[task], per_call[row, v] * self.data.calls_bound[flow])
+            most = max(most, sum(by_task.values()))
+        return float(np.ceil(most)) + max(1.0, float(block.min_replicas[i]))
+
+    # -- constraint families ---------------------------------------------------------------------------
+
+    def _define_demand(self) -> None:
+        """demand[c]:  Σ tasks_per_call·rate / demand_c ≥ 1   [share of the task's rate]."""
+        terms: dict[int, list[_Term]] = defaultdict(list)
+        for key in self.flow_keys:
+            flow = self.data.flows[self._flow(*key)]
+            if flow.serves:
+                share = flow.tasks_per_call / float(self.data.demand[flow.task])
+                terms[flow.task].append((share, self.pyomo.rate[key]))
+        if self.penalty is not None:
+            for c in range(len(self.data.tasks)):
+                terms[c].append((1.0, self.pyomo.shortfall[c]))
+        self.pyomo.demand = pyo.Constraint(
+            range(len(self.data.tasks)), rule=lambda m, c: _at_least(terms[c], 1.0)
+        )
+
+    def _define_commodity(self) -> None:
+        """commodity[m]:  Σ decode rate − Σ prefill rate ≥ 0   [calls/s]; both phases carry the same commodity."""
+        terms: dict[int, list[_Term]] = defaultdict(list)
+        for key in self.flow_keys:
+            flow = self.data.flows[self._flow(*key)]
+            if flow.commodity is not None:
+                terms[flow.commodity].append((float(flow.commodity_sign), self.pyomo.rate[key]))
+        self.pyomo.commodity = pyo.Constraint(
+            range(len(self.data.commodities)), rule=lambda m, i: _at_least(terms[i], 0.0)
+        )
+
+    def _define_capacity(self) -> None:
+        """capacity[k, r]:  Σ_v use[k,r,v]·rate[k,v] ≤ limit[k,r]·replicas[k]   [scaled to 1 per replica]."""
+        by_column: dict[int, list[int]] = defaultdict(list)
+        for k, v in self.flow_keys:
+            by_column[k].append(v)
+
+        def rule(m: Any, k: int, r: int) -> Any:
+            block, i = self.place[k]
+            scale = float(block.limit[i, r]) or 1.0
+            terms = [
+                (float(block.use[i, r, v]) / scale, m.rate[k, v]) for v in by_column[k] if block.use[i, r, v] != 0
+            ]
+            if not terms:
+                return pyo.Constraint.Skip
+            terms.append((-float(block.limit[i, r]) / scale, m.replicas[k]))
+            return _at_most(terms, 0.0)
+
+        keys = [(k, r) for k in self.columns for r in range(self.place[k][0].use.shape[1])]
+        self.pyomo.capacity = pyo.Constraint(keys, rule=rule)
+
+    def _define_packing(self) -> None:
+        """packing[p]:  Σ packed·(replicas + spares) ≤ slots_p·set_aside[p]   [accelerators]."""
+        terms: dict[int, list[_Term]] = defaultdict(list)
+        spared: set[int] = set()
+        for k in self.columns:
+            block, i = self.place[k]
+            packing = int(block.packing[i])
+            terms[packing].append((float(block.packed[i]), self.pyomo.replicas[k]))
+            group = int(block.group[i])
+            if not self.relaxed and group not in spared:
+                spared.add(group)
+                terms[packing].append((float(block.packed[i]), self.pyomo.spares[group]))
+        self.pyomo.packing = pyo.Constraint(
+            range(len(self.data.packings)),
+            rule=lambda m, p: _at_most(
+                [*terms[p], (-float(self.data.packings[p].slots), m.set_aside[p])] if terms[p] else [], 0.0
+            ),
+        )
+
+    def _define_servers(self) -> None:
+        """bought[h]:  Σ_p set_aside[p] ≤ Σ_o servers[o]   [servers of hardware h]."""
+
+        def rule(m: Any, h: int) -> Any:
+            aside = [(1.0, m.set_aside[p]) for p, packing in enumerate(self.data.packings) if packing.hardware == h]
+            bought = [(-1.0, m.servers[o]) for o, offer in enumerate(self.data.offers) if offer.hardware == h]
+            return _at_most(aside + bought, 0.0)
+
+        self.pyomo.bought = pyo.Constraint(range(len(self.data.hardware)), rule=rule)
+
+    def _define_limit(self) -> None:
+        """limit[i]:  Σ per_server·servers / limit_i ≤ 1   (inventory, offers, budgets, site power, racks)."""
+
+        def rule(m: Any, i: int) -> Any:
+            limit = self.data.limits[i]
+            terms: list[_Term] = [(c / limit.scale, m.servers[o]) for o, c in limit.per_server.items()]
+            if self.penalty is not None:
+                terms.append((-1.0, m.excess[i]))
+            return _at_most(terms, limit.limit / limit.scale)
+
+        self.pyomo.limit = pyo.Constraint(range(len(self.data.limits)), rule=rule)
+
+    def _define_least_servers(self) -> None:
+        """least_servers[o], most_servers[o]:  min_o·taken[o] ≤ servers[o] ≤ M·taken[o]."""
+        m, offers = self.pyomo, self.data.offers
+        least = [o for o, offer in enumerate(offers) if offer.min_servers > 1]
+        if not least:
+            return
+        ceiling = {o: float(self._most_servers(offers[o].hardware, offers[o].min_servers)) for o in least}
+        m.taken = pyo.Var(least, domain=pyo.Binary)
+        m.least_servers = pyo.Constraint(
+            least, rule=lambda m, o: _at_most([(offers[o].min_servers, m.taken[o]), (-1.0, m.servers[o])], 0.0)
+        )
+        m.most_servers = pyo.Constraint(
+            least, rule=lambda m, o: _at_most([(1.0, m.servers[o]), (-ceiling[o], m.taken[o])], 0.0)
+        )
+
+    def _most_servers(self, hardware: int, least: int) -> float:
+        slots = 0.0
+        for k in self.columns:
+            block, i = self.place[k]
+            packing = self.data.packings[int(block.packing[i])]
+            if packing.hardware == hardware:
+                lost = self.data.groups[int(block.group[i])].replicas_lost_with_server
+                spare = lost if self.data.survive_one_server else 0
+                slots += np.ceil((self.most_replicas(k) + spare) * float(block.packed[i]) / packing.slots)
+        return slots + least + len(self.data.packings)
+
+    def _define_least_replicas(self) -> None:
+        """pooled[k], unpooled[k]:  n₁·open[k] ≤ replicas[k] ≤ M·open[k]   (queues pooled over n₁ replicas)."""
+        m = self.pyomo
+        least = {k: int(self.place[k][0].min_replicas[self.place[k][1]]) for k in self.columns}
+        pooled = [k for k in self.columns if least[k] > 1]
+        if not pooled:
+            return
+        m.open = pyo.Var(pooled, domain=pyo.Binary)
+        m.pooled = pyo.Constraint(
+            pooled, rule=lambda m, k: _at_most([(least[k], m.open[k]), (-1.0, m.replicas[k])], 0.0)
+        )
+        m.unpooled = pyo.Constraint(
+            pooled,
+            rule=lambda m, k: _at_most([(1.0, m.replicas[k]), (-self.most_replicas(k), m.open[k])], 0.0),
+        )
+
+    def _define_unsplit(self) -> None:
+        """whole[k, v], one_pool[c, phase]:  rate = all of the task's calls on one pool, Σ chosen = 1 per phase."""
+        m = self.pyomo
+        m.chosen = pyo.Var(self.flow_keys, domain=pyo.Binary)
+
+        def whole(m: Any, k: int, v: int) -> Any:
+            bound = float(self.data.calls_bound[self._flow(k, v)])
+            return _at_most([(1.0, m.rate[k, v]), (-bound, m.chosen[k, v])], 0.0)
+
+        phases: dict[tuple[int, bool], list[_Term]] = defaultdict(list)
+        for key in self.flow_keys:
+            flow = self.data.flows[self._flow(*key)]
+            phases[flow.task, flow.serves].append((1.0, m.chosen[key]))
+        keys = list(phases)
+        m.whole = pyo.Constraint(self.flow_keys, rule=whole)
+        m.one_pool = pyo.Constraint(range(len(keys)), rule=lambda m, i: _at_most(phases[keys[i]], 1.0))
+
+    def _define_designs(self) -> None:
+        """design[k], designs:  replicas[k] ≤ M_k·used[g],  Σ_g used[g] ≤ D."""
+        m = self.pyomo
+        groups = sorted({self._group(k) for k in self.columns})
+        m.used = pyo.Var(groups, domain=pyo.Binary)
+        m.design = pyo.Constraint(
+            self.columns,
+            rule=lambda m, k: _at_most(
+                [(1.0, m.replicas[k]), (-self.most_replicas(k), m.used[self._group(k)])], 0.0
+            ),
+        )
+        if self.data.max_designs is not None:
+            m.designs = pyo.Constraint(rule=_at_most([(1.0, m.used[g]) for g in groups], self.data.max_designs))
+
+    def _define_spares(self) -> None:
+        """spare[g], small_pool[g]:  spares[g] ≥ min(replicas lost with a server, replicas of the group)."""
+        m = self.pyomo
+        members: dict[int, list[int]] = defaultdict(list)
+        for k in self.columns:
+            members[self._group(k)].append(k)
+        groups = sorted(members)
+        lost = {g: self.data.groups[g].replicas_lost_with_server for g in groups}
+        most = {g: sum(self.most_replicas(k) for k in members[g]) for g in groups}
+        m.small = pyo.Var(groups, domain=pyo.Binary)
+        m.spare = pyo.Constraint(
+            groups,
+            rule=lambda m, g: _at_most(
+                [(lost[g], m.used[g]), (-lost[g], m.small[g]), (-1.0, m.spares[g])], 0.0
+            ),
+        )
+        m.small_pool = pyo.Constraint(
+            groups,
+            rule=lambda m, g: _at_most(
+                [(1.0, m.replicas[k]) for k in members[g]] + [(-1.0, m.spares[g]), (most[g], m.small[g])], most[g]
+            ),
+        )
+
+    def _define_objective(self) -> None:
+        """cost:  Σ server price·servers + watt price·(Σ replica power·(replicas + spares) + Σ flow power·rate)."""
+        data, m = self.data, self.pyomo
+        terms = [(data.server_price(offer), m.servers[o]) for o, offer in enumerate(data.offers)]
+        spared: set[int] = set()
+        for k in self.columns:
+            block, i = self.place[k]
+            price = float(data.packing_watt_price[int(block.packing[i])])
+            terms.append((price * float(block.replica_power_w[i]), m.replicas[k]))
+            group = int(block.group[i])
+            if not self.relaxed and group not in spared:
+                spared.add(group)
+                terms.append((price * float(block.replica_power_w[i]), m.spares[group]))
+        for k, v in self.flow_keys:
+            block, i = self.place[k]
+            price = float(data.packing_watt_price[int(block.packing[i])])
+            terms.append((price * float(block.flow_power_w[i, v]), m.rate[k, v]))
+        if self.penalty is not None:
+            terms += [(self.penalty, m.shortfall[c]) for c in range(len(data.tasks))]
+            terms += [(self.penalty, m.excess[i]) for i in range(len(data.limits))]
+        m.cost = pyo.Objective(expr=_linear(terms), sense=pyo.minimize)
+
+
+def _linear(terms: list[_Term]) -> LinearExpression:
+    return LinearExpression(
+        constant=0.0, linear_coefs=[c for c, _ in terms], linear_vars=[v for _, v in terms]
+    )
+
+
+def _at_most(terms: list[_Term], limit: float) -> Any:
+    if not terms:
+        return pyo.Constraint.Feasible if limit >= 0 else pyo.Constraint.Infeasible
+    return (None, _linear(terms), limit)
+
+
+def _at_least(terms: list[_Term], limit: float) -> Any:
+    if not terms:
+        return pyo.Constraint.Feasible if limit <= 0 else pyo.Constraint.Infeasible
+    return (limit, _linear(terms), None)

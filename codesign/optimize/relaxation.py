@@ -1,0 +1,234 @@
+"""The linear relaxation over every column, by column generation, with a bound that holds in every round.
+
+The master holds a few hundred columns as a Pyomo model; all others are priced exactly (`pricing.py`).
+From any duals a feasible dual solution of the *whole* relaxation is built, so the bound is global
+(DESIGN 3.7): server prices come from the offers, bought or not, and the worth of the flows is scaled
+down until no column anywhere earns more than it costs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign.optimize.data import FleetData, Floats, Ints
+from codesign.optimize.highs import CompiledModel
+from codesign.optimize.model import FleetModel
+from codesign.optimize.pricing import best_values, upper_values
+
+_PER_ROUND = 150
+_ENTERS_BELOW = -1e-9
+
+
+@dataclass(frozen=True)
+class Duals:
+    """Shadow prices of the shared rows, all ≥ 0, in objective units."""
+
+    demand: Floats
+    """[C] per whole task class."""
+    commodity: Floats
+    """[M] per call/s."""
+    limit: Floats
+    """[L] per whole limit."""
+
+    def scaled(self, factor: float) -> Duals:
+        """The same with the flows' worth scaled; limits keep their price."""
+        return Duals(self.demand * factor, self.commodity * factor, self.limit)
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """The relaxation's optimum, or the best bound at the time limit."""
+
+    value: float
+    """Objective of the last master."""
+    bound: float
+    """Lower bound on the objective over all columns."""
+    duals: Duals
+    reduced_cost: Floats
+    """[columns] at the duals of the bound: what a replica costs beyond the best use of it."""
+    columns: list[int]
+    shortfall: Floats
+    """[C] demand that the relaxation cannot serve within the limits, as a share."""
+    excess: Floats
+    """[L] share by which limits are exceeded where demand is not given up."""
+    rounds: int
+
+
+def column_costs(data: FleetData, limit_duals: Floats) -> Floats:
+    """[columns] objective of one replica: its share of a server at the cheapest offer, and its power."""
+    server = np.full(len(data.hardware), np.inf)
+    for o, offer in enumerate(data.offers):
+        price = data.server_price(offer) + sum(
+            sigma * limit.per_server.get(o, 0.0) / limit.scale
+            for sigma, limit in zip(limit_duals.tolist(), data.limits, strict=True)
+        )
+        server[offer.hardware] = min(server[offer.hardware], price)
+    slot = np.array([server[p.hardware] / p.slots for p in data.packings])
+    return np.concatenate(
+        [
+            slot[b.packing] * b.packed + data.packing_watt_price[b.packing] * b.replica_power_w
+            for b in data.blocks
+        ]
+        or [np.zeros(0)]
+    )
+
+
+def flow_worth(data: FleetData, duals: Duals) -> Floats:
+    """[F] what one call/s of each flow earns at these duals."""
+    worth = np.zeros(len(data.flows))
+    for f, flow in enumerate(data.flows):
+        if flow.serves:
+            worth[f] += duals.demand[flow.task] * flow.tasks_per_call / data.demand[flow.task]
+        if flow.commodity is not None:
+            worth[f] += duals.commodity[flow.commodity] * flow.commodity_sign
+    return worth
+
+
+def column_values(data: FleetData, duals: Duals, costs: Floats, exact_below: float = np.inf) -> Floats:
+    """[columns] best earnings of one replica; an upper bound instead where cost − bound ≥ `exact_below`."""
+    worth = flow_worth(data, duals)
+    values = np.zeros(data.columns)
+    for b, block in enumerate(data.blocks):
+        watt = data.packing_watt_price[block.packing][:, None]
+        gain = np.where(block.admissible, worth[block.flows][None, :] - watt * block.flow_power_w, 0.0)
+        cost = costs[data.offsets[b] : data.offsets[b + 1]]
+        found = upper_values(block, gain)
+        close = np.flatnonzero((cost - found < exact_below) & (found > 0))
+        found[close] = best_values(block.use[close], block.limit[close], gain[close])
+        values[data.offsets[b] : data.offsets[b + 1]] = found
+    return values
+
+
+def lower_bound(data: FleetData, duals: Duals) -> tuple[float, Duals, Floats]:
+    """A valid bound from any duals, the scaled duals that prove it, and all reduced costs [columns] there."""
+    costs = column_costs(data, duals.limit)
+    limits = sum(
+        float(sigma) * limit.limit / limit.scale for sigma, limit in zip(duals.limit, data.limits, strict=True)
+    )
+    slack = 1e-12 * np.maximum(1.0, costs)
+    for _ in range(60):
+        reduced = costs - column_values(data, duals, costs, exact_below=0.0)
+        if np.all(reduced >= -slack):
+            break
+        worst = float(np.min(costs / np.maximum(costs - reduced, 1e-300)))
+        duals = duals.scaled(max(0.0, min(worst, 1.0)) * (1 - 1e-12))
+    else:
+        duals = duals.scaled(0.0)
+        reduced = costs
+    return float(duals.demand.sum()) - limits, duals, reduced
+
+
+def solo_costs(data: FleetData, block_index: int, costs: Floats) -> Floats:
+    """[K, V] objective per call/s when a column serves one flow alone (inf where it may not)."""
+    block = data.blocks[block_index]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        need = np.where(block.use > 0, block.use / block.limit[:, :, None], 0.0).max(axis=1)
+    cost = costs[data.offsets[block_index] : data.offsets[block_index + 1], None]
+    watt = data.packing_watt_price[block.packing][:, None]
+    usable = block.admissible & np.all(block.limit >= 0, axis=1)[:, None]
+    return np.where(usable, need * cost + watt * block.flow_power_w, np.inf)
+
+
+def first_columns(data: FleetData) -> tuple[list[int], Floats, Floats]:
+    """Cheapest columns of each flow alone, the cheapest cost of each flow [F], and of each task [C]."""
+    costs = column_costs(data, np.zeros(len(data.limits)))
+    cheapest = np.full(len(data.flows), np.inf)
+    chosen: set[int] = set()
+    for b, block in enumerate(data.blocks):
+        alone = solo_costs(data, b, costs)
+        if not len(alone):
+            continue
+        rank = np.argsort(alone, axis=0)[:3]
+        for v, f in enumerate(block.flows.tolist()):
+            for k in rank[:, v].tolist():
+                if np.isfinite(alone[k, v]):
+                    chosen.add(int(data.offsets[b]) + k)
+                    cheapest[f] = min(cheapest[f], alone[k, v])
+    decode = np.full(len(data.commodities), np.inf)
+    for f, flow in enumerate(data.flows):
+        if flow.commodity is not None and flow.commodity_sign > 0:
+            decode[flow.commodity] = min(decode[flow.commodity], cheapest[f])
+    tasks = np.full(len(data.tasks), np.inf)
+    for f, flow in enumerate(data.flows):
+        if flow.serves:
+            other = decode[flow.commodity] if flow.commodity is not None else 0.0
+            price = (cheapest[f] + other) * data.demand[flow.task] / flow.tasks_per_call
+            tasks[flow.task] = min(tasks[flow.task], price)
+    return sorted(chosen), cheapest, tasks
+
+
+def relax(
+    data: FleetData,
+    deadline: float,
+    gap: float = 0.0,
+    progress: Callable[[float, float], None] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Relaxation:
+    """Column generation to the relaxation's optimum (or to `gap`, `deadline` in time.monotonic seconds)."""
+    columns, _, alone = first_columns(data)
+    penalty = 1e3 * float(alone[np.isfinite(alone)].sum() or 1.0)
+    inside = np.zeros(data.columns, dtype=bool)
+    inside[columns] = True
+    best = -np.inf
+    best_duals = Duals(np.zeros(len(data.tasks)), np.zeros(len(data.commodities)), np.zeros(len(data.limits)))
+    reduced = column_costs(data, best_duals.limit)
+    rounds = 0
+    while True:
+        rounds += 1
+        master = FleetModel(data, columns, relaxed=True, penalty=penalty)
+        outcome = CompiledModel(master.pyomo).run()
+        duals = _duals(data, outcome.duals)
+        costs = column_costs(data, duals.limit)
+        current = costs - column_values(data, duals, costs, exact_below=0.0)
+        bound, scaled, at_bound = lower_bound(data, duals)
+        if bound > best:
+            best, best_duals, reduced = bound, scaled, at_bound
+        if progress is not None:
+            progress(outcome.objective, best)
+        entering = _entering(data, current, costs, inside)
+        closed = outcome.objective - best <= max(gap, 1e-9) * abs(outcome.objective)
+        if closed or not len(entering) or time.monotonic() > deadline or cancelled():
+            model = master.pyomo
+            return Relaxation(
+                value=outcome.objective,
+                bound=best,
+                duals=best_duals,
+                reduced_cost=reduced,
+                columns=columns,
+                shortfall=np.array([outcome.values.get(id(v), 0.0) for v in model.shortfall.values()]),
+                excess=np.array([outcome.values.get(id(v), 0.0) for v in model.excess.values()]),
+                rounds=rounds,
+            )
+        inside[entering] = True
+        columns = sorted([*columns, *entering.tolist()])
+
+
+def _duals(data: FleetData, found: dict[str, Floats]) -> Duals:
+    return Duals(
+        found.get("demand", np.zeros(len(data.tasks))),
+        found.get("commodity", np.zeros(len(data.commodities))),
+        found.get("limit", np.zeros(len(data.limits))),
+    )
+
+
+def _entering(data: FleetData, reduced: Floats, costs: Floats, inside: np.ndarray) -> Ints:
+    """The most promising columns, at most a few of each group so that they differ."""
+    relative = np.where(inside, 0.0, reduced / np.maximum(costs, 1e-300))
+    order = np.argsort(relative)
+    order = order[relative[order] < _ENTERS_BELOW][: 20 * _PER_ROUND]
+    if not len(order):
+        return order
+    groups = np.concatenate([b.group for b in data.blocks])[order]
+    seen: dict[int, int] = {}
+    chosen = []
+    for k, g in zip(order.tolist(), groups.tolist(), strict=True):
+        seen[g] = seen.get(g, 0) + 1
+        if seen[g] <= 8:
+            chosen.append(k)
+        if len(chosen) >= _PER_ROUND:
+            break
+    return np.array(chosen, dtype=np.int64)
