@@ -1,0 +1,178 @@
+"""From a resolved instance to the optimiser's numbers: every column that the planner considers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign.candidates.colocated import colocated_blocks
+from codesign.candidates.configurations import Configurations, enumerate_configurations
+from codesign.candidates.context import ROLES, MomentBook, OperatingPoints, Slice
+from codesign.candidates.decode import decode_blocks
+from codesign.candidates.flows import FlowBook, build_flows
+from codesign.candidates.lengths import TaskCalls, task_calls
+from codesign.candidates.measured import measured_block
+from codesign.candidates.prefill import prefill_blocks
+from codesign.candidates.purchase import Market, build_market
+from codesign.optimize.data import ColumnBlock, FleetData, Flow, Group, Packing
+from codesign.performance import PRECISIONS
+from codesign.problem.instance import Instance
+
+_SECONDS_PER_HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The numbers, and what they stand for."""
+
+    instance: Instance
+    data: FleetData
+    configurations: Configurations
+    points: tuple[OperatingPoints | None, ...]
+    """By block; None for measured pools."""
+    book: FlowBook
+    calls: tuple[tuple[TaskCalls, ...], ...]
+    """By task, the admissible variants."""
+    first_measured_flow: int
+    market: Market
+
+
+def build_candidates(
+    instance: Instance, progress: Callable[[str, float], None] | None = None
+) -> Candidates:
+    """Enumerate configurations, flows and operating points.  `progress` hears (what, share done)."""
+    configurations = enumerate_configurations(instance)
+    calls = [task_calls(task) for task in instance.tasks]
+    vendors = sorted({option.accelerator.vendor for option in instance.hardware})
+    book = build_flows(instance, calls, vendors)
+    blocks: list[ColumnBlock] = []
+    points: list[OperatingPoints | None] = []
+    slices = _slices(instance, book, configurations)
+    for number, part in enumerate(slices):
+        for block, point in _columns(part):
+            blocks.append(block)
+            points.append(point)
+        if progress is not None:
+            progress("configurations", (number + 1) / len(slices))
+    market = build_market(instance)
+    packings = list(configurations.packings)
+    groups = _groups(instance, configurations)
+    numbers = list(book.numbers)
+    bound = book.calls_bound
+    if instance.measured_pools:
+        measured, flows, measured_groups = measured_block(instance, len(numbers), len(packings), len(groups))
+        blocks.append(measured)
+        points.append(None)
+        first = len(instance.hardware)
+        packings += [
+            Packing(first + p, pool.accelerators_per_replica) for p, pool in enumerate(instance.measured_pools)
+        ]
+        numbers += flows
+        groups += measured_groups
+        bound = np.concatenate([bound, [task.rate_per_s for task in instance.tasks]])
+    data = _data(instance, market, tuple(blocks), tuple(numbers), book, bound, tuple(packings), tuple(groups))
+    return Candidates(
+        instance,
+        data,
+        configurations,
+        tuple(points),
+        book,
+        tuple(tuple(item) for item in calls),
+        len(book.flows),
+        market,
+    )
+
+
+def _slices(instance: Instance, book: FlowBook, configurations: Configurations) -> list[Slice]:
+    """One slice for each (model, KV precision, vendor) that has configurations."""
+    if not len(configurations):
+        return []
+    vendor = np.array([option.accelerator.vendor for option in instance.hardware])[configurations.hardware]
+    keys = np.stack([configurations.model.astype(str), configurations.table.kv.astype(str), vendor], axis=1)
+    found, where = np.unique(keys, axis=0, return_inverse=True)
+    return [
+        Slice(instance, book, configurations, np.flatnonzero(where.ravel() == i), 0) for i in range(len(found))
+    ]
+
+
+def _columns(part: Slice) -> list[tuple[ColumnBlock, OperatingPoints]]:
+    """Columns of all roles of a slice."""
+    moments = MomentBook(part)
+    model = int(part.configurations.model[part.index[0]])
+    kv = PRECISIONS[int(part.table.kv[0])]
+    option = part.instance.hardware[int(part.configurations.hardware[part.index[0]])]
+    found: list[tuple[ColumnBlock, OperatingPoints]] = []
+    builders = {"prefill": prefill_blocks, "decode": decode_blocks, "colocated": colocated_blocks}
+    for role in ROLES:
+        select = part.book.select(role, model, kv, option.accelerator.vendor)
+        found += builders[role](part, moments, select)
+    allowed = [set(o.roles) for o in part.instance.hardware]
+    kept = []
+    for block, point in found:
+        hardware = part.configurations.hardware[point.configuration]
+        rows = np.flatnonzero([point.role in allowed[h] for h in hardware.tolist()])
+        if len(rows):
+            kept.append((block, point) if len(rows) == len(block) else (block.take(rows), point.take(rows)))
+    return kept
+
+
+def _groups(instance: Instance, configurations: Configurations) -> list[Group]:
+    """Groups by role, then configuration."""
+    table = configurations.table
+    groups = []
+    for role in ROLES:
+        for k in range(len(configurations)):
+            option = instance.hardware[int(configurations.hardware[k])]
+            model = instance.models[int(configurations.model[k])]
+            precision = "-".join(PRECISIONS[int(p[k])] for p in (table.weights, table.activations, table.kv))
+            shape = f"tp{table.tp[k]}pp{table.pp[k]}ep{table.ep[k]}dp{table.dp[k]}"
+            lost = max(1, option.server_accelerators // int(configurations.packed[k]))
+            groups.append(
+                Group(
+                    f"{option.name}/{model.name}/{precision}/{shape}/{role}",
+                    int(configurations.hardware[k]),
+                    lost,
+                )
+            )
+    return groups
+
+
+def _data(
+    instance: Instance,
+    market: Market,
+    blocks: tuple[ColumnBlock, ...],
+    flows: tuple[Flow, ...],
+    book: FlowBook,
+    calls_bound: np.ndarray,
+    packings: tuple[Packing, ...],
+    groups: tuple[Group, ...],
+) -> FleetData:
+    rate = sum(task.rate_per_s for task in instance.tasks)
+    weights = {
+        "cost_per_hour": (1.0, 0.0),
+        "cost_per_task": (1.0 / (rate * _SECONDS_PER_HOUR), 0.0),
+        "energy_per_task": (0.0, 1.0 / rate),
+        "power": (0.0, 1.0),
+    }
+    usd_weight, watt_weight = weights[instance.objective]
+    return FleetData(
+        tasks=tuple(task.name for task in instance.tasks),
+        demand=np.array([task.rate_per_s for task in instance.tasks]),
+        calls_bound=calls_bound,
+        flows=flows,
+        commodities=book.commodities,
+        blocks=blocks,
+        offers=market.offers,
+        hardware=market.hardware,
+        packings=packings,
+        groups=groups,
+        limits=market.limits,
+        usd_weight=usd_weight,
+        watt_weight=watt_weight,
+        pue=instance.site.pue,
+        max_designs=instance.limits.max_designs,
+        survive_one_server=instance.redundancy.survive == "one-server",
+        split_tasks=instance.options.split_tasks,
+    )

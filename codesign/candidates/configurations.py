@@ -1,0 +1,135 @@
+"""Which deployment configurations exist: hardware × model × precisions × TP × PP × EP × attention DP.
+
+Replica sizes that divide one another share servers exactly by counting slots; a size outside that chain
+(16 or 64 in a 72-accelerator rack) gets servers of its own, whose left-over slots count as lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign.optimize.data import Floats, Ints, Packing
+from codesign.performance import (
+    PRECISIONS,
+    ConfigurationTable,
+    fits,
+    precision_supported,
+    shape_valid,
+)
+from codesign.problem.instance import HardwareOption, Instance, Model
+
+_POWERS = (1, 2, 4, 8, 16, 32, 64)
+_STAGES = (1, 2, 4)
+_MOST_ACCELERATORS = 72
+
+
+@dataclass(frozen=True)
+class Configurations:
+    """[K] configurations that are valid and whose weights fit, with where each is bought."""
+
+    table: ConfigurationTable
+    hardware: Ints
+    """[K] index into instance.hardware."""
+    model: Ints
+    """[K] index into instance.models."""
+    packing: Ints
+    """[K] index into `packings`."""
+    packed: Floats
+    """[K] slots that a replica occupies."""
+    packings: tuple[Packing, ...]
+
+    def __len__(self) -> int:
+        return len(self.hardware)
+
+    @property
+    def accelerators(self) -> Ints:
+        """[K] accelerators of a replica."""
+        return np.asarray(self.table.replica_accelerators, dtype=np.int64)
+
+
+def enumerate_configurations(instance: Instance) -> Configurations:
+    """All configurations of an instance; empty where it has no modelled hardware or models."""
+    rows: list[tuple[int, ...]] = []
+    packings: list[Packing] = []
+    for h, option in enumerate(instance.hardware):
+        places = _Places(h, option.server_accelerators, packings)
+        for m, model in enumerate(instance.models):
+            shapes = _shapes(option, model, instance.options.max_replica_accelerators)
+            for tp, pp, ep, dp in shapes:
+                packing, packed = places.of(tp * pp * dp)
+                rows += [
+                    (h, m, *(PRECISIONS.index(p) for p in precision), tp, pp, ep, dp, packing, packed)
+                    for precision in model.precisions
+                ]
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 11).T
+    table = ConfigurationTable(
+        [option.accelerator for option in instance.hardware],
+        [model.card for model in instance.models],
+        *columns[:9],
+    )
+    keep = np.flatnonzero(
+        shape_valid(table)
+        & precision_supported(table)
+        & fits(table, instance.options.memory_fraction, instance.options.memory_reserve_bytes)
+    )
+    return Configurations(
+        table.take(keep),
+        columns[0, keep],
+        columns[1, keep],
+        columns[9, keep],
+        columns[10, keep].astype(np.float64),
+        tuple(packings),
+    )
+
+
+def _shapes(option: HardwareOption, model: Model, most: int | None) -> list[tuple[int, int, int, int]]:
+    """(tp, pp, ep, dp) worth trying: TP and attention DP inside the scale-up domain, stages across servers."""
+    server = option.server_accelerators
+    domain = max(1, option.accelerator.scaleup_domain)
+    if "pcie" in option.accelerator.scaleup_topology.lower():
+        domain = min(domain, server)  # peers over PCIe sit in one host
+    largest = min(most or _MOST_ACCELERATORS, _MOST_ACCELERATORS)
+    is_moe = model.card.experts > 0
+    shapes = []
+    for tp in _POWERS:
+        for dp in _POWERS if is_moe else (1,):
+            if tp * dp > min(domain, largest):
+                continue
+            ranks = tp * dp
+            for pp in _STAGES if ranks in (min(server, domain), domain) or ranks >= 8 else (1,):
+                size = ranks * pp
+                if size > largest or (size > server and size % server):
+                    continue
+                experts = {1, ranks} if is_moe and dp == 1 else {ranks} if is_moe else {1}
+                shapes += [(tp, pp, ep, dp) for ep in sorted(experts)]
+    return shapes
+
+
+class _Places:
+    """Servers of one hardware, set aside by the chain of replica sizes that they hold."""
+
+    def __init__(self, hardware: int, server: int, packings: list[Packing]) -> None:
+        self._hardware, self._server, self._packings = hardware, server, packings
+        self._chain = _chain(server)
+        self._number: dict[int, int] = {}
+
+    def of(self, size: int) -> tuple[int, int]:
+        """(packing, slots occupied) of a replica of `size` accelerators."""
+        exact = size in self._chain or (size > self._server and size % self._server == 0)
+        slots = self._server if exact else self._server // size * size
+        key = 0 if exact else size
+        if key not in self._number:
+            self._number[key] = len(self._packings)
+            self._packings.append(Packing(self._hardware, slots))
+        return self._number[key], size
+
+
+def _chain(server: int) -> tuple[int, ...]:
+    """The longest ascending run of sizes in which each divides the next, ending at the server."""
+    chain = [1]
+    for size in range(2, server + 1):
+        if server % size == 0 and size % chain[-1] == 0 and (size == server or size & (size - 1) == 0):
+            chain.append(size)
+    return tuple(chain)

@@ -1,0 +1,163 @@
+"""What the builders of decode, prefill and colocated columns share: the instance as numbers, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from codesign.candidates.configurations import Configurations
+from codesign.candidates.flows import CallFlow, FlowBook
+from codesign.candidates.lengths import TaskCalls
+from codesign.candidates.moments import DecodeMoments, PromptMoments, decode_moments, prompt_moments
+from codesign.candidates.step import is_convex
+from codesign.optimize.data import Floats, Ints
+from codesign.performance import (
+    ConfigurationTable,
+    decode_step_seconds,
+    decode_weight_bytes,
+    kv_bytes,
+    kv_capacity_bytes,
+    link_bytes_per_s,
+)
+from codesign.performance.energy import base_power_w, joules_per_byte
+from codesign.performance.queueing import PLANNING_PERCENTILE, normal_quantile, poisson_mean_within
+from codesign.problem.instance import Instance
+
+ROLES = ("prefill", "decode", "colocated")
+Z = float(normal_quantile(PLANNING_PERCENTILE))
+
+
+@dataclass(frozen=True)
+class OperatingPoints:
+    """[K] of a block: what each column's operating point is, for reports and checks."""
+
+    role: str
+    configuration: Ints
+    """Index into the instance's configurations."""
+    step_limit_s: Floats
+    """τ, the step time at the planning percentile (nan for prefill)."""
+    utilization: Floats
+    """ρ of the prefill queue (nan for decode)."""
+    wait_s: Floats
+    """Mean wait of the prefill queue by design."""
+    chunk: Floats
+    """New prompt tokens of a colocated step (nan elsewhere)."""
+
+    def take(self, rows: Ints) -> OperatingPoints:
+        """The same restricted to some columns."""
+        return OperatingPoints(
+            self.role,
+            self.configuration[rows],
+            self.step_limit_s[rows],
+            self.utilization[rows],
+            self.wait_s[rows],
+            self.chunk[rows],
+        )
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The configurations of one (model, KV precision, vendor), with the flows that they may carry."""
+
+    instance: Instance
+    book: FlowBook
+    configurations: Configurations
+    index: Ints
+    """[K] of the slice's configurations."""
+    first_group: int
+    """Number of the first group of modelled hardware; groups follow by role, then configuration."""
+
+    def group(self, role: str, configuration: Ints) -> Ints:
+        """[K] group numbers of a role on configurations."""
+        return self.first_group + ROLES.index(role) * len(self.configurations) + configuration
+
+    @cached_property
+    def table(self) -> ConfigurationTable:
+        """Their performance table."""
+        return self.configurations.table.take(self.index)
+
+    @cached_property
+    def base_power_w(self) -> Floats:
+        """[K] of a replica."""
+        return base_power_w(self.table)
+
+    @cached_property
+    def convex(self) -> np.ndarray:
+        """[K] is the step convex in the batch?"""
+        return is_convex(self.table)
+
+    @cached_property
+    def link(self) -> Floats:
+        """[K] byte/s of a replica, each way."""
+        return link_bytes_per_s(self.table)
+
+    @cached_property
+    def slots(self) -> float:
+        """Largest mean of active sequences whose percentile fits the engine's maximum."""
+        return float(poisson_mean_within(self.instance.options.max_sequences))
+
+    def capacity(self, calls: list[TaskCalls]) -> Floats:
+        """[K] bytes for sessions: what weights leave, less the prefixes that the tasks here share."""
+        options = self.instance.options
+        room = kv_capacity_bytes(self.table, options.memory_fraction, options.memory_reserve_bytes)
+        shared = {item.task.name: item.shared for item in calls}
+        for tokens in shared.values():
+            if tokens > 0:
+                dp = self.table.dp.astype(np.float64)
+                room = room - kv_bytes(self.table, np.array([tokens]))[:, 0] * dp
+        return np.maximum(room, 0.0)
+
+    @cached_property
+    def stepping(self) -> tuple[Floats, Floats, Floats]:
+        """[K] each: intercept and slope (seconds) of the step's line for energy, and J of weights per step."""
+        batches = np.array([32.0, 128.0])
+        step = decode_step_seconds(self.table, batches)
+        slope = np.maximum(np.diff(step, axis=1)[:, 0] / 96.0, 0.0)
+        intercept = np.maximum(step[:, 0] - 32.0 * slope, 1e-6)
+        weights = decode_weight_bytes(self.table, np.array([64.0]))[:, 0]
+        return intercept, slope, weights * joules_per_byte(self.table)
+
+
+class MomentBook:
+    """Moments of every task variant on a slice's configurations, built once."""
+
+    def __init__(self, part: Slice) -> None:
+        self._part = part
+        self._decode: dict[tuple[str, str], DecodeMoments] = {}
+        self._prompt: dict[tuple[str, str, str], PromptMoments] = {}
+
+    def decode(self, calls: TaskCalls) -> DecodeMoments:
+        """Decode moments of a task variant."""
+        key = (calls.task.name, calls.variant.name)
+        if key not in self._decode:
+            self._decode[key] = decode_moments(self._part.table, calls)
+        return self._decode[key]
+
+    def prompt(self, calls: TaskCalls, residency: str) -> PromptMoments:
+        """Prompt moments of a task variant under a residency policy."""
+        key = (calls.task.name, calls.variant.name, residency)
+        if key not in self._prompt:
+            self._prompt[key] = prompt_moments(self._part.table, calls, residency)
+        return self._prompt[key]
+
+
+def decode_power(part: Slice, book: MomentBook, flow: CallFlow) -> Floats:
+    """[K] joules per call of a decode phase: reads and FLOPs, less the weight streaming that it slows down.
+
+    With step time a + Σ b·(β + r) the engine makes (1 − Σ y·(β + r))/a steps a second at a token rate y, so
+    the energy at the fixed point of that line is linear in the flows.
+    """
+    intercept, slope, weights_j = part.stepping
+    moments = book.decode(flow.calls)
+    return moments.read_j - weights_j / intercept * (slope * moments.tokens + moments.attention)
+
+
+def decode_constant_power(part: Slice) -> Floats:
+    """[K] watts of a replica that steps without pause: base, and its weights streamed each step."""
+    intercept, _, weights_j = part.stepping
+    accelerators = part.table.replica_accelerators
+    bandwidth = part.table.part_accelerators.bandwidth[part.table.accelerator]
+    full = joules_per_byte(part.table) * bandwidth * accelerators
+    return part.base_power_w + np.minimum(weights_j / intercept, full)

@@ -1,0 +1,125 @@
+"""Decode columns: operating points (step limit τ, shares of spread) and their rows (DESIGN 3.4)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from codesign.candidates.context import (
+    MomentBook,
+    OperatingPoints,
+    Slice,
+    Z,
+    decode_constant_power,
+    decode_power,
+)
+from codesign.candidates.flows import CallFlow
+from codesign.candidates.step import ANCHORS, Chords, step_chords
+from codesign.optimize.data import ColumnBlock, Floats
+from codesign.performance.queueing import normal_quantile
+
+SPREADS = ((0.05, 0.06), (0.05, 0.2), (0.05, 0.4), (0.15, 0.06), (0.15, 0.2), (0.3, 0.2), (0.3, 0.4))
+"""(share of the step limit, share of the memory) kept free for fluctuation."""
+_UNLIMITED_S = 1.0
+"""Longest step where no SLO asks for less."""
+
+
+def step_limits(flows: list[CallFlow], spread: float) -> Floats:
+    """Distinct longest step limits [T] that some flow tolerates when `spread` of the step fluctuates.
+
+    A limit between two of these admits the same flows as the next one up and offers less: it is dominated.
+    """
+    return np.unique([longest_step(flow, spread) for flow in flows])
+
+
+def longest_step(flow: CallFlow, spread: float) -> float:
+    """Longest step (at the planning percentile) that meets a flow's TPOT SLO and its commodity's level."""
+    limits = [_UNLIMITED_S, flow.tpot_level_s]
+    for percentile, seconds in flow.calls.task.tpot_slo:
+        limits.append(seconds / (1.0 - spread * (1.0 - float(normal_quantile(percentile)) / Z)))
+    return float(min(limits))
+
+
+def decode_blocks(part: Slice, book: MomentBook, select: list[int]) -> list[tuple[ColumnBlock, OperatingPoints]]:
+    """One block for each anchor of the step curve."""
+    flows = [part.book.flows[f] for f in select]
+    if not flows or not len(part.index):
+        return []
+    capacity = part.capacity([flow.calls for flow in flows])
+    found = []
+    for anchor in ANCHORS:
+        usable = capacity > 0 if anchor == 0 else (capacity > 0) & ~part.convex
+        if usable.any():
+            chords = step_chords(part.table, 0.0, anchor)
+            found.append(_block(part, book, select, flows, capacity, chords, np.flatnonzero(usable)))
+    return [item for item in found if len(item[0])]
+
+
+def _block(
+    part: Slice,
+    book: MomentBook,
+    select: list[int],
+    flows: list[CallFlow],
+    capacity: Floats,
+    chords: Chords,
+    usable: np.ndarray,
+) -> tuple[ColumnBlock, OperatingPoints]:
+    points = [
+        (tau, step, memory) for step, memory in SPREADS for tau in step_limits(flows, step).tolist()
+    ]
+    tau, step, memory = (np.array(column) for column in zip(*points, strict=True))
+    segments = chords.slope.shape[1]
+    rows = segments + 5
+    count = len(usable)
+    use = np.zeros((count, len(points), rows, len(flows)))
+    power = np.zeros((count, len(flows)))
+    steepest = chords.slope.max(axis=1)
+    for v, flow in enumerate(flows):
+        moments = book.decode(flow.calls)
+        per_step = chords.slope * moments.tokens + moments.attention[:, None]
+        square = moments.tokens * steepest**2 + 2 * steepest * moments.attention + moments.attention_square
+        use[:, :, :segments, v] = per_step[usable, None, :] * tau[None, :, None]
+        use[:, :, segments, v] = square[usable, None] * tau[None, :]
+        use[:, :, segments + 1, v] = moments.tokens * tau[None, :]
+        held = flow.calls.held_s if flow.residency == "decode" else 0.0
+        kept = (moments.bytes_after[usable] * held)[:, None]
+        kept_square = (moments.square_after[usable] * held)[:, None]
+        use[:, :, segments + 2, v] = moments.bytes_tokens[usable, None] * tau[None, :] + kept
+        use[:, :, segments + 3, v] = moments.square_tokens[usable, None] * tau[None, :] + kept_square
+        use[:, :, segments + 4, v] = _link_use(book, flow)[usable, None]
+        power[:, v] = decode_power(part, book, flow)[usable]
+    limit = np.zeros((count, len(points), rows))
+    limit[:, :, :segments] = (tau * (1 - step))[None, :, None] - chords.intercept[usable, None, :]
+    limit[:, :, segments] = ((tau * step / Z) ** 2)[None, :]
+    limit[:, :, segments + 1] = part.slots
+    limit[:, :, segments + 2] = capacity[usable, None] * (1 - memory)[None, :]
+    limit[:, :, segments + 3] = (capacity[usable, None] * memory[None, :] / Z) ** 2
+    limit[:, :, segments + 4] = part.link[usable, None]
+    longest = np.array([[longest_step(flow, s) for flow in flows] for s in step])
+    fabric = np.array([flow.fabric_bytes_per_s for flow in flows])
+    admissible = (tau[:, None] <= longest * (1 + 1e-12))[None] & (part.link[usable, None, None] >= fabric)
+    keep_k, keep_p = np.nonzero(np.all(limit > 0, axis=2) & admissible.any(axis=2))
+    configuration = part.index[usable[keep_k]]
+    names = (*(f"time{i}" for i in range(segments)), "spread", "slots", "capacity", "capacity spread", "link")
+    block = ColumnBlock(
+        flows=np.array(select, dtype=np.int64),
+        row_names=names,
+        use=use[keep_k, keep_p],
+        limit=limit[keep_k, keep_p],
+        admissible=admissible[keep_k, keep_p],
+        flow_power_w=power[keep_k],
+        replica_power_w=decode_constant_power(part)[usable[keep_k]],
+        packing=part.configurations.packing[configuration],
+        packed=part.configurations.packed[configuration],
+        group=part.group("decode", configuration),
+        min_replicas=np.ones(len(configuration), dtype=np.int64),
+    )
+    nothing = np.full(len(configuration), np.nan)
+    return block, OperatingPoints("decode", configuration, tau[keep_p], nothing, nothing, nothing)
+
+
+def _link_use(book: MomentBook, flow: CallFlow) -> Floats:
+    """[K] bytes per call over the replica's busier direction."""
+    prompt = book.prompt(flow.calls, flow.residency)
+    arriving = prompt.send @ prompt.weight
+    leaving = prompt.reload @ prompt.weight + prompt.give_back
+    return np.maximum(arriving, leaving)

@@ -1,0 +1,211 @@
+"""Commodities and their flows (DESIGN 3.5): what both phases of a call must agree on.
+
+A disaggregated call is a commodity (task, variant, model, KV format, fabric, residency, TTFT level, TPOT
+level, period): its prefill flow serves the task, its decode flow must match it.  A colocated call is one
+flow.  Levels come from absolute grids that no SLO moves, so that a tighter SLO only removes flows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign.candidates.lengths import TaskCalls
+from codesign.optimize.data import Floats, Flow
+from codesign.performance.queueing import normal_quantile
+from codesign.problem.instance import Instance
+
+PERIOD = "all"
+FABRIC_LEVELS = (25e9, 100e9, 400e9)
+"""Transfer rates that a commodity may count on, byte/s for a replica and direction."""
+_FABRIC_STEP_S = 0.020
+"""A faster level is offered where the one below would take longer than this for a long context."""
+ADMISSION_LEVELS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+TPOT_LEVELS = (0.007, 0.010, 0.014, 0.020, 0.028, 0.040, 0.057, 0.080, 0.113, 0.160, 0.320, 0.640)
+"""Step limits that a commodity may count on for task latency and decode admission, seconds."""
+TTFT_LEVELS = tuple(0.05 * 1.25**i for i in range(40))
+"""Mean (and deviation) of TTFT that a commodity may count on for task latency, seconds."""
+
+
+@dataclass(frozen=True)
+class CallFlow:
+    """One flow, in the planner's words."""
+
+    task: int
+    calls: TaskCalls
+    model: int
+    kv: str
+    phase: str
+    """prefill | decode | colocated."""
+    residency: str
+    vendor: str
+    """Vendor whose parts may hand KV to one another; empty for colocated."""
+    fabric_bytes_per_s: float
+    ttft_level_s: float
+    """Limit on TTFT's mean and deviation (inf without a task-latency SLO)."""
+    tpot_level_s: float
+    """Limit on the step time of the decode side (inf for colocated)."""
+
+    @property
+    def name(self) -> str:
+        """A name that tells every part of the commodity."""
+        levels = f"{self.fabric_bytes_per_s:.3g}|{self.ttft_level_s:.3g}|{self.tpot_level_s:.3g}"
+        return (
+            f"{self.calls.task.name}|{self.calls.variant.name}|{self.model}|{self.kv}|{self.phase}|"
+            f"{self.residency}|{self.vendor}|{levels}|{PERIOD}"
+        )
+
+
+@dataclass(frozen=True)
+class FlowBook:
+    """All flows of an instance, and the numbers that the optimiser needs of them."""
+
+    flows: tuple[CallFlow, ...]
+    numbers: tuple[Flow, ...]
+    commodities: tuple[str, ...]
+    calls_bound: Floats
+    """[F] calls/s if the flow carried its whole task."""
+
+    def select(self, phase: str, model: int, kv: str, vendor: str) -> list[int]:
+        """Indices of the flows that a block of columns offers."""
+        return [
+            f
+            for f, flow in enumerate(self.flows)
+            if flow.phase == phase
+            and flow.model == model
+            and flow.kv == kv
+            and (phase == "colocated" or flow.vendor == vendor)
+        ]
+
+
+def build_flows(instance: Instance, calls: list[list[TaskCalls]], vendors: list[str]) -> FlowBook:
+    """Flows of every task variant under the instance's options; `vendors` that have modelled hardware."""
+    names = [model.name for model in instance.models]
+    flows: list[CallFlow] = []
+    for task, variants in enumerate(calls):
+        for item in variants:
+            model = names.index(item.variant.model)
+            for kv in instance.models[model].kv:
+                if instance.options.disaggregation != "always":
+                    flows += _colocated(task, item, model, kv)
+                if instance.options.disaggregation != "never":
+                    for vendor in vendors:
+                        flows += _disaggregated(task, item, model, kv, vendor)
+    numbers: list[Flow] = []
+    commodities: dict[str, int] = {}
+    for flow in flows:
+        commodity = None
+        sign = 0
+        if flow.phase != "colocated":
+            key = flow.name.replace(f"|{flow.phase}|", "|", 1)
+            commodity = commodities.setdefault(key, len(commodities))
+            sign = 1 if flow.phase == "decode" else -1
+        numbers.append(
+            Flow(
+                flow.name,
+                flow.task,
+                flow.phase != "decode",
+                1.0 / flow.calls.calls_per_task,
+                commodity,
+                sign,
+            )
+        )
+    bound = np.array([flow.calls.calls_per_s for flow in flows])
+    return FlowBook(tuple(flows), tuple(numbers), tuple(commodities), bound)
+
+
+def _colocated(task: int, calls: TaskCalls, model: int, kv: str) -> list[CallFlow]:
+    residencies = ("colocated", "drop") if calls.reuses() else ("drop",)
+    return [
+        CallFlow(task, calls, model, kv, "colocated", residency, "", np.inf, np.inf, np.inf)
+        for residency in residencies
+    ]
+
+
+def _disaggregated(task: int, calls: TaskCalls, model: int, kv: str, vendor: str) -> list[CallFlow]:
+    residencies = ("decode", "prefill", "drop") if calls.reuses() else ("drop",)
+    return [
+        CallFlow(task, calls, model, kv, phase, residency, vendor, fabric, ttft, tpot)
+        for residency in residencies
+        for fabric in _fabrics(calls)
+        for ttft, tpot in latency_levels(calls)
+        for phase in ("prefill", "decode")
+    ]
+
+
+def _fabrics(calls: TaskCalls) -> tuple[float, ...]:
+    """Levels by the task's long contexts alone (an SLO must not move them); 100 KB a token as a scale."""
+    points = calls.population
+    order = np.argsort(points.context)
+    long_context = float(points.context[order][np.searchsorted(np.cumsum(points.weight[order]), 0.9)])
+    levels = [FABRIC_LEVELS[0]]
+    levels += [
+        fast
+        for slow, fast in zip(FABRIC_LEVELS, FABRIC_LEVELS[1:], strict=False)
+        if long_context * 1e5 / slow > _FABRIC_STEP_S
+    ]
+    return tuple(levels)
+
+
+def latency_levels(calls: TaskCalls) -> list[tuple[float, float]]:
+    """(TTFT level, TPOT level) pairs that a task's commodities may have, the TTFT loosest for each TPOT.
+
+    Without a task-latency SLO TTFT needs no level, and the TPOT level is the admission step that the TTFT
+    counts on.  With one, each TPOT level takes the longest TTFT level that still fits the task's latency.
+    """
+    task = calls.task
+    target = min((seconds for _, seconds in task.tpot_slo), default=np.inf)
+    if not task.task_latency_slo:
+        first = next((level for level in ADMISSION_LEVELS if level >= target), ADMISSION_LEVELS[-1])
+        return [(np.inf, level) for level in ADMISSION_LEVELS if level <= first]
+    # Levels above the first that reaches the TPOT target add no decode column and cost latency.
+    useful = next((i for i, level in enumerate(TPOT_LEVELS) if level >= target), len(TPOT_LEVELS) - 1)
+    pairs = []
+    for tpot in TPOT_LEVELS[: useful + 1]:
+        fitting = [t for t in TTFT_LEVELS if task_latency_holds(calls, t, t, tpot)]
+        if fitting:
+            pairs.append((max(fitting), tpot))
+    return pairs
+
+
+def task_latency_holds(calls: TaskCalls, ttft_mean: float, ttft_sd: float, tpot: float) -> bool:
+    """Do all task-latency SLOs hold when each call's TTFT and TPOT are as given?"""
+    return all(
+        bool(task_latency_probability(calls, ttft_mean, ttft_sd, tpot, seconds) >= percentile - 1e-12)
+        for percentile, seconds in calls.task.task_latency_slo
+    )
+
+
+def task_latency_probability(
+    calls: TaskCalls, ttft_mean: Floats | float, ttft_sd: Floats | float, tpot: Floats | float, limit: float
+) -> Floats:
+    """P(task latency ≤ limit), composed from means and variances along the chain (DESIGN 3.5).
+
+    At `population` the number of calls follows its distribution; at `reference` it is the median number.
+    """
+    from scipy.special import ndtr
+
+    points = calls.population
+    output = float(points.weight @ points.output)
+    output_variance = max(0.0, float(points.weight @ points.output**2) - output**2)
+    wait = calls.task.tool_wait
+    mean = np.asarray(ttft_mean + output * np.asarray(tpot) + wait.mean, dtype=np.float64)
+    variance = np.asarray(ttft_sd**2 + output_variance * np.asarray(tpot) ** 2 + wait.variance)
+    if calls.task.task_latency_at == "reference":
+        numbers = np.array([calls.task.calls.quantile(0.5) * calls.variant.calls_factor])
+        weights = np.ones(1)
+    else:
+        numbers, weights = points.calls_values, points.calls_weights
+    probability = np.zeros(np.broadcast(mean, variance).shape)
+    for count, weight in zip(numbers.tolist(), weights.tolist(), strict=True):
+        spread = np.sqrt(np.maximum(count * variance, 1e-18))
+        # The last call is followed by no tool.
+        probability = probability + weight * ndtr((limit - count * mean + wait.mean) / spread)
+    return np.asarray(probability, dtype=np.float64)
+
+
+def tpot_at(percentile: float, step: Floats, spread_share: Floats, planned: float) -> Floats:
+    """Step time at a percentile when `step` is the one at `planned` and `spread_share` of it is fluctuation."""
+    ratio = float(normal_quantile(percentile)) / float(normal_quantile(planned))
+    return np.asarray(step * (1.0 - spread_share * (1.0 - ratio)))

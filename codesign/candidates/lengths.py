@@ -1,0 +1,103 @@
+"""A task variant's calls as weighted points: what prefill computes, what decode reads, what is kept and moved.
+
+The points are the call population's quadrature, so every moment that the rows need (E[o·r²], E[S²],
+E[T·bytes²], …) is a weighted sum over them and no product of means stands for a mean of products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign.optimize.data import Floats
+from codesign.problem.instance import TaskClass, Variant
+from codesign.workload.population import CallPopulation, call_population, held_seconds, kept_probability
+
+RESIDENCIES = ("decode", "prefill", "colocated", "drop")
+"""Where a session's KV stays between its calls (DESIGN 3.5); tiers come with the memory catalogue."""
+
+
+@dataclass(frozen=True)
+class PrefillPoints:
+    """[J] prompts as a prefill worker sees them under one residency policy."""
+
+    weight: Floats
+    context: Floats
+    cached: Floats
+    """Tokens whose KV is there before the call: the shared prefix, and what the policy kept."""
+    output: Floats
+
+    @property
+    def new(self) -> Floats:
+        """[J] tokens to compute."""
+        return np.maximum(self.context - self.cached, 1.0)
+
+
+@dataclass(frozen=True)
+class TaskCalls:
+    """The calls of one task under one variant."""
+
+    task: TaskClass
+    variant: Variant
+    population: CallPopulation
+    kept: float
+    """P(a session's KV is still there when its next call comes)."""
+    held_s: float
+    """Mean seconds that KV stays after a call, time-to-live of ended tasks included."""
+
+    @property
+    def calls_per_task(self) -> float:
+        """Mean calls of a task under this variant."""
+        return self.population.calls_mean
+
+    @property
+    def calls_per_s(self) -> float:
+        """Calls per second if this variant served the whole task class."""
+        return self.task.rate_per_s * self.calls_per_task
+
+    @property
+    def shared(self) -> float:
+        """Tokens of the prefix that every session of the task shares."""
+        return self.task.prefix_shared_tokens
+
+    def reuses(self) -> bool:
+        """Is there anything to keep between calls beyond the shared prefix?"""
+        points = self.population
+        return bool(np.any(points.reusable > np.minimum(self.shared, points.context) + 0.5))
+
+    def prefill_points(self, residency: str) -> PrefillPoints:
+        """Prompts under a residency policy: kept with P(kept), else only the shared prefix is there."""
+        points = self.population
+        shared = np.minimum(self.shared, points.context - 1.0)
+        if residency == "drop" or not self.reuses():
+            return _merged(points.weight, points.context, shared, points.output)
+        hit = np.maximum(np.minimum(points.reusable, points.context - 1.0), shared)
+        weight = np.concatenate([points.weight * self.kept, points.weight * (1.0 - self.kept)])
+        twice = np.concatenate
+        return _merged(
+            weight,
+            twice([points.context, points.context]),
+            twice([hit, shared]),
+            twice([points.output, points.output]),
+        )
+
+
+def _merged(weight: Floats, context: Floats, cached: Floats, output: Floats) -> PrefillPoints:
+    """Points of equal prompt merged; their output becomes its mean (transfers back are linear in it)."""
+    keep = weight > 0
+    weight, context, cached, output = weight[keep], context[keep], cached[keep], output[keep]
+    prompts, where = np.unique(np.stack([context, cached]), axis=1, return_inverse=True)
+    total = np.bincount(where.ravel(), weights=weight)
+    mean_output = np.bincount(where.ravel(), weights=weight * output) / total
+    return PrefillPoints(total, prompts[0], prompts[1], mean_output)
+
+
+def task_calls(task: TaskClass) -> list[TaskCalls]:
+    """One entry per admissible variant of a task."""
+    kept = kept_probability(task, task.prefix_ttl_s)
+    held = held_seconds(task, task.prefix_ttl_s)
+    return [
+        TaskCalls(task, variant, call_population(task, variant), float(kept), float(held[0]))
+        for variant in task.variants
+    ]

@@ -1,0 +1,138 @@
+"""Per-call coefficients of every configuration: the moments that fill the rows, for one task variant.
+
+Arrays are [K] over configurations; J (prompt points) is summed away.  Built once per task variant and
+shared by all operating points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign.candidates.lengths import TaskCalls
+from codesign.optimize.data import Floats
+from codesign.performance import (
+    ConfigurationTable,
+    decode_attention_seconds,
+    decode_flops,
+    kv_bytes,
+    kv_read_bytes,
+    kv_transfer_bytes,
+    prefill_attention_seconds,
+    prefill_occupancy_seconds,
+    prefill_seconds,
+)
+from codesign.performance.energy import joules_per_byte, joules_per_flop, prefill_energy_j
+
+
+@dataclass(frozen=True)
+class DecodeMoments:
+    """What one call's decode phase asks of a replica, per step second where a step is involved."""
+
+    tokens: float
+    """E[o]."""
+    attention: Floats
+    """E[o·r], seconds: r is what the sequence adds to each step."""
+    attention_square: Floats
+    """E[o·r²], seconds²."""
+    bytes_tokens: Floats
+    """E[o·bytes]: times the step time gives byte·seconds while active."""
+    square_tokens: Floats
+    """E[o·bytes²]."""
+    bytes_after: Floats
+    """E[bytes] that the session holds when the call ends."""
+    square_after: Floats
+    read_j: Floats
+    """Joules of a call's KV reads and FLOPs."""
+
+
+@dataclass(frozen=True)
+class PromptMoments:
+    """What one call's prompt asks under one residency policy."""
+
+    weight: Floats
+    """[J] of the prompt points."""
+    seconds: Floats
+    """[K, J] prefill alone on a replica."""
+    new_tokens: Floats
+    """[J]."""
+    busy: Floats
+    """E[S], seconds of a replica (pipeline stages overlap)."""
+    busy_square: Floats
+    attention: Floats
+    """E[prefill attention seconds]."""
+    bytes_seconds: Floats
+    """E[S·bytes] held while computing."""
+    square_seconds: Floats
+    bytes_kept: Floats
+    """E[bytes] of the whole session after the call, and its square."""
+    square_kept: Floats
+    reload: Floats
+    """[K, J] bytes read from where the prefix is kept."""
+    send: Floats
+    """[K, J] bytes sent to the decode side."""
+    give_back: Floats
+    """E[bytes] of the output's KV sent back to where the session is kept."""
+    energy_j: Floats
+
+
+def decode_moments(table: ConfigurationTable, calls: TaskCalls) -> DecodeMoments:
+    """Moments of the decode phase of a task variant on every configuration of a table."""
+    points = calls.population
+    weight, output = points.weight, points.output
+    middle = points.context + output / 2.0
+    attention = decode_attention_seconds(table, middle)
+    shared = _shared_bytes(table, calls)
+    held = np.maximum(kv_bytes(table, points.context + output) - shared, 0.0)
+    joules = kv_read_bytes(table, middle) * joules_per_byte(table)[:, None]
+    joules = joules + decode_flops(table, middle) * joules_per_flop(table)[:, None]
+    stay = weight * output
+    return DecodeMoments(
+        tokens=float(stay.sum()),
+        attention=attention @ stay,
+        attention_square=attention**2 @ stay,
+        bytes_tokens=held @ stay,
+        square_tokens=held**2 @ stay,
+        bytes_after=held @ weight,
+        square_after=held**2 @ weight,
+        read_j=joules @ stay,
+    )
+
+
+def prompt_moments(table: ConfigurationTable, calls: TaskCalls, residency: str) -> PromptMoments:
+    """Moments of the prompts of a task variant under a residency policy on every configuration."""
+    points = calls.prefill_points(residency)
+    weight = points.weight
+    seconds = prefill_seconds(table, points.new, points.cached)
+    occupied = prefill_occupancy_seconds(table, points.new, points.cached)
+    shared = _shared_bytes(table, calls)
+    held = np.maximum(kv_bytes(table, points.context) - shared, 0.0)
+    end = np.maximum(kv_bytes(table, points.context + points.output) - shared, 0.0)
+    common = np.minimum(calls.shared, points.context)
+    moved = kv_transfer_bytes(table, points.context)
+    there = kv_transfer_bytes(table, points.cached)
+    base = kv_transfer_bytes(table, common)
+    after = kv_transfer_bytes(table, points.context + points.output)
+    nothing = np.zeros_like(moved)
+    return PromptMoments(
+        weight=weight,
+        seconds=seconds,
+        new_tokens=points.new,
+        busy=occupied @ weight,
+        busy_square=occupied**2 @ weight,
+        attention=prefill_attention_seconds(table, points.new, points.cached) @ weight,
+        bytes_seconds=(seconds * held) @ weight,
+        square_seconds=(seconds * held**2) @ weight,
+        bytes_kept=end @ weight,
+        square_kept=end**2 @ weight,
+        reload=np.maximum(there - base, 0.0) if residency == "decode" else nothing,
+        send=np.maximum(moved - (there if residency == "decode" else base), 0.0),
+        give_back=(np.maximum(after - moved, 0.0) if residency == "prefill" else nothing) @ weight,
+        energy_j=prefill_energy_j(table, points.new, points.cached) @ weight,
+    )
+
+
+def _shared_bytes(table: ConfigurationTable, calls: TaskCalls) -> Floats:
+    """[K, 1] bytes of the prefix that sessions share: held once per replica, not by each session."""
+    return kv_bytes(table, np.array([calls.shared]))

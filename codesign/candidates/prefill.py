@@ -1,0 +1,114 @@
+"""Prefill columns: operating points (utilisation ρ, mean wait w, pooled replicas n₁) and rows (DESIGN 3.4)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from codesign.candidates.context import MomentBook, OperatingPoints, Slice, Z
+from codesign.candidates.flows import CallFlow
+from codesign.candidates.waiting import WAITS, Queues, longest_waits
+from codesign.optimize.data import ColumnBlock, Floats, Ints
+
+QUEUES = Queues.product((0.3, 0.45, 0.6, 0.7, 0.8, 0.87, 0.93), (1, 2, 4, 8, 16))
+MEMORY_SPREADS = (0.1, 0.4)
+ROW_NAMES = ("busy", "wait", "capacity", "capacity spread", "link")
+
+
+def prefill_blocks(part: Slice, book: MomentBook, select: list[int]) -> list[tuple[ColumnBlock, OperatingPoints]]:
+    """The block of a slice's prefill columns (none where it has no flows)."""
+    flows = [part.book.flows[f] for f in select]
+    if not flows or not len(part.index):
+        return []
+    waits = np.stack([_waits(part, book, flow) for flow in flows], axis=2)
+    keep_k, keep_o, wait = distinct_waits(waits)
+    if not len(keep_k):
+        return []
+    capacity = part.capacity([flow.calls for flow in flows])
+    blocks = [
+        _block(part, book, select, flows, capacity, spread, waits, keep_k, keep_o, wait)
+        for spread in MEMORY_SPREADS
+    ]
+    return [item for item in blocks if len(item[0])]
+
+
+def distinct_waits(waits: Ints) -> tuple[Ints, Ints, Ints]:
+    """Columns (k, o, wait position) from longest waits [K, O, V]: one for each distinct wait of some flow.
+
+    A wait between two of them admits the same flows as the next one up and offers less: it is dominated.
+    """
+    first = np.ones(waits.shape, dtype=bool)
+    for v in range(1, waits.shape[2]):
+        first[:, :, v] = np.all(waits[:, :, :v] != waits[:, :, [v]], axis=2)
+    k, o, v = np.nonzero(first & (waits >= 0))
+    return k, o, waits[k, o, v]
+
+
+def _waits(part: Slice, book: MomentBook, flow: CallFlow) -> Ints:
+    """[K, O] longest wait of a flow: what reload, prefill, transfer and decode admission leave of its TTFT."""
+    prompt = book.prompt(flow.calls, flow.residency)
+    moved = (prompt.reload + prompt.send) / flow.fabric_bytes_per_s
+    seconds = prompt.seconds + moved + flow.tpot_level_s
+    waits = longest_waits(flow, QUEUES, seconds, prompt.weight, np.full(len(part.index), flow.tpot_level_s))
+    waits[part.link < flow.fabric_bytes_per_s] = -1
+    if flow.residency == "prefill":
+        waits[:, QUEUES.pooled > 1] = -1  # a session goes back to the replica that keeps its KV
+    return waits
+
+
+def _block(
+    part: Slice,
+    book: MomentBook,
+    select: list[int],
+    flows: list[CallFlow],
+    capacity: Floats,
+    spread: float,
+    waits: Ints,
+    keep_k: Ints,
+    keep_o: Ints,
+    wait: Ints,
+) -> tuple[ColumnBlock, OperatingPoints]:
+    count = len(part.index)
+    use = np.zeros((count, len(ROW_NAMES), len(flows)))
+    power = np.zeros((count, len(flows)))
+    for v, flow in enumerate(flows):
+        prompt = book.prompt(flow.calls, flow.residency)
+        sending = (prompt.send @ prompt.weight) / flow.fabric_bytes_per_s
+        held = flow.calls.held_s if flow.residency == "prefill" else 0.0
+        use[:, 0, v] = prompt.busy
+        use[:, 1, v] = prompt.busy_square
+        use[:, 2, v] = prompt.bytes_seconds + sending * prompt.bytes_kept + held * prompt.bytes_kept
+        use[:, 3, v] = prompt.square_seconds + (sending + held) * prompt.square_kept
+        arriving = prompt.reload @ prompt.weight + prompt.give_back
+        use[:, 4, v] = np.maximum(arriving, prompt.send @ prompt.weight)
+        power[:, v] = prompt.energy_j
+    limit = np.zeros((len(keep_k), len(ROW_NAMES)))
+    limit[:, 0] = QUEUES.utilization[keep_o]
+    limit[:, 1] = _second_moment(keep_o, wait)
+    limit[:, 2] = capacity[keep_k] * (1 - spread)
+    limit[:, 3] = (capacity[keep_k] * spread / Z) ** 2
+    limit[:, 4] = part.link[keep_k]
+    chosen = np.flatnonzero(np.all(limit > 0, axis=1))
+    keep_k, keep_o, wait = keep_k[chosen], keep_o[chosen], wait[chosen]
+    configuration = part.index[keep_k]
+    block = ColumnBlock(
+        flows=np.array(select, dtype=np.int64),
+        row_names=ROW_NAMES,
+        use=use[keep_k],
+        limit=limit[chosen],
+        admissible=waits[keep_k, keep_o] >= wait[:, None],
+        flow_power_w=power[keep_k],
+        replica_power_w=part.base_power_w[keep_k],
+        packing=part.configurations.packing[configuration],
+        packed=part.configurations.packed[configuration],
+        group=part.group("prefill", configuration),
+        min_replicas=QUEUES.pooled[keep_o],
+    )
+    nothing = np.full(len(configuration), np.nan)
+    return block, OperatingPoints(
+        "prefill", configuration, nothing, QUEUES.utilization[keep_o], WAITS[wait], nothing
+    )
+
+
+def _second_moment(queue: Ints, wait: Ints) -> Floats:
+    every = QUEUES.second_moment_limit(WAITS[:, None])
+    return np.asarray(every[wait, queue])

@@ -1,0 +1,78 @@
+"""How long a prompt may queue: the longest mean wait on an absolute grid that keeps a flow's TTFT SLOs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codesign.candidates.flows import CallFlow, task_latency_probability
+from codesign.optimize.data import Floats, Ints
+from codesign.performance.queueing import pooling_factor, wait_exceeds, wait_probability
+
+WAITS = 0.004 * 1.6 ** np.arange(20)
+"""Mean waits of the prefill queue that operating points come with, seconds."""
+
+
+@dataclass(frozen=True)
+class Queues:
+    """[O] queue settings: utilisation ρ and the number of replicas that pool their queue."""
+
+    utilization: Floats
+    pooled: Ints
+
+    @staticmethod
+    def product(utilizations: tuple[float, ...], pools: tuple[int, ...]) -> Queues:
+        """Every combination."""
+        rho, n = np.meshgrid(utilizations, pools, indexing="ij")
+        return Queues(rho.ravel(), n.ravel().astype(np.int64))
+
+    def second_moment_limit(self, waits: Floats) -> Floats:
+        """w·ρ/κ: what Σ x·E[S²] per replica may be for a mean wait `waits` (broadcasts with [O])."""
+        return waits * self.utilization / pooling_factor(self.utilization, self.pooled)
+
+
+def longest_waits(
+    flow: CallFlow, queues: Queues, seconds: Floats, weight: Floats, steps: Floats
+) -> NDArray[np.int64]:
+    """[K, O] position in WAITS of the longest mean wait that meets the flow's SLOs, -1 where none does.
+
+    `seconds` [K, J] is the rest of the TTFT of each prompt point, `weight` [J]; `steps` [K] the decode step
+    that a task-latency SLO counts on.
+    """
+    low = np.full((seconds.shape[0], len(queues.pooled)), -1)
+    high = np.full_like(low, len(WAITS) - 1)
+    while np.any(low < high):
+        middle = (low + high + 1) // 2
+        good = _holds(flow, queues, seconds, weight, steps, WAITS[middle])
+        low = np.where(good & (low < high), middle, low)
+        high = np.where(~good & (low < high), middle - 1, high)
+    return low
+
+
+def _holds(
+    flow: CallFlow, queues: Queues, seconds: Floats, weight: Floats, steps: Floats, wait: Floats
+) -> NDArray[np.bool_]:
+    good = np.ones(wait.shape, dtype=bool)
+    for percentile, target in flow.calls.task.ttft_slo:
+        late = wait_exceeds(
+            target - seconds[:, None, :],
+            wait[:, :, None],
+            queues.utilization[None, :, None],
+            queues.pooled[None, :, None],
+        )
+        good &= late @ weight <= 1.0 - percentile + 1e-12
+    if not flow.calls.task.task_latency_slo:
+        return good
+    mean = seconds @ weight
+    spread = np.maximum(seconds**2 @ weight - mean**2, 0.0)
+    waits = wait_probability(queues.utilization, queues.pooled)[None, :]
+    ttft = wait + mean[:, None]
+    deviation = np.sqrt(spread[:, None] + 2.0 * wait**2 / waits - wait**2)
+    if np.isfinite(flow.ttft_level_s):
+        return good & (np.maximum(ttft, deviation) <= flow.ttft_level_s)
+    for percentile, target in flow.calls.task.task_latency_slo:
+        in_time = task_latency_probability(flow.calls, ttft, deviation, steps[:, None], target)
+        good &= in_time >= percentile - 1e-12
+    return good

@@ -1,0 +1,60 @@
+"""Waiting and fluctuation: what turns means at full load into percentiles (DESIGN 3.4).
+
+Waits follow Pollaczek–Khinchine for one server and Sakasegawa's approximation for n pooled ones, with an
+exponential tail behind the probability of waiting at all.  Batches fluctuate as Poisson counts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import gammaincinv, ndtri
+
+Floats = NDArray[np.float64]
+
+PLANNING_PERCENTILE = 0.95
+"""Percentile at which slots, memory and step time hold by design; SLOs at others are checked against it."""
+
+
+def normal_quantile(percentile: ArrayLike) -> Floats:
+    """z with P(Z ≤ z) = percentile for a standard normal."""
+    return np.asarray(ndtri(percentile), dtype=np.float64)
+
+
+def wait_probability(utilization: ArrayLike, servers: ArrayLike) -> Floats:
+    """P(a job waits) = ρ^(√(2(n+1))−1), which is ρ for one server (Sakasegawa 1977)."""
+    rho, n = np.asarray(utilization, dtype=np.float64), np.asarray(servers, dtype=np.float64)
+    return np.asarray(rho ** (np.sqrt(2.0 * (n + 1.0)) - 1.0))
+
+
+def pooling_factor(utilization: ArrayLike, servers: ArrayLike) -> Floats:
+    """κ = ρ^(√(2(n+1))−1) / (2n(1−ρ)), so that the mean wait is κ·E[S²]·λ/(ρ·n)·n/n (see `mean_wait`)."""
+    rho, n = np.asarray(utilization, dtype=np.float64), np.asarray(servers, dtype=np.float64)
+    return np.asarray(wait_probability(rho, n) / (2.0 * n * (1.0 - rho)))
+
+
+def mean_wait(busy: ArrayLike, second_moment: ArrayLike, servers: ArrayLike) -> Floats:
+    """Mean wait in seconds of n servers under a mix of jobs; inf at or above full load.
+
+    `busy` = Σ x·E[S] and `second_moment` = Σ x·E[S²] of the whole pool (jobs/s times seconds, seconds²).
+    """
+    n = np.asarray(servers, dtype=np.float64)
+    rho = np.asarray(busy, dtype=np.float64) / n
+    safe = np.clip(rho, 1e-12, 1.0 - 1e-12)
+    wait = pooling_factor(safe, n) * np.asarray(second_moment) / (safe * n)
+    return np.where(rho >= 1.0, np.inf, np.where(rho <= 0.0, 0.0, wait))
+
+
+def wait_exceeds(t: ArrayLike, wait: ArrayLike, utilization: ArrayLike, servers: ArrayLike) -> Floats:
+    """P(wait > t): P(waits)·exp(−t·P(waits)/mean wait), 1 for t < 0."""
+    seconds, mean = np.asarray(t, dtype=np.float64), np.asarray(wait, dtype=np.float64)
+    waits = wait_probability(utilization, servers)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        tail = np.where(mean > 0, waits * np.exp(-np.maximum(seconds, 0.0) * waits / mean), 0.0)
+    tail = np.where(np.isinf(mean), 1.0, tail)
+    return np.where(seconds < 0, 1.0, tail)
+
+
+def poisson_mean_within(most: ArrayLike, percentile: float = PLANNING_PERCENTILE) -> Floats:
+    """Largest Poisson mean whose percentile stays ≤ `most` (14 slots for a mean of 8 at 95 %)."""
+    return np.asarray(gammaincinv(np.asarray(most, dtype=np.float64) + 1.0, 1.0 - percentile), dtype=np.float64)
