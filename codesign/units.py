@@ -1,9 +1,9 @@
 """Quantities as people write them ("3.35 TB/s", "80 GiB", "50 ms"), held in SI inside.
 
 `parse_quantity` reads one value of a given kind, `format_quantity` writes one for people, and the annotated
-types (`Seconds`, `Bytes`, ...) read the fields of a pydantic model. Decimal prefixes mean powers of 1000 (GB),
-binary ones powers of 1024 (GiB); a small "b" is a bit (Gb/s), a capital "B" a byte. A year has 365 days
-(8,760 hours), as rental and depreciation terms count it.
+types (`Seconds`, `Bytes`, ...) read the fields of a pydantic model. Decimal prefixes mean powers of 1000
+(GB), binary ones powers of 1024 (GiB); a small "b" is a bit (Gb/s), a capital "B" a byte. A year has
+365 days (8,760 hours), as rental and depreciation terms count it.
 """
 
 import math
@@ -63,8 +63,8 @@ class Kind:
     """How one kind of quantity is read and written.
 
     `units` maps a written unit (without blanks) to its factor into the stored unit; `bare` says whether a
-    number without unit is accepted; `scale` lists (unit as written, factor) for display, ascending; `hints` are
-    the units proposed where one is missing.
+    number without unit is accepted; `scale` lists (unit as written, factor) for display, ascending; `hints`
+    are the units proposed where one is missing.
     """
 
     noun: str
@@ -211,7 +211,7 @@ KINDS: Mapping[str, Kind] = {
     ),
 }
 """Every kind of quantity, stored as: time s, bytes B, bandwidth B/s, flops FLOP/s, rate 1/s, power W, tokens,
-dollars, usd_per_hour, usd_per_joule, usd_per_byte, kg_per_joule, fraction, hours_per_day as a fraction of a day."""
+dollars, usd_per_hour, usd_per_joule, usd_per_byte, kg_per_joule, fraction, hours_per_day (a fraction)."""
 
 
 def _normal_unit(text: str) -> str:

@@ -1,0 +1,53 @@
+"""The catalogue: accelerators, models, memories, links, workloads and prices as data files with sources."""
+
+from codesign.catalog.schema import (
+    UNVERIFIED,
+    Accelerator,
+    Entry,
+    Link,
+    MemoryTier,
+    ModelCard,
+    PriceList,
+    Source,
+    WorkloadPreset,
+    override,
+)
+from codesign.catalog.store import (
+    DEFAULT_PRICE_LISTS,
+    Price,
+    accelerators,
+    default_price,
+    links,
+    listed_price,
+    memory_tiers,
+    models,
+    nearest,
+    price_lists,
+    sources,
+    workloads,
+)
+
+__all__ = [
+    "DEFAULT_PRICE_LISTS",
+    "UNVERIFIED",
+    "Accelerator",
+    "Entry",
+    "Link",
+    "MemoryTier",
+    "ModelCard",
+    "Price",
+    "PriceList",
+    "Source",
+    "WorkloadPreset",
+    "accelerators",
+    "default_price",
+    "links",
+    "listed_price",
+    "memory_tiers",
+    "models",
+    "nearest",
+    "override",
+    "price_lists",
+    "sources",
+    "workloads",
+]
