@@ -54,7 +54,7 @@ def kv_replication(card: ModelCard, tp: ArrayLike) -> FloatArray:
     ranks = np.asarray(tp, dtype=float)
     if card.attention == "mla":
         return ranks
-    return np.maximum(1.0, ranks / card.kv_heads)
+    return np.maximum(1.0, ranks / max(card.kv_heads, 1))
 
 
 def kv_bytes(card: ModelCard, tokens: ArrayLike, precision: str | ArrayLike, tp: ArrayLike = 1) -> FloatArray:
@@ -69,7 +69,8 @@ def kv_bytes(card: ModelCard, tokens: ArrayLike, precision: str | ArrayLike, tp:
     attention = element_bytes * (
         card.full_attention_layers * length + card.sliding_layers * np.minimum(length, card.sliding_window)
     )
-    return (attention + _index_bytes(card, length)) * kv_replication(card, tp) + _state_bytes(card, bits, tp)
+    state = _state_bytes(card, bits, tp)
+    return np.asarray((attention + _index_bytes(card, length)) * kv_replication(card, tp) + state)
 
 
 def kv_read_bytes(
@@ -88,7 +89,7 @@ def kv_read_bytes(
         card.full_attention_layers * attended + card.sliding_layers * np.minimum(length, card.sliding_window)
     )
     state = _state_bytes(card, bits, tp)
-    return (attention + _index_bytes(card, length)) * kv_replication(card, tp) + 2.0 * state
+    return np.asarray((attention + _index_bytes(card, length)) * kv_replication(card, tp) + 2.0 * state)
 
 
 def max_context_tokens(

@@ -1,8 +1,8 @@
 """Exact parameter counts of a model card, from the shapes of its weight matrices.
 
 Counts cover embeddings, projections, experts, routers and norms. Biases and convolution kernels (each below
-0.5 %) are left out, and multi-token prediction heads, as published totals leave them out. The shapes are those
-of the published implementations (Hugging Face ``transformers``); the widths come from the card and its source.
+0.5 %) are left out, and multi-token prediction heads, as published totals leave them out. The shapes are
+those of the published implementations (Hugging Face ``transformers``); the widths come from the card.
 """
 
 from __future__ import annotations
