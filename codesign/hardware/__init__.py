@@ -1,0 +1,1 @@
+"""Hardware beyond its data sheet: what it costs to own."""

@@ -1,0 +1,58 @@
+"""Seconds, bytes and joules of one replica, for many configurations at once.
+
+Times in :mod:`~codesign.performance.latency`, bytes, FLOPs and admissibility in
+:mod:`~codesign.performance.footprint`, power in :mod:`~codesign.performance.energy`, trust in
+:mod:`~codesign.performance.confidence`, waiting in :mod:`~codesign.performance.queueing`. The constants with
+their sources stand in ``data/constants.toml``.
+"""
+
+from codesign.performance.confidence import calibration, expected_error
+from codesign.performance.footprint import (
+    decode_flops,
+    decode_weight_bytes,
+    fits,
+    kv_bytes,
+    kv_capacity_bytes,
+    kv_read_bytes,
+    kv_transfer_bytes,
+    link_bytes_per_s,
+    precision_supported,
+    prefill_flops,
+    shape_valid,
+    weight_bytes,
+    workspace_bytes,
+)
+from codesign.performance.latency import (
+    decode_attention_seconds,
+    decode_step_seconds,
+    prefill_attention_seconds,
+    prefill_occupancy_seconds,
+    prefill_seconds,
+)
+from codesign.performance.parts import PRECISIONS
+from codesign.performance.table import ConfigurationTable
+
+__all__ = [
+    "PRECISIONS",
+    "ConfigurationTable",
+    "calibration",
+    "decode_attention_seconds",
+    "decode_flops",
+    "decode_step_seconds",
+    "decode_weight_bytes",
+    "expected_error",
+    "fits",
+    "kv_bytes",
+    "kv_capacity_bytes",
+    "kv_read_bytes",
+    "kv_transfer_bytes",
+    "link_bytes_per_s",
+    "precision_supported",
+    "prefill_attention_seconds",
+    "prefill_flops",
+    "prefill_occupancy_seconds",
+    "prefill_seconds",
+    "shape_valid",
+    "weight_bytes",
+    "workspace_bytes",
+]

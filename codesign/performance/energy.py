@@ -1,0 +1,73 @@
+"""Power and energy of replicas: base power plus joules per byte and per FLOP (facts/performance_model.md 4).
+
+An accelerator draws min(TDP, base + joules_per_byte·bytes/s + joules_per_flop·FLOP/s): system-level constants
+per generation, far above device tables. Others inherit the base in proportion to their TDP and the joules
+unchanged. Scope: the accelerator itself (NVML); host and network come with all-in power.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from codesign.performance.footprint import decode_weight_bytes, kv_transfer_bytes, prefill_flops
+from codesign.performance.latency import prefill_seconds
+from codesign.performance.parts import AcceleratorArrays
+from codesign.performance.table import ConfigurationTable
+
+if TYPE_CHECKING:
+    from codesign.catalog import Accelerator
+
+FloatArray = NDArray[np.float64]
+
+
+def base_power_w(table: ConfigurationTable) -> FloatArray:
+    """Power of a powered replica that moves nothing [K], W."""
+    return table.part_accelerators.base_power[table.accelerator] * table.replica_accelerators
+
+
+def joules_per_byte(table: ConfigurationTable) -> FloatArray:
+    """Energy of a byte streamed from memory [K], J/B."""
+    return table.part_accelerators.joules_per_byte[table.accelerator]
+
+
+def joules_per_flop(table: ConfigurationTable) -> FloatArray:
+    """Energy of a floating-point operation [K], J/FLOP."""
+    return table.part_accelerators.joules_per_flop[table.accelerator]
+
+
+def tdp_w(table: ConfigurationTable) -> FloatArray:
+    """Thermal design power of one accelerator [K], W: the cap of its power."""
+    return table.part_accelerators.tdp[table.accelerator]
+
+
+def peak_power_w(accelerator: Accelerator) -> float:
+    """Power to provision for one accelerator with its share of host and network, W, without PUE.
+
+    The catalogue's all-in figure, else 1.5 times TDP (published figures are 1.23 to 1.96 times), else TDP
+    itself is taken from 16-bit FLOP/s: the last two are assumptions.
+    """
+    return float(AcceleratorArrays.build((accelerator,)).peak_power[0])
+
+
+def prefill_energy_j(
+    table: ConfigurationTable, new_tokens: ArrayLike, cached_tokens: ArrayLike = 0.0
+) -> FloatArray:
+    """Energy of one prefill above the base power [K, J], J: seconds × (min(TDP, base + …) − base).
+
+    Counted over the accelerators of one attention group and stage at a time (replica/(pp·dp)), which is what
+    a prefill keeps busy.
+    """
+    parts, a = table.part_accelerators, table.accelerator
+    busy = table.tp[:, None]
+    seconds = prefill_seconds(table, new_tokens, cached_tokens)
+    total = np.asarray(new_tokens, dtype=float) + np.asarray(cached_tokens, dtype=float)
+    # Weights of the group that prefills: experts touched by its tokens, everything else once.
+    weights = decode_weight_bytes(table, new_tokens) / (table.pp * table.dp)[:, None]
+    moved = weights + kv_transfer_bytes(table, total)
+    dynamic = moved * joules_per_byte(table)[:, None]
+    dynamic = dynamic + prefill_flops(table, new_tokens, cached_tokens) * joules_per_flop(table)[:, None]
+    ceiling = np.maximum(parts.tdp[a] - parts.base_power[a], 0.0)[:, None] * busy
+    return np.minimum(dynamic, seconds * ceiling)

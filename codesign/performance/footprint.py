@@ -1,0 +1,271 @@
+"""Bytes, FLOPs and admissibility of K configurations: what fits, what a token costs, what the links carry.
+
+Arguments broadcast [K, J], [J] or scalars; results are [K, J] where there is a point, else [K].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from codesign.performance.operators import causal_pairs, distinct_experts
+from codesign.performance.parts import PRECISION_BYTES, PRECISIONS
+from codesign.performance.replica import HALF_BYTES, STATE_MIN_BYTES, Replica, replica
+from codesign.performance.table import ConfigurationTable, points_first
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+DEFAULT_MEMORY_FRACTION = 0.95
+DEFAULT_RESERVE_BYTES = 1.5e9
+"""Share of memory that an engine is given and what its runtime keeps, facts/performance_model.md 5.1."""
+
+
+def weight_bytes(table: ConfigurationTable) -> FloatArray:
+    """Weights on the fullest accelerator of a replica [K].
+
+    Split over tp (KV projections replicated beyond the KV heads, MLA's down-projections on every rank),
+    experts over ep × slices with ⌈E/ep⌉ experts a rank, ⌈L/pp⌉ layers. Embedding, head and router stay in 16
+    bits.
+    """
+    r = replica(table)
+    card = r.card
+    common, expert = _layer_weight_bytes(r)
+    routed = np.ceil(card["experts"] / r.ep) * card["moe"] * expert / r.slices
+    table_bytes = card["vocab"] * card["hidden"] * HALF_BYTES / r.tp
+    # One stage holds the input table and the head; with several, the first holds one and the last the other.
+    tables = table_bytes * np.where(r.pp > 1, 1.0, 1.0 + card["untied"])
+    return (common + routed) * r.imbalance / r.pp + tables
+
+
+def _layer_weight_bytes(r: Replica) -> tuple[FloatArray, FloatArray]:
+    """(bytes of all layers on one rank without routed experts and pipelining, bytes of one expert)."""
+    card, tp = r.card, r.tp
+    hidden = card["hidden"]
+    mla = card["mla"] > 0
+    latent = card["kv_lora"] + card["qk_rope"]
+    query_mla = card["heads"] * (card["qk_nope"] + card["qk_rope"])
+    two_step = card["q_lora"] > 0
+    mla_elements = (
+        hidden * latent
+        + np.where(
+            two_step, hidden * card["q_lora"] + card["q_lora"] * query_mla / tp, hidden * query_mla / tp
+        )
+        + card["kv_lora"] * r.heads_rank * (card["qk_nope"] + card["v_head"])
+        + r.heads_rank * card["v_head"] * hidden
+    )
+    gqa_elements = (
+        hidden * card["head_dim"] * (r.heads_rank * (card["gated_q"] + 1.0) + 2.0 * r.kv_heads_rank)
+    )
+    index = card["sparse"] * (
+        np.where(two_step, card["q_lora"], hidden) * card["index_heads"] * card["index_dim"]
+        + hidden * (card["index_dim"] + card["index_heads"])
+    )
+    attention = card["attention_layers"] * (np.where(mla, mla_elements, gqa_elements) + index)
+    linear = (
+        card["linear"] * hidden * (2.0 * card["keys"] + 3.0 * card["values"] + 2.0 * card["state_heads"]) / tp
+    )
+    matrices = card["mlp_inputs"] + 1.0
+    dense = card["dense"] * matrices * hidden * card["dense_width"] / tp
+    shared = card["moe"] * matrices * hidden * card["shared_width"] / tp
+    projections = card["moe"] * 2.0 * hidden * card["latent"]
+    router = card["moe"] * hidden * card["experts"] * HALF_BYTES * (card["top_k"] > 0)
+    common = (attention + linear + dense + shared + projections) * r.other_bytes + router
+    expert = matrices * card["expert_hidden"] * card["expert_width"] * r.expert_bytes
+    return common, expert
+
+
+def workspace_bytes(table: ConfigurationTable) -> FloatArray:
+    """Activations of one step on an accelerator [K]: residual stream and the widest intermediate."""
+    r = replica(table)
+    card = r.card
+    intermediate = np.maximum(card["dense_width"], card["shared_width"]) / r.tp
+    routed = card["top_k"] * np.maximum(card["expert_width"] / r.slices, card["expert_hidden"]) / r.ep
+    width = 4.0 * card["hidden"] + 3.0 * np.maximum(intermediate, routed)
+    return np.asarray(r.constant("memory", "workspace_tokens") * HALF_BYTES * width)
+
+
+def kv_capacity_bytes(
+    table: ConfigurationTable,
+    memory_fraction: float = DEFAULT_MEMORY_FRACTION,
+    reserve_bytes: float = DEFAULT_RESERVE_BYTES,
+) -> FloatArray:
+    """Bytes of the whole replica that KV caches may use [K]; ≤ 0 where the model does not fit."""
+    capacity = table.part_accelerators.capacity[table.accelerator]
+    free = capacity * memory_fraction - reserve_bytes - weight_bytes(table) - workspace_bytes(table)
+    return free * table.replica_accelerators
+
+
+def kv_bytes(table: ConfigurationTable, tokens: ArrayLike) -> FloatArray:
+    """Bytes [K, J] that one sequence takes of :func:`kv_capacity_bytes`.
+
+    Copies over tensor-parallel ranks are counted, and the fullest stage stands for all (× pp·⌈L/pp⌉/L).
+    """
+    r = replica(table)
+    length = points_first(tokens)
+    return (_held_bytes(r, length, r.kv_copies, r.state_bytes) * r.imbalance).T
+
+
+def kv_transfer_bytes(table: ConfigurationTable, tokens: ArrayLike) -> FloatArray:
+    """Bytes [K, J] of one copy of a sequence's cache: what a transfer between replicas moves."""
+    r = replica(table)
+    state = r.card["state_elements"] * np.maximum(r.kv_bytes, STATE_MIN_BYTES)
+    return _held_bytes(r, points_first(tokens), np.ones_like(r.tp), state).T
+
+
+def _held_bytes(r: Replica, length: FloatArray, copies: FloatArray, state: FloatArray) -> FloatArray:
+    card = r.card
+    element = card["kv_elements"] * r.kv_bytes
+    growing = card["full"] * (element + card["index_bytes"]) * length
+    windowed = card["sliding"] * element * np.minimum(length, card["window"])
+    return (growing + windowed) * copies + state
+
+
+def kv_read_bytes(table: ConfigurationTable, context: ArrayLike) -> FloatArray:
+    """Bytes [K, J] that one sequence adds to a decode step, all ranks; states are read and written."""
+    r = replica(table)
+    card, length = r.card, points_first(context)
+    element = card["kv_elements"] * r.kv_bytes
+    full = card["full"] * (element * np.minimum(length, card["attended"]) + card["index_bytes"] * length)
+    windowed = card["sliding"] * element * np.minimum(length, card["window"])
+    return ((full + windowed) * r.kv_copies + 2.0 * r.state_bytes).T
+
+
+def decode_weight_bytes(table: ConfigurationTable, batch: ArrayLike) -> FloatArray:
+    """Weight bytes [K, J] that a replica streams in one decode step.
+
+    Every data-parallel group streams its own copies, every stage its layers once for each of the pp
+    microbatches of a cycle; of the experts those that the stage's tokens touch.
+    """
+    r = replica(table)
+    card = r.card
+    common, expert = _layer_weight_bytes(r)
+    tokens = np.maximum(1.0, points_first(batch) / r.pp)
+    head = card["vocab"] * card["hidden"] * HALF_BYTES
+    routed = card["moe"] * expert * distinct_experts(card["experts"], card["top_k"], tokens)
+    return ((common * r.group + head * r.dp + routed) * r.pp).T
+
+
+def decode_flops(table: ConfigurationTable, context: ArrayLike) -> FloatArray:
+    """FLOP [K, J] of one output token over the whole replica, products and attention."""
+    r = replica(table)
+    card, length = r.card, points_first(context)
+    sliding = np.minimum(length, card["window"])
+    pairs = card["full"] * np.minimum(length, card["attended"]) + card["sliding"] * sliding
+    absorbed = 2.0 * card["heads"] * (2.0 * card["kv_lora"] + card["qk_rope"])
+    plain = 4.0 * card["heads"] * card["head_dim"]
+    attention = np.where(card["mla"] > 0, absorbed, plain) * pairs
+    index = 2.0 * card["full"] * card["sparse"] * card["index_heads"] * card["index_dim"] * length
+    return (_product_flops(r) + attention + index + _state_flops(r)).T
+
+
+def prefill_flops(
+    table: ConfigurationTable, new_tokens: ArrayLike, cached_tokens: ArrayLike = 0.0
+) -> FloatArray:
+    """FLOP [K, J] of one prefill over the whole replica: products, causal attention, one head."""
+    r = replica(table)
+    card = r.card
+    new, cached = points_first(new_tokens), points_first(cached_tokens)
+    unlimited = np.full_like(r.tp, np.inf)
+    all_pairs = causal_pairs(new, cached, unlimited)
+    full_pairs = np.where(card["sparse"] > 0, causal_pairs(new, cached, card["attended"]), all_pairs)
+    pairs = card["full"] * full_pairs
+    pairs += card["sliding"] * causal_pairs(new, cached, np.maximum(card["window"], 1.0))
+    expanded = 2.0 * (card["qk_nope"] + card["qk_rope"] + card["v_head"])
+    absorbed = 2.0 * (2.0 * card["kv_lora"] + card["qk_rope"])
+    per_pair = np.where(card["sparse"] > 0, absorbed, expanded)
+    per_pair = card["heads"] * np.where(card["mla"] > 0, per_pair, 4.0 * card["head_dim"])
+    index = 2.0 * card["full"] * card["sparse"] * card["index_heads"] * card["index_dim"] * all_pairs
+    head = 2.0 * card["vocab"] * card["hidden"]
+    prefix = np.where(card["sparse"] > 0, 0.0, cached) * card["mla"] * card["attention_layers"]
+    prefix = prefix * 2.0 * card["kv_lora"] * card["heads"] * (card["qk_nope"] + card["v_head"])
+    tokens = (_product_flops(r) - head + _state_flops(r)) * new
+    return (tokens + pairs * per_pair + index + prefix + head).T
+
+
+def _product_flops(r: Replica) -> FloatArray:
+    """FLOP of the matrix products of one token, replicated parts counted on each rank that runs them [K]."""
+    card = r.card
+    total = np.zeros_like(r.tp)
+    common, expert = _layer_weight_bytes(r)
+    router = card["moe"] * card["hidden"] * card["experts"] * (card["top_k"] > 0)
+    total += 2.0 * ((common - router * HALF_BYTES) / r.other_bytes + router) * r.tp
+    total += 2.0 * card["moe"] * card["top_k"] * expert / r.expert_bytes
+    return total + 2.0 * card["vocab"] * card["hidden"]
+
+
+def _state_flops(r: Replica) -> FloatArray:
+    return np.asarray(r.constant("linear_attention", "flop_per_state_element") * r.card["state_elements"])
+
+
+def link_bytes_per_s(table: ConfigurationTable) -> FloatArray:
+    """Scale-out bandwidth of a whole replica per direction [K], B/s; 0 where the part has none known."""
+    return table.part_accelerators.scaleout[table.accelerator] * table.replica_accelerators
+
+
+# Admissibility ----------------------------------------------------------------------------------------------
+
+
+def shape_valid(table: ConfigurationTable) -> BoolArray:
+    """Whether tp, pp, ep and dp make sense for the model and the part [K].
+
+    tp divides the query heads and the recurrent value heads, and KV heads evenly or by replication; experts
+    divide over ep, their width over the remaining slices; attention data parallelism belongs to MoE models;
+    tensor parallelism stays inside the scale-up domain, and what leaves it needs scale-out.
+    """
+    r = replica(table)
+    card, parts, a = r.card, table.part_accelerators, table.accelerator
+    positive = (table.tp > 0) & (table.pp > 0) & (table.ep > 0) & (table.dp > 0)
+    kv_heads = card["kv_heads"]
+    heads = (card["attention_layers"] == 0) | (
+        _divides(r.tp, card["heads"])
+        & ((card["mla"] > 0) | _divides(r.tp, kv_heads) | _divides(kv_heads, r.tp))
+    )
+    states = (card["linear"] == 0) | _divides(r.tp, card["state_heads"])
+    is_moe = card["moe"] > 0
+    experts = np.where(
+        is_moe,
+        _divides(r.ep, r.group) & _divides(r.ep, card["experts"]) & _divides(r.slices, card["expert_width"]),
+        (r.ep == 1) & (r.dp == 1),
+    )
+    widths = _divides(r.tp, card["dense_width"]) & _divides(r.tp, card["shared_width"])
+    domain = parts.domain[a]
+    reach = (r.tp <= domain) & ((r.group * r.pp <= domain) | (parts.scaleout[a] > 0))
+    linked = (table.replica_accelerators == 1) | (parts.scaleup[a] > 0) | (r.group <= 1)
+    return np.asarray(
+        positive & heads & states & experts & widths & (r.pp <= card["layers"]) & reach & linked, dtype=bool
+    )
+
+
+def _divides(divisor: FloatArray, number: FloatArray) -> BoolArray:
+    return np.asarray(np.mod(number, np.maximum(divisor, 1e-9)) == 0, dtype=bool)
+
+
+def precision_supported(table: ConfigurationTable) -> BoolArray:
+    """Whether the part runs the precisions [K].
+
+    Activations need units of their precision; weights may be wider than none of them (W8A16 and W4A16 save
+    bytes and run at the rate of the activations; W16A8 does not exist). KV caches in 8 bits are converted
+    anywhere, in 4 bits only where there are 4-bit units. A card with expert bits of its own keeps its
+    activations in 16 or 8.
+    """
+    parts, a = table.part_accelerators, table.accelerator
+    activation_units = parts.peak[a, table.activations] > 0
+    width = np.floor(8.0 * PRECISION_BYTES)
+    ordered = width[table.weights] <= width[table.activations]
+    names = np.array(PRECISIONS)
+    integer = names[table.activations] == "int8"
+    same_kind = ~integer | (names[table.weights] == "int8")
+    float_four = np.isin(names[table.activations], ("nvfp4", "mxfp4"))
+    four = ~float_four | (names[table.weights] == names[table.activations])
+    cache = (PRECISION_BYTES[table.kv] >= 1.0) | (parts.peak[a, PRECISIONS.index("nvfp4")] > 0)
+    return np.asarray(activation_units & ordered & same_kind & four & cache, dtype=bool)
+
+
+def fits(
+    table: ConfigurationTable,
+    memory_fraction: float = DEFAULT_MEMORY_FRACTION,
+    reserve_bytes: float = DEFAULT_RESERVE_BYTES,
+) -> BoolArray:
+    """Whether weights, workspace and reserve leave room for any KV cache [K]."""
+    return kv_capacity_bytes(table, memory_fraction, reserve_bytes) > 0

@@ -1,0 +1,244 @@
+"""Seconds of a decode step, of one more sequence in it, and of a prefill, for K configurations at J points.
+
+Arguments broadcast [K, J], [J] or scalars; results are [K, J] (J = 1 for a scalar). The step is
+
+    L·(projections + attention) + dense·MLP + moe·(router + experts + shared + all-to-all)
+    + (mixers + dense + moe)·all-reduce + elementwise + head + host           (facts/performance_model.md 2)
+
+summed over pipeline stages, each of which sees batch/pp sequences, of which each attention group has 1/dp.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from codesign.performance.operators import (
+    all_reduce_seconds,
+    causal_pairs,
+    distinct_experts,
+    iterate_nonzero,
+    smooth_maximum,
+)
+from codesign.performance.replica import HALF_BYTES, Replica, replica
+from codesign.performance.table import ConfigurationTable, points_first
+
+FloatArray = NDArray[np.float64]
+
+
+def decode_step_seconds(
+    table: ConfigurationTable, batch: ArrayLike, prefill_tokens: ArrayLike = 0.0
+) -> FloatArray:
+    """Step time [K, J] of a replica with ``batch`` sequences, without what each sequence's own context adds.
+
+    ``batch`` counts the whole replica: all dp groups and all microbatches in flight. ``prefill_tokens`` are
+    new prompt tokens of the same step (chunked prefill): they join every product except the head. Add Σ
+    :func:`decode_attention_seconds` over the sequences for the full step; the attention of prompt tokens is
+    that of :func:`prefill_seconds`.
+    """
+    r = replica(table)
+    sequences, prompt = points_first(batch), points_first(prefill_tokens)
+    in_group = (sequences + prompt) / r.pp
+    # A step that runs at all holds a token: fractions below one are load averages, not shapes of a kernel.
+    tokens = np.maximum(1.0, in_group / r.dp)
+    heads = np.maximum(1.0, sequences / (r.pp * r.dp))
+    time = _layers(r, tokens, tokens, np.maximum(1.0, in_group))
+    attention = r.decode_attention["floor"] * r.card["attention_layers"]
+    linear = r.constant("linear_attention", "t0_us") * 1e-6 * r.card["linear"]
+    time += attention + linear
+    time *= r.imbalance
+    # The head stands on the last stage alone, once for each of the pp microbatches of a cycle.
+    time += r.gemms["head"].seconds(heads) * r.pp
+    time += _pipeline(r, tokens)
+    time += r.table.part_accelerators.host_step[table.accelerator] * r.pp
+    time += r.table.part_accelerators.host_per_sequence[table.accelerator] * sequences
+    return time.T
+
+
+def decode_attention_seconds(table: ConfigurationTable, context: ArrayLike) -> FloatArray:
+    """Seconds [K, J] that one more sequence of ``context`` tokens adds to the replica's step.
+
+    Already divided by dp·pp, whose groups and stages work in parallel. Zero context adds (almost) nothing but
+    its recurrent state.
+    """
+    r = replica(table)
+    length = points_first(context)
+    card, terms = r.card, r.decode_attention
+    attended = np.minimum(length, card["attended"])
+    layers = card["full"] * _sequence(terms, attended)
+    if np.any(card["sparse"]):
+        layers = layers + card["full"] * terms["index"] * length
+    if np.any(card["sliding"]):
+        layers = layers + card["sliding"] * _sequence(terms, np.minimum(length, card["window"]))
+    if np.any(card["linear"]):
+        layers = layers + _state_seconds(r)
+    return (layers * (r.imbalance / (r.pp * r.dp))).T
+
+
+def prefill_seconds(
+    table: ConfigurationTable, new_tokens: ArrayLike, cached_tokens: ArrayLike = 0.0
+) -> FloatArray:
+    """Latency [K, J] of one prefill of ``new_tokens`` behind ``cached_tokens``, whole (not chunked).
+
+    Sum over the stages; the replica is busy for latency/(pp·dp) of it, see :func:`prefill_occupancy_seconds`.
+    With attention data parallelism the other groups are taken to prefill as much at the same time, which is
+    what a loaded prefill replica does and decides how many experts are touched.
+    """
+    r = replica(table)
+    new, cached = points_first(new_tokens), points_first(cached_tokens)
+    card = r.card
+    # Keys and values of an MLA prefix are expanded again from its latents; sparse attention reads latents.
+    expanded = new + np.where(card["sparse"] > 0, 0.0, cached)
+    time = _layers(r, new, expanded, new * r.dp)
+    time += _prefill_attention(r, new, cached)
+    if np.any(card["linear"]):
+        flop = r.constant("linear_attention", "flop_per_state_element") * card["state_elements"] / r.tp
+        time += flop * new / (r.half_peak * r.constant("linear_attention", "e")) + _state_seconds(r)
+        time += r.constant("linear_attention", "t0_us") * 1e-6 * card["linear"]
+    time *= r.imbalance
+    time += r.gemms["head"].seconds(np.ones((1, 1)))
+    time += _pipeline(r, new)
+    parts = table.part_accelerators
+    time *= parts.prefill_factor[table.accelerator]
+    time += parts.host_step[table.accelerator] * r.pp
+    return time.T
+
+
+def prefill_occupancy_seconds(
+    table: ConfigurationTable, new_tokens: ArrayLike, cached_tokens: ArrayLike = 0.0
+) -> FloatArray:
+    """Seconds [K, J] of the whole replica that one prefill uses: latency/(pp·dp)."""
+    r = replica(table)
+    return prefill_seconds(table, new_tokens, cached_tokens) / (r.pp * r.dp)[:, None]
+
+
+def prefill_attention_seconds(
+    table: ConfigurationTable, new_tokens: ArrayLike, cached_tokens: ArrayLike = 0.0
+) -> FloatArray:
+    """Attention part [K, J] of one prefill on the replica, divided by dp·pp as in the decode step.
+
+    What a prompt adds to the steps of a colocated pool beside its tokens (:func:`decode_step_seconds`).
+    """
+    r = replica(table)
+    time = _prefill_attention(r, points_first(new_tokens), points_first(cached_tokens))
+    factor = table.part_accelerators.prefill_factor[table.accelerator]
+    return (time * (r.imbalance * factor / (r.pp * r.dp))).T
+
+
+def _layers(r: Replica, tokens: FloatArray, expanded: FloatArray, group_tokens: FloatArray) -> FloatArray:
+    """Everything that grows with tokens: products, experts, elementwise work and collectives. [J, K]."""
+    card = r.card
+    launches = (
+        r.constant("elementwise", "launches_per_mixer") * card["attention_layers"]
+        + r.constant("elementwise", "launches_per_linear_mixer") * card["linear"]
+        + r.constant("elementwise", "launches_per_mlp") * (card["dense"] + card["moe"])
+    )
+    blocks = card["mixers"] + card["dense"] + card["moe"]
+    # Fused add and norm: two reads and two writes of the residual stream per block; the activation reads its
+    # two inputs and writes one.
+    moved = HALF_BYTES * (
+        4.0 * card["hidden"] * blocks
+        + (card["mlp_inputs"] + 1.0)
+        * (card["dense"] * card["dense_width"] + card["moe"] * card["shared_width"])
+        / r.tp
+    )
+    time = (
+        launches * (r.constant("elementwise", "launch_us") * 1e-6)
+        + (moved / (r.bandwidth * r.constant("elementwise", "b"))) * tokens
+    )
+    for name, gemm in iterate_nonzero(r.gemms):
+        if name != "head":
+            time = time + gemm.seconds(expanded if name == "kv_up" else tokens)
+    if np.any(card["moe"]):
+        time = time + card["moe"] * (_experts(r, group_tokens) + _exchange(r, group_tokens))
+    if np.any(r.tp > 1):
+        # Attention ranks reduce after each mixer and dense MLP; after experts too where no all-to-all does.
+        reduced = card["mixers"] + card["dense"] + card["moe"] * ((r.dp == 1) | (card["shared_width"] > 0))
+        message = tokens * card["hidden"] * HALF_BYTES
+        rows = r.gather("all_reduce", r.rank_class)
+        time = time + reduced * all_reduce_seconds(message, r.tp, r.link(r.tp), rows)
+    return np.asarray(time)
+
+
+def _experts(r: Replica, tokens: FloatArray) -> FloatArray:
+    """One layer of routed experts on the slowest rank, ``tokens`` in the whole group."""
+    card, c = r.card, r.moe
+    width, hidden = card["expert_width"] / r.slices, card["expert_hidden"]
+    active = distinct_experts(card["experts"], card["top_k"], tokens) / r.ep
+    pairs = tokens * (card["top_k"] / r.ep * c["hot"])
+    matrices = card["mlp_inputs"] + 1.0
+    compute = (pairs + active * c["moe.m0"]) * (
+        2.0 * matrices * hidden * (width + c["moe.i0"]) / (r.peak * c["moe.e"])
+    )
+    rate = r.bandwidth * c["moe.b"]
+    memory = active * (matrices * hidden * width * r.expert_bytes / rate)
+    memory += pairs * (8.0 * c["moe.a"] * hidden / rate)
+    return smooth_maximum(compute, memory, c["moe.p"]) + c["moe.t0"]
+
+
+def _exchange(r: Replica, tokens: FloatArray) -> FloatArray:
+    """Tokens to experts and back under attention data parallelism; 0 where dp is 1: every rank has all."""
+    card = r.card
+    parts, a = r.table.part_accelerators, r.table.accelerator
+    if not np.any(r.dp > 1):
+        return np.zeros(np.broadcast_shapes(tokens.shape, r.tp.shape))
+    domain = np.minimum(parts.domain[a], r.group)
+    outside = 1.0 - domain / r.group
+    copies = np.minimum(card["top_k"], r.ep) * r.slices * r.moe["hot"]
+    # Node-limited dispatch sends a token once to each other domain, where it is copied on.
+    crossing = np.minimum(copies * outside, r.group / domain - 1.0)
+    sent = r.constant("expert_parallel", "bytes_per_element") * card["expert_hidden"] * tokens / r.group
+    inside_rate = np.maximum(parts.scaleup[a], 1.0) * r.constant("expert_parallel", "e")
+    outside_rate = np.maximum(parts.scaleout[a], 1.0) * r.constant("expert_parallel", "e")
+    launch = 2e-6 * (
+        r.constant("expert_parallel", "launch_us")
+        + r.constant("expert_parallel", "cross_domain_us") * (outside > 0)
+    )
+    scattered = launch + sent * np.maximum(copies * (1.0 - outside) / inside_rate, crossing / outside_rate)
+    # Without expert parallelism every rank needs all tokens: an all-reduce's bytes.
+    message = tokens * card["expert_hidden"] * HALF_BYTES
+    gathered = all_reduce_seconds(message, r.group, r.link(r.group), r.gather("all_reduce", r.group_class))
+    return np.where(r.dp > 1, np.where(r.ep > 1, scattered, gathered), 0.0)
+
+
+def _sequence(terms: dict[str, FloatArray], attended: FloatArray) -> FloatArray:
+    memory = terms["memory"] * (attended + terms["s0"] * (attended > 0))
+    return smooth_maximum(memory, terms["compute"] * attended, terms["p"])
+
+
+def _state_seconds(r: Replica) -> FloatArray:
+    """One read and one write of a sequence's recurrent state on a rank, all layers [K]."""
+    return 2.0 * r.state_bytes / r.tp / (r.bandwidth * r.constant("linear_attention", "b"))
+
+
+def _prefill_attention(r: Replica, new: FloatArray, cached: FloatArray) -> FloatArray:
+    """Softmax attention of one prefill on one rank, all layers [J, K]."""
+    card, terms = r.card, r.prefill_attention
+
+    def layer(window: FloatArray) -> FloatArray:
+        pairs = 2.0 * causal_pairs(new, cached, window) + new * terms["s0"]
+        seen = new + np.minimum(cached, window)
+        memory = terms["query"] * new + terms["keys"] * seen
+        return smooth_maximum(terms["compute"] * pairs, memory, terms["p"]) + terms["floor"]
+
+    unlimited = np.full_like(r.tp, np.inf)
+    dense = layer(unlimited)
+    if np.any(card["sparse"]):
+        # Sparse models attend densely as long as that is cheaper, their prefix expanded from latents then.
+        expansion = 2.0 * cached * card["kv_lora"] * r.heads_rank * (card["qk_nope"] + card["v_head"])
+        expanded = dense + expansion / (r.half_peak * r.gather("gemm", np.zeros_like(r.table.kv))["gemm.e"])
+        selected = causal_pairs(new, cached, card["attended"])
+        index = terms["index"] * causal_pairs(new, cached, unlimited)
+        sparse = terms["absorbed"] * (selected + 0.5 * new * terms["s0"]) + index + 3.0 * terms["floor"]
+        dense = np.where(card["sparse"] > 0, np.minimum(expanded, sparse), dense)
+    time = card["full"] * dense
+    if np.any(card["sliding"]):
+        time = time + card["sliding"] * layer(np.maximum(card["window"], 1.0))
+    return time
+
+
+def _pipeline(r: Replica, tokens: FloatArray) -> FloatArray:
+    """Activations from stage to stage: pp − 1 hops, over scale-out when the replica leaves its domain."""
+    rate = r.link(r.group * r.pp) * r.constant("pipeline", "e")
+    message = tokens * r.card["hidden"] * HALF_BYTES / r.tp
+    return (r.pp - 1.0) * (r.constant("pipeline", "hop_us") * 1e-6 + message / rate)

@@ -1,0 +1,268 @@
+"""Facts of accelerators and model cards as arrays, one entry per part: computed once, then gathered by index.
+
+All quantities in SI; fields keep the catalogue's words. Unknown peaks and links are 0 here, which the
+admissibility masks of :mod:`codesign.performance.footprint` turn into "no".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codesign.performance.constants import Constants, constants
+from codesign.workload.kvcache import kv_elements_per_token_layer, linear_state_elements
+from codesign.workload.parameters import precision_bits, weight_bits
+
+if TYPE_CHECKING:
+    from codesign.catalog import Accelerator, ModelCard
+
+FloatArray = NDArray[np.float64]
+
+PRECISIONS = ("bf16", "fp16", "fp8", "int8", "nvfp4", "mxfp4", "int4")
+"""Names behind the precision indices of a configuration table."""
+
+PRECISION_BYTES: FloatArray = np.array([precision_bits(name) / 8.0 for name in PRECISIONS])
+"""Stored bytes of one element, block scales included."""
+
+GEMM_CLASSES = ("bf16", "fp8", "nvfp4")
+_ACTIVATION_CLASS = {"bf16": 0, "fp16": 0, "fp8": 1, "int8": 1, "nvfp4": 2, "mxfp4": 2, "int4": 2}
+GEMM_CLASS = np.array([_ACTIVATION_CLASS[name] for name in PRECISIONS])
+"""[activations] → class of the kernels that multiply (weights are converted on the way)."""
+
+MOE_CLASSES = ("bf16", "fp8", "nvfp4", "w4a16", "w4a8")
+MOE_CLASS = np.array(
+    [
+        [
+            activation if PRECISION_BYTES[w] >= 1.0 or activation == 2 else 3 + activation
+            for activation in GEMM_CLASS
+        ]
+        for w in range(len(PRECISIONS))
+    ]
+)
+"""[weights, activations] → class of the fused expert kernel."""
+
+KV_CLASSES = ("bf16", "fp8", "nvfp4")
+KV_CLASS = GEMM_CLASS
+
+RANK_CLASSES = (2, 4, 8)
+
+
+def _number(value: float | None) -> float:
+    return 0.0 if value is None else float(value)
+
+
+@dataclass(frozen=True, eq=False)
+class AcceleratorArrays:
+    """Facts and constants of A accelerators; a constant of c classes has shape [A, c]."""
+
+    peak: FloatArray
+    """Dense FLOP/s for activations of each precision [A, precisions]; 0 where the part lacks it."""
+    running_peak: FloatArray
+    """The same, with the rate of the next wider precision where the part lacks it: never 0."""
+    half_peak: FloatArray
+    """FLOP/s of what runs in 16 bits whatever the weights (attention, router, head)."""
+    index_peak: FloatArray
+    """FLOP/s of the sparse indexer: FP8 where there is FP8."""
+    bandwidth: FloatArray
+    capacity: FloatArray
+    scaleup: FloatArray
+    domain: FloatArray
+    mesh_peers: FloatArray
+    """Peers among which a full mesh splits the scale-up bandwidth; 0 for switched fabrics and tori."""
+    scaleout: FloatArray
+    host_step: FloatArray
+    host_per_sequence: FloatArray
+    prefill_factor: FloatArray
+    expected_error: FloatArray
+    constants: dict[str, FloatArray]
+    """``operator.constant`` → [A, classes of the operator], in seconds, bytes and fractions."""
+    base_power: FloatArray
+    tdp: FloatArray
+    peak_power: FloatArray
+    joules_per_byte: FloatArray
+    joules_per_flop: FloatArray
+
+    @staticmethod
+    def build(accelerators: Sequence[Accelerator]) -> AcceleratorArrays:
+        """Arrays of a sequence of catalogue accelerators."""
+        table = constants()
+        systems = [table.system(accelerator) for accelerator in accelerators]
+        peak = np.array([_peaks(accelerator) for accelerator in accelerators])
+        running = _fall_back(peak)
+        fp8 = PRECISIONS.index("fp8")
+        engine = table.sections["engine"]
+        vendors = [engine["vendor"].get(accelerator.vendor, {}) for accelerator in accelerators]
+        error = table.sections["error"]
+        tdp = np.array([_tdp(accelerator, table) for accelerator in accelerators])
+        power = [table.row("energy", system) for system, _ in systems]
+
+        def each(value: Callable[[Accelerator], float | None]) -> FloatArray:
+            return np.array([_number(value(accelerator)) for accelerator in accelerators])
+
+        base = np.array([row["base_w"] / row["tdp_w"] for row in power]) * tdp
+        return AcceleratorArrays(
+            peak=peak,
+            running_peak=running,
+            half_peak=running[:, 0],
+            index_peak=np.maximum(running[:, fp8], running[:, 0]),
+            bandwidth=each(lambda a: a.memory_bandwidth),
+            capacity=each(lambda a: a.memory_capacity),
+            scaleup=each(lambda a: a.scaleup_bandwidth),
+            domain=np.maximum(each(lambda a: a.scaleup_domain), 1.0),
+            mesh_peers=each(lambda a: a.scaleup_domain - 1 if "mesh" in (a.scaleup_topology or "") else 0),
+            scaleout=each(lambda a: a.scaleout_bandwidth),
+            host_step=np.array(
+                [(engine["host_step_ms"] + v.get("extra_step_ms", 0.0)) * 1e-3 for v in vendors]
+            ),
+            host_per_sequence=np.full(len(accelerators), engine["host_per_sequence_us"] * 1e-6),
+            prefill_factor=np.array([v.get("prefill_factor", 1.0) for v in vendors]),
+            expected_error=np.array(
+                [error["calibrated"] if measured else error["inherited"] for _, measured in systems]
+            ),
+            constants=_operator_constants(table, [system for system, _ in systems]),
+            base_power=base,
+            tdp=tdp,
+            peak_power=np.array(
+                [
+                    _number(a.all_in_power) or table.sections["power"]["peak_over_tdp"] * t
+                    for a, t in zip(accelerators, tdp, strict=True)
+                ]
+            ),
+            joules_per_byte=np.array([row["pj_per_byte"] for row in power]) * 1e-12,
+            joules_per_flop=np.array([row["pj_per_flop"] for row in power]) * 1e-12,
+        )
+
+
+def _peaks(accelerator: Accelerator) -> list[float]:
+    sixteen, eight = _number(accelerator.fp16_flops), _number(accelerator.fp8_flops)
+    four, integer = _number(accelerator.fp4_flops), _number(accelerator.int8_flops)
+    by_name = {"bf16": sixteen, "fp16": sixteen, "fp8": eight, "int8": integer, "nvfp4": four, "mxfp4": four}
+    return [by_name.get(name, 0.0) for name in PRECISIONS]
+
+
+def _fall_back(peak: FloatArray) -> FloatArray:
+    """Fill missing peaks: narrow precisions from wider ones; 16 bits from the widest that exists."""
+    order = {name: index for index, name in enumerate(PRECISIONS)}
+    known = peak.copy()
+    for name in ("fp8", "int8"):
+        column = known[:, order["bf16"]]
+        known[:, order[name]] = np.where(known[:, order[name]] > 0, known[:, order[name]], column)
+    for name in ("nvfp4", "mxfp4", "int4"):
+        known[:, order[name]] = np.where(
+            known[:, order[name]] > 0, known[:, order[name]], known[:, order["fp8"]]
+        )
+    # Parts with 8 bits alone convert for what must run in 16: at the 8-bit rate, which is generous.
+    narrow = np.where(known[:, order["fp8"]] > 0, known[:, order["fp8"]], known[:, order["int8"]])
+    for name in ("bf16", "fp16"):
+        known[:, order[name]] = np.where(known[:, order[name]] > 0, known[:, order[name]], narrow)
+    return known
+
+
+def _tdp(accelerator: Accelerator, table: Constants) -> float:
+    """TDP in W; where unpublished, from all-in power, else from 16-bit FLOP/s (both are assumptions)."""
+    power = table.sections["power"]
+    if accelerator.tdp is not None:
+        return float(accelerator.tdp)
+    if accelerator.all_in_power is not None:
+        return float(accelerator.all_in_power / power["peak_over_tdp"])
+    return float(power["tdp_joules_per_flop"]) * max(_peaks(accelerator))
+
+
+_CLASSES: dict[str, tuple[str, ...]] = {
+    "gemm": GEMM_CLASSES,
+    "moe": MOE_CLASSES,
+    "prefill_attention": KV_CLASSES,
+    "decode_attention": KV_CLASSES,
+    "mla_prefill": KV_CLASSES,
+    "mla_decode": KV_CLASSES,
+    "all_reduce": tuple(str(ranks) for ranks in RANK_CLASSES),
+}
+
+
+def _operator_constants(table: Constants, systems: Sequence[str]) -> dict[str, FloatArray]:
+    scale = {"t0_us": 1e-6, "lat_us": 1e-6, "k0_kb": 1e3}
+    arrays: dict[str, FloatArray] = {}
+    for operator, classes in _CLASSES.items():
+        rows = [[table.row(operator, system, key) for key in classes] for system in systems]
+        names = [
+            name for name, value in rows[0][0].items() if isinstance(value, float | int) and name != "ranks"
+        ]
+        for name in names:
+            values = [[float(row[name]) * scale.get(name, 1.0) for row in by_class] for by_class in rows]
+            arrays[f"{operator}.{name.removesuffix('_us').removesuffix('_kb')}"] = np.array(values)
+    return arrays
+
+
+@dataclass(frozen=True, eq=False)
+class CardArrays:
+    """Shapes of C model cards as floats [C], with the derived widths that the operators need."""
+
+    values: dict[str, FloatArray]
+    """Fields of the card and widths derived from them, by name (see ``_card_values``)."""
+    expert_bytes: FloatArray
+    """Stored bytes of a routed expert's element [C, precisions]."""
+    other_bytes: FloatArray
+    """Stored bytes of any other linear layer's element [C, precisions]."""
+
+    @staticmethod
+    def build(cards: Sequence[ModelCard]) -> CardArrays:
+        """Arrays of a sequence of model cards."""
+        columns = [_card_values(card) for card in cards]
+        bits = np.array([[weight_bits(card, name) for name in PRECISIONS] for card in cards])
+        return CardArrays(
+            values={name: np.array([column[name] for column in columns]) for name in columns[0]},
+            expert_bytes=bits[:, :, 0] / 8.0,
+            other_bytes=bits[:, :, 1] / 8.0,
+        )
+
+
+def _card_values(card: ModelCard) -> dict[str, float]:
+    mla = card.attention == "mla"
+    attention_layers = card.full_attention_layers + card.sliding_layers
+    moe = card.moe_layers > 0
+    return {
+        "layers": card.layers,
+        "hidden": card.hidden,
+        "heads": card.heads,
+        "kv_heads": max(card.kv_heads, 1),
+        "head_dim": card.head_dim,
+        "vocab": card.vocab,
+        "untied": 0.0 if card.tied_embeddings else 1.0,
+        "mla": float(mla),
+        "q_lora": card.q_lora,
+        "kv_lora": card.kv_lora,
+        "qk_nope": card.qk_nope,
+        "qk_rope": card.qk_rope,
+        "v_head": card.v_head,
+        "gated_q": 2.0 if card.gated_attention else 1.0,
+        "full": card.full_attention_layers,
+        "sliding": card.sliding_layers,
+        "window": card.sliding_window,
+        "attention_layers": attention_layers,
+        "linear": card.linear_layers,
+        "dense": card.dense_layers,
+        "moe": card.moe_layers,
+        "mixers": attention_layers + card.linear_layers,
+        "mlp_inputs": 2.0 if card.gated_mlp else 1.0,
+        "dense_width": card.dense_intermediate if card.dense_layers else 0,
+        "experts": max(card.experts, 1) if moe else 1,
+        "top_k": card.top_k if moe else 0,
+        "expert_hidden": (card.moe_latent or card.hidden) if moe else 0,
+        "expert_width": card.expert_intermediate if moe else 0,
+        "shared_width": card.shared_intermediate * card.shared_experts if moe else 0,
+        "latent": card.moe_latent if moe else 0,
+        "kv_elements": kv_elements_per_token_layer(card) if attention_layers else 0,
+        "state_elements": linear_state_elements(card) if card.linear_layers else 0,
+        "keys": card.linear_k_heads * card.linear_k_dim,
+        "values": card.linear_v_heads * card.linear_v_dim,
+        "state_heads": max(card.linear_v_heads, 1),
+        "sparse": float(card.sparse_topk > 0),
+        "attended": card.sparse_topk if card.sparse_topk else np.inf,
+        "index_bytes": card.sparse_index_bytes_per_token_layer,
+        "index_heads": card.sparse_index_heads,
+        "index_dim": card.sparse_index_dim,
+    }

@@ -1,0 +1,259 @@
+"""What one replica of each configuration multiplies, reads and sends: coefficients gathered once per table.
+
+A :class:`Replica` turns facts of parts into per-rank shapes: tensor parallelism splits heads and widths (KV
+heads are replicated beyond their number, the MLA latent always), attention data parallelism splits sequences,
+experts are spread over the tp·dp ranks of a stage, and the slowest pipeline stage has ⌈layers/pp⌉ layers.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codesign.performance.constants import constants
+from codesign.performance.operators import Gemm
+from codesign.performance.parts import GEMM_CLASS, KV_CLASS, MOE_CLASS, PRECISION_BYTES, RANK_CLASSES
+from codesign.performance.table import ConfigurationTable
+
+FloatArray = NDArray[np.float64]
+
+HALF_BYTES = 2.0
+"""Bytes of an element of what stays in 16 bits: embeddings, head, router, residual stream, messages."""
+STATE_MIN_BYTES = 2.0
+
+
+class Replica:
+    """Gathered facts of the K configurations of a table; every attribute is [K] unless it says otherwise."""
+
+    def __init__(self, table: ConfigurationTable) -> None:
+        self.table = table
+        parts, cards = table.part_accelerators, table.part_cards
+        a = table.accelerator
+        self.card = {name: values[table.card] for name, values in cards.values.items()}
+        self.tp, self.pp = table.tp.astype(float), table.pp.astype(float)
+        self.ep, self.dp = table.ep.astype(float), table.dp.astype(float)
+        self.group = self.tp * self.dp
+        """Accelerators of one stage."""
+        self.slices = self.group / self.ep
+        """Tensor slices of one expert."""
+        self.bandwidth = parts.bandwidth[a]
+        self.half_peak = parts.half_peak[a]
+        self.index_peak = parts.index_peak[a]
+        self.peak = parts.running_peak[a, table.activations]
+        self.expert_bytes = cards.expert_bytes[table.card, table.weights]
+        self.other_bytes = cards.other_bytes[table.card, table.weights]
+        self.activation_bytes = PRECISION_BYTES[table.activations]
+        self.kv_bytes = PRECISION_BYTES[table.kv]
+        self.stage_layers: FloatArray = np.ceil(self.card["layers"] / self.pp)
+        self.imbalance: FloatArray = self.stage_layers * self.pp / self.card["layers"]
+        """Time or bytes of the fullest stage over those of an even split: ≥ 1."""
+
+    @staticmethod
+    def constant(section: str, name: str) -> float:
+        """A scalar of the constants file."""
+        return float(constants().sections[section][name])
+
+    def gather(self, operator: str, classes: NDArray[np.intp]) -> dict[str, FloatArray]:
+        """Constants of an operator at each configuration's class."""
+        a = self.table.accelerator
+        return {
+            name: values[a, classes]
+            for name, values in self.table.part_accelerators.constants.items()
+            if name.startswith(operator + ".")
+        }
+
+    # Per-rank shapes ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def kv_heads_rank(self) -> FloatArray:
+        """KV heads on one rank: at least one, hence replication when tp exceeds them."""
+        return np.asarray(np.maximum(1.0, self.card["kv_heads"] / self.tp))
+
+    @cached_property
+    def heads_rank(self) -> FloatArray:
+        """Query heads on one rank."""
+        return self.card["heads"] / self.tp
+
+    @cached_property
+    def kv_copies(self) -> FloatArray:
+        """Copies of each cached token in a tensor-parallel group."""
+        return np.where(self.card["mla"] > 0, self.tp, np.maximum(1.0, self.tp / self.card["kv_heads"]))
+
+    @cached_property
+    def state_bytes(self) -> FloatArray:
+        """Recurrent state of one sequence over a tensor-parallel group, all layers."""
+        copies = np.maximum(1.0, self.tp / self.card["state_heads"])
+        held = np.maximum(self.kv_bytes, STATE_MIN_BYTES)
+        return np.asarray(self.card["state_elements"] * held * copies)
+
+    @cached_property
+    def gemms(self) -> dict[str, Gemm]:
+        """Every matrix product of the model on one rank, by name; counts are layers of the whole model."""
+        card, tp = self.card, self.tp
+        mla, hidden = card["mla"] > 0, card["hidden"]
+        # gpt-oss at its native precision: only the experts are narrow, all else multiplies in 16 bits.
+        plain = self.other_bytes >= HALF_BYTES
+        main = self.gather("gemm", np.where(plain, 0, GEMM_CLASS[self.table.activations]))
+        half = self.gather("gemm", np.zeros_like(self.table.activations))
+        main_peak = np.where(plain, self.half_peak, self.peak)
+        main_input = np.where(plain, HALF_BYTES, self.activation_bytes)
+        two = np.full_like(tp, HALF_BYTES)
+
+        def product(
+            inputs: FloatArray, outputs: FloatArray, count: FloatArray, sixteen_bit: bool = False
+        ) -> Gemm:
+            weights, acts, peak, rows = (
+                (two, two, self.half_peak, half)
+                if sixteen_bit
+                else (self.other_bytes, main_input, main_peak, main)
+            )
+            return Gemm.of(inputs, outputs, count, weights, acts, peak, self.bandwidth, rows)
+
+        attention, moe, dense = card["attention_layers"], card["moe"], card["dense"]
+        query_mla = self.heads_rank * (card["qk_nope"] + card["qk_rope"])
+        latent = card["kv_lora"] + card["qk_rope"]
+        two_step = card["q_lora"] > 0
+        down_mla = latent + np.where(two_step, card["q_lora"], query_mla)
+        qkv = (self.heads_rank * card["gated_q"] + 2.0 * self.kv_heads_rank) * card["head_dim"]
+        value_width = np.where(mla, card["v_head"], card["head_dim"])
+        query_source = np.where(two_step, card["q_lora"], hidden)
+        dense_rank = card["dense_width"] / tp
+        shared_rank = card["shared_width"] / tp
+        shared = moe * (card["shared_width"] > 0)
+        linear_out = card["values"] / tp
+        linear_in = (2.0 * card["keys"] + 2.0 * card["values"] + 2.0 * card["state_heads"]) / tp
+        return {
+            "qkv": product(hidden, np.where(mla, down_mla, qkv), attention),
+            "query_up": product(card["q_lora"], query_mla, attention * (mla & two_step)),
+            "kv_up": product(
+                card["kv_lora"], self.heads_rank * (card["qk_nope"] + card["v_head"]), attention * mla
+            ),
+            "output": product(self.heads_rank * value_width, hidden, attention),
+            "index": product(
+                query_source, card["index_heads"] * card["index_dim"], attention * card["sparse"]
+            ),
+            "linear_in": product(hidden, linear_in, card["linear"]),
+            "linear_out": product(linear_out, hidden, card["linear"]),
+            "dense_up": product(hidden, card["mlp_inputs"] * dense_rank, dense),
+            "dense_down": product(dense_rank, hidden, dense),
+            "router": product(hidden, card["experts"], moe, sixteen_bit=True),
+            "shared_up": product(hidden, card["mlp_inputs"] * shared_rank, shared),
+            "shared_down": product(shared_rank, hidden, shared),
+            "latent": product(hidden, card["latent"], 2.0 * moe * (card["latent"] > 0)),
+            "head": product(hidden, card["vocab"] / tp, np.ones_like(tp), sixteen_bit=True),
+        }
+
+    @cached_property
+    def moe(self) -> dict[str, FloatArray]:
+        """Constants of the fused expert kernel, with the slowest rank's load over the mean as ``hot``."""
+        found = self.gather("moe", MOE_CLASS[self.table.weights, self.table.activations])
+        limit = self.constant("expert_parallel", "hot_rank_max")
+        found["hot"] = np.minimum(self.ep ** found["moe.s"], limit)
+        return found
+
+    @cached_property
+    def decode_attention(self) -> dict[str, FloatArray]:
+        """One layer of decode attention on a rank: floor; per sequence memory·(S + s0) against compute·S."""
+        kv = KV_CLASS[self.table.kv]
+        gqa, mla = self.gather("decode_attention", kv), self.gather("mla_decode", kv)
+        card, is_mla = self.card, self.card["mla"] > 0
+        per_head = 2.0 * card["head_dim"] * self.kv_bytes / (self.bandwidth * gqa["decode_attention.b"])
+        latent = card["kv_elements"] * self.kv_bytes / (self.bandwidth * mla["mla_decode.b"])
+        heads_per_kv = self.heads_rank / self.kv_heads_rank
+        flop = 4.0 * card["head_dim"] * self.kv_heads_rank * (heads_per_kv + gqa["decode_attention.g0"])
+        flop_mla = (2.0 * card["kv_lora"] + card["qk_rope"]) * (self.heads_rank + mla["mla_decode.h0"])
+        s0 = np.where(is_mla, mla["mla_decode.s0"], gqa["decode_attention.s0"])
+        # What the kernel pays for no sequence at all (b0) belongs to the step, at one context.
+        context = self.constant("attention", "floor_context_tokens") + s0
+        idle = np.where(is_mla, mla["mla_decode.b0"] * latent, gqa["decode_attention.b0"] * per_head)
+        index_kernels = self.constant("attention", "index_kernels") * card["sparse"]
+        t0 = np.where(is_mla, mla["mla_decode.t0"], gqa["decode_attention.t0"])
+        return {
+            "floor": t0 * (1.0 + index_kernels) + idle * context,
+            "s0": s0,
+            "memory": np.where(is_mla, latent, self.kv_heads_rank * per_head),
+            "compute": np.where(
+                is_mla,
+                flop_mla / (self.half_peak * mla["mla_decode.f"]),
+                flop / (self.half_peak * gqa["decode_attention.f"]),
+            ),
+            "p": np.where(is_mla, mla["mla_decode.p"], gqa["decode_attention.p"]),
+            "index": self._index_seconds(mla["mla_decode.b"]),
+        }
+
+    def _index_seconds(self, efficiency: FloatArray) -> FloatArray:
+        """Seconds of the sparse indexer per query and cached token: its keys stand on every rank."""
+        gemm_e = self.gather("gemm", GEMM_CLASS[self.table.activations])["gemm.e"]
+        flop = 2.0 * self.card["index_heads"] * self.card["index_dim"] / (self.index_peak * gemm_e)
+        return self.card["sparse"] * np.maximum(
+            self.card["index_bytes"] / (self.bandwidth * efficiency), flop
+        )
+
+    @cached_property
+    def prefill_attention(self) -> dict[str, FloatArray]:
+        """One layer of prefill attention on a rank: compute·(2·pairs + n·s0), query·n + keys·context."""
+        kv = KV_CLASS[self.table.kv]
+        gqa, mla = self.gather("prefill_attention", kv), self.gather("mla_prefill", kv)
+        card, is_mla = self.card, self.card["mla"] > 0
+        wide = (
+            2.0
+            * (self.heads_rank + gqa["prefill_attention.h0"])
+            * (card["head_dim"] + gqa["prefill_attention.d0"])
+        )
+        per_head = card["qk_nope"] + card["qk_rope"] + card["v_head"]
+        mla_rate = self.half_peak * mla["mla_prefill.e"]
+        rate = self.bandwidth * gqa["prefill_attention.b"]
+        query = 2.0 * self.heads_rank * card["head_dim"] * HALF_BYTES
+        keys = 2.0 * self.kv_heads_rank * card["head_dim"] * self.kv_bytes
+        return {
+            "floor": np.where(is_mla, mla["mla_prefill.t0"], gqa["prefill_attention.t0"]),
+            "s0": np.where(is_mla, mla["mla_prefill.s0"], gqa["prefill_attention.s0"]),
+            "compute": np.where(
+                is_mla,
+                (self.heads_rank + mla["mla_prefill.h0"]) * per_head / mla_rate,
+                wide / (self.half_peak * gqa["prefill_attention.e"]),
+            ),
+            "query": np.where(is_mla, 0.0, query / rate),
+            "keys": np.where(is_mla, card["kv_elements"] * self.kv_bytes, keys) / rate,
+            "p": gqa["prefill_attention.p"],
+            # Absorbed form over the selected latents: 2·(2·d_c + d_rope) FLOP a pair and head.
+            "absorbed": 2.0
+            * (2.0 * card["kv_lora"] + card["qk_rope"])
+            * (self.heads_rank + mla["mla_prefill.h0"])
+            / mla_rate,
+            "index": self._index_seconds(np.ones_like(self.tp)),
+        }
+
+    # Links --------------------------------------------------------------------------------------------------
+
+    def link(self, ranks: FloatArray) -> FloatArray:
+        """Bytes/s per direction of an accelerator among ``ranks``: scale-up in its domain, else scale-out.
+
+        In a full mesh only the links to the ranks that take part count.
+        """
+        parts, a = self.table.part_accelerators, self.table.accelerator
+        peers = parts.mesh_peers[a]
+        share = np.where(peers > 0, np.minimum(1.0, (ranks - 1.0) / np.maximum(peers, 1.0)), 1.0)
+        inside = parts.scaleup[a] * np.maximum(share, 1e-9)
+        return np.maximum(np.where(ranks <= parts.domain[a], inside, parts.scaleout[a]), 1.0)
+
+    @cached_property
+    def rank_class(self) -> NDArray[np.intp]:
+        """Which rows of the all-reduce table tp takes: the next size up, 8 beyond."""
+        return np.minimum(np.searchsorted(RANK_CLASSES, self.table.tp), len(RANK_CLASSES) - 1)
+
+    @cached_property
+    def group_class(self) -> NDArray[np.intp]:
+        """The same for the tp·dp ranks of a stage."""
+        return np.minimum(np.searchsorted(RANK_CLASSES, self.table.tp * self.table.dp), len(RANK_CLASSES) - 1)
+
+
+def replica(table: ConfigurationTable) -> Replica:
+    """The gathered coefficients of a table, computed on first use and kept with it."""
+    found: Replica | None = vars(table).get("_replica")
+    if found is None:
+        found = Replica(table)
+        vars(table)["_replica"] = found
+    return found

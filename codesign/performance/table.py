@@ -1,0 +1,96 @@
+"""Deployment configurations as a struct of arrays: one entry per replica design, nothing evaluated yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from codesign.performance.parts import AcceleratorArrays, CardArrays
+
+if TYPE_CHECKING:
+    from codesign.catalog import Accelerator, ModelCard
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class ConfigurationTable:
+    """K configurations of one replica each; all arrays have shape [K].
+
+    A replica has tp·pp·dp accelerators: ``pp`` pipeline stages, each of ``dp`` attention data-parallel groups
+    of ``tp`` tensor-parallel ranks. Experts are spread over the tp·dp ranks of a stage: ``ep``
+    expert-parallel ranks times tp·dp/ep tensor slices. ``weights``, ``activations`` and ``kv`` index
+    :data:`~codesign.performance.parts.PRECISIONS`. Any integers are accepted; whether a shape makes sense is
+    asked of :func:`~codesign.performance.footprint.shape_valid`.
+    """
+
+    accelerators: Sequence[Accelerator]
+    cards: Sequence[ModelCard]
+    accelerator: IntArray
+    """Index into ``accelerators``."""
+    card: IntArray
+    """Index into ``cards``."""
+    weights: IntArray
+    activations: IntArray
+    kv: IntArray
+    tp: IntArray
+    pp: IntArray
+    ep: IntArray
+    dp: IntArray
+
+    def __post_init__(self) -> None:
+        """Make every column an integer array; raises ValueError when their lengths differ."""
+        for name in COLUMNS:
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.intp))
+        shapes = {name: getattr(self, name).shape for name in COLUMNS}
+        if len(set(shapes.values())) != 1 or len(next(iter(shapes.values()))) != 1:
+            raise ValueError(f"found columns of shapes {shapes}; expected one length K for all")
+
+    def __len__(self) -> int:
+        """Number of configurations K."""
+        return len(self.accelerator)
+
+    def take(self, selection: ArrayLike | slice) -> ConfigurationTable:
+        """The configurations at an index array, boolean mask or slice, over the same parts."""
+        index = selection if isinstance(selection, slice) else np.asarray(selection)
+        columns = {name: getattr(self, name)[index] for name in COLUMNS}
+        taken = ConfigurationTable(self.accelerators, self.cards, **columns)
+        # Building the per-part arrays costs more than a small selection is worth: hand them on.
+        vars(taken).update(part_accelerators=self.part_accelerators, part_cards=self.part_cards)
+        return taken
+
+    @cached_property
+    def part_accelerators(self) -> AcceleratorArrays:
+        """Per-accelerator arrays, one entry for each of ``accelerators``."""
+        return AcceleratorArrays.build(self.accelerators)
+
+    @cached_property
+    def part_cards(self) -> CardArrays:
+        """Per-card arrays, one entry for each of ``cards``."""
+        return CardArrays.build(self.cards)
+
+    @cached_property
+    def replica_accelerators(self) -> IntArray:
+        """Accelerators of one replica [K]."""
+        return self.tp * self.pp * self.dp
+
+
+COLUMNS = tuple(f.name for f in fields(ConfigurationTable) if f.name not in ("accelerators", "cards"))
+
+
+def points_first(values: ArrayLike) -> FloatArray:
+    """Arguments as [J, 1] or [J, K] from a scalar, [J] or [K, J].
+
+    Inside, points come first: long contiguous inner loops over K are what makes numpy fast here.
+    """
+    array = np.asarray(values, dtype=float)
+    if array.ndim <= 1:
+        return np.atleast_1d(array)[:, None]
+    return np.ascontiguousarray(array.T)
