@@ -1,0 +1,41 @@
+"""What a plan is once it is decided: the typed solution, its fixed point, its accounts."""
+
+from codesign.solution.schema import (
+    MemoryUse,
+    Objective,
+    Parallelism,
+    Pool,
+    Precision,
+    Provenance,
+    Purchase,
+    Route,
+    ShadowPrice,
+    SloResult,
+    Solution,
+    SolveRecord,
+    TaskResult,
+    TokenPrices,
+    Totals,
+    Utilization,
+    load_solution,
+)
+
+__all__ = [
+    "MemoryUse",
+    "Objective",
+    "Parallelism",
+    "Pool",
+    "Precision",
+    "Provenance",
+    "Purchase",
+    "Route",
+    "ShadowPrice",
+    "SloResult",
+    "Solution",
+    "SolveRecord",
+    "TaskResult",
+    "TokenPrices",
+    "Totals",
+    "Utilization",
+    "load_solution",
+]

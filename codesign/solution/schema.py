@@ -1,0 +1,272 @@
+"""The solution file: typed, frozen, one JSON document (DESIGN 4.2)."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SCHEMA_VERSION = 1
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Objective(_Frozen):
+    """What was minimised, and what is proven about it."""
+
+    name: str
+    value: float | None
+    unit: str
+    bound: float | None
+    """Lower bound over every column that was enumerated."""
+    gap: float | None
+    """(value − bound)/|value|, a fraction."""
+    grid_error: float | None = None
+    """Change when every grid is twice as fine (None: not asked for)."""
+
+
+class Totals(_Frozen):
+    """The whole fleet."""
+
+    cost_per_hour: float
+    cost_per_task: float
+    energy_per_task_j: float
+    power_w: float
+    """Mean power at the meter, PUE included."""
+    peak_power_w: float
+    """Provisioned power at the meter, PUE included."""
+    accelerators: dict[str, int]
+    servers: dict[str, int]
+
+
+class Purchase(_Frozen):
+    """One line of the bill of materials."""
+
+    item: str
+    """hardware/offer, or the measured pool."""
+    kind: Literal["server", "module", "link", "measured"]
+    count: int
+    accelerators: int
+    capital_usd: float
+    usd_per_hour: float
+    price_source: str
+    price_date: str
+
+
+class Precision(_Frozen):
+    """Number formats of a pool."""
+
+    weights: str
+    activations: str
+    kv: str
+
+
+class Parallelism(_Frozen):
+    """How a replica is split over its accelerators."""
+
+    tp: int
+    pp: int
+    ep: int
+    dp: int
+
+
+class Utilization(_Frozen):
+    """Shares of what a replica offers that are in use, at the fixed point."""
+
+    compute: float | None = None
+    bandwidth: float | None = None
+    capacity: float | None = None
+    link: float | None = None
+    slots: float | None = None
+    busy: float | None = None
+    """Of a prefill queue or a measured pool."""
+
+
+class Pool(_Frozen):
+    """Identical replicas at one operating point.  Figures are the pool's totals, utilisation per replica."""
+
+    pool: str
+    group: str
+    period: str
+    role: Literal["prefill", "decode", "colocated", "serve"]
+    hardware: str
+    """Name in the problem file."""
+    accelerator: str
+    model: str | None
+    precision: Precision | None
+    parallelism: Parallelism | None
+    tiers: tuple[str, ...] = ()
+    link: str | None = None
+    batch: float | None
+    """Mean active sequences of a replica."""
+    prefill_chunk: int | None
+    step_limit_s: float | None
+    step_time_s: float | None
+    utilization_limit: float | None = None
+    """ρ that a prefill queue is planned for."""
+    wait_limit_s: float | None = None
+    wait_s: float | None = None
+    replicas: int
+    """Serving; spares are counted beside them."""
+    spares: int = 0
+    accelerators: int
+    cost_per_hour: float
+    power_w: float
+    """Mean IT power, without PUE."""
+    utilization: Utilization
+    binding: str
+    calibration: str
+    expected_error: float | None
+
+
+class MemoryUse(_Frozen):
+    """One memory tier."""
+
+    tier: str
+    modules: int
+    capacity_bytes: float
+    used_bytes: float
+    bandwidth_utilization: float | None
+
+
+class Route(_Frozen):
+    """Calls of one task that take one way through the fleet."""
+
+    period: str
+    task: str
+    variant: str | None
+    kv_policy: Literal["decode", "prefill", "colocated", "drop"] | None
+    prefill_pool: str
+    decode_pool: str
+    calls_per_s: float
+    fabric_bytes_per_s: float | None = None
+    ttft_level_s: float | None = None
+    tpot_level_s: float | None = None
+
+
+class SloResult(_Frozen):
+    """One promise, and what the fixed point achieves."""
+
+    metric: Literal["ttft", "tpot", "task_latency"]
+    percentile: float
+    """0–1."""
+    target: float
+    achieved: float
+
+
+class TokenPrices(_Frozen):
+    """Dollars per million tokens, by kind; None where a task has no such tokens."""
+
+    new_input: float | None
+    cached_input: float | None
+    output: float | None
+
+
+class TaskResult(_Frozen):
+    """One task class under the plan."""
+
+    name: str
+    cost_per_task: float
+    marginal_cost_per_task: float | None
+    energy_per_task_j: float
+    usd_per_million_tokens: TokenPrices | None
+    open_tasks: float | None
+    resident_kv_bytes: float | None
+    headroom: float | None
+    """Share by which its rate could grow on its pools before a row is full."""
+    slo: tuple[SloResult, ...]
+
+
+class ShadowPrice(_Frozen):
+    """What one more unit of a limit is worth."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    limit: str
+    unit: str
+    value: float
+    """Objective saved per unit."""
+    source: Literal["fixed", "relaxation"] = Field(alias="from")
+
+
+class SolveRecord(_Frozen):
+    """How the answer was found."""
+
+    seconds: dict[str, float]
+    columns_total: int
+    columns_undominated: int
+    columns_considered: int
+    nodes: int
+    rounds: int
+    stopped_by: str | None
+    solver: str
+    versions: dict[str, str]
+
+
+class Provenance(_Frozen):
+    """What the plan rests on."""
+
+    problem: str
+    problem_sha256: str
+    price_list: tuple[str, ...]
+    price_date: str
+    command: str
+    seed: int
+    warnings: tuple[str, ...] = ()
+
+
+class Solution(_Frozen):
+    """A plan with its proof."""
+
+    schema_version: int = SCHEMA_VERSION
+    status: Literal["optimal", "feasible", "infeasible", "no_solution"]
+    objective: Objective
+    totals: Totals | None = None
+    purchase: tuple[Purchase, ...] = ()
+    fleet: tuple[Pool, ...] = ()
+    memory: tuple[MemoryUse, ...] = ()
+    routing: tuple[Route, ...] = ()
+    tasks: tuple[TaskResult, ...] = ()
+    shadow_prices: tuple[ShadowPrice, ...] = ()
+    conflicts: tuple[str, ...] = ()
+    """Why there is no plan, in the problem file's words (status infeasible)."""
+    solve: SolveRecord
+    provenance: Provenance
+
+    def to_json(self) -> str:
+        """The solution file's text."""
+        return self.model_dump_json(indent=2, by_alias=True) + "\n"
+
+    def write(self, path: str | Path) -> None:
+        """Write the solution file atomically: readers see the old file or the whole new one."""
+        target = Path(path)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=target.parent, prefix=f".{target.name}.", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(self.to_json())
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, target)
+
+    def to_dataframe(self) -> Any:
+        """The fleet as a pandas DataFrame, one row per pool (pandas must be installed)."""
+        import pandas
+
+        return pandas.json_normalize([pool.model_dump() for pool in self.fleet])
+
+
+def load_solution(path: str | Path) -> Solution:
+    """Read a solution file.  Raises ValueError with one line per fault where it is not one."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from None
+    try:
+        return Solution.model_validate_json(text)
+    except ValidationError as error:
+        lines = [f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise ValueError("\n".join(lines)) from None
