@@ -1,5 +1,6 @@
 """The catalogue: accelerators, models, memories, links, workloads and prices as data files with sources."""
 
+from codesign.catalog.huggingface import from_huggingface_config
 from codesign.catalog.schema import (
     UNVERIFIED,
     Accelerator,
@@ -41,6 +42,7 @@ __all__ = [
     "WorkloadPreset",
     "accelerators",
     "default_price",
+    "from_huggingface_config",
     "links",
     "listed_price",
     "memory_tiers",

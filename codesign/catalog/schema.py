@@ -1,8 +1,8 @@
-"""The typed entries of the catalogue: what is known of a part, a model, a memory, a link, a workload, a price list.
+"""The typed entries of the catalogue: accelerators, models, memories, links, workloads, price lists.
 
-Every entry is a frozen pydantic model that refuses unknown fields. Quantities are written with their units in the
-data files and are SI numbers inside. What a source does not say is either None ("unknown", never zero) or an
-assumption that is listed in `assumptions`.
+Every entry is a frozen pydantic model that refuses unknown fields. Quantities are written with their units in
+the data files and are SI numbers inside. What a source does not say is either None ("unknown", never zero) or
+an assumption that is listed in `assumptions`.
 """
 
 import datetime
@@ -220,7 +220,8 @@ class ModelCard(Entry):
         if self.kind.endswith("hybrid"):
             if attention + mlp != self.layers:
                 raise ValueError(
-                    f"found {attention} attention and linear + {mlp} MLP layers: expected layers = {self.layers}"
+                    f"found {attention} attention and linear and {mlp} MLP layers: "
+                    f"expected layers = {self.layers} in all"
                 )
         else:
             if attention != self.layers:
