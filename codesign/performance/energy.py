@@ -65,7 +65,10 @@ def prefill_energy_j(
     seconds = prefill_seconds(table, new_tokens, cached_tokens)
     total = np.asarray(new_tokens, dtype=float) + np.asarray(cached_tokens, dtype=float)
     # Weights of the group that prefills: experts touched by its tokens, everything else once.
-    weights = decode_weight_bytes(table, new_tokens) / (table.pp * table.dp)[:, None]
+    # (A step of pp·new tokens sends `new` through each stage, pp times.)
+    stages = table.pp[:, None]
+    weights = decode_weight_bytes(table, np.asarray(new_tokens, dtype=float) * stages)
+    weights = weights / (stages * table.dp[:, None])
     moved = weights + kv_transfer_bytes(table, total)
     dynamic = moved * joules_per_byte(table)[:, None]
     dynamic = dynamic + prefill_flops(table, new_tokens, cached_tokens) * joules_per_flop(table)[:, None]

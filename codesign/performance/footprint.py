@@ -62,9 +62,7 @@ def _layer_weight_bytes(r: Replica) -> tuple[FloatArray, FloatArray]:
         + hidden * (card["index_dim"] + card["index_heads"])
     )
     attention = card["attention_layers"] * (np.where(mla, mla_elements, gqa_elements) + index)
-    linear = (
-        card["linear"] * hidden * (2.0 * card["keys"] + 3.0 * card["values"] + 2.0 * card["state_heads"]) / tp
-    )
+    linear = card["linear"] * hidden * (card["linear_inputs"] + card["values"]) / tp
     matrices = card["mlp_inputs"] + 1.0
     dense = card["dense"] * matrices * hidden * card["dense_width"] / tp
     shared = card["moe"] * matrices * hidden * card["shared_width"] / tp

@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 
 from codesign.performance.constants import Constants, constants
 from codesign.workload.kvcache import kv_elements_per_token_layer, linear_state_elements
-from codesign.workload.parameters import precision_bits, weight_bits
+from codesign.workload.parameters import (
+    elements,
+    linear_attention_matrices,
+    precision_bits,
+    weight_bits,
+)
 
 if TYPE_CHECKING:
     from codesign.catalog import Accelerator, ModelCard
@@ -257,7 +262,8 @@ def _card_values(card: ModelCard) -> dict[str, float]:
         "latent": card.moe_latent if moe else 0,
         "kv_elements": kv_elements_per_token_layer(card) if attention_layers else 0,
         "state_elements": linear_state_elements(card) if card.linear_layers else 0,
-        "keys": card.linear_k_heads * card.linear_k_dim,
+        # All input projections of a linear layer as one product of the same elements.
+        "linear_inputs": elements(linear_attention_matrices(card)[:-1]) / card.hidden,
         "values": card.linear_v_heads * card.linear_v_dim,
         "state_heads": max(card.linear_v_heads, 1),
         "sparse": float(card.sparse_topk > 0),

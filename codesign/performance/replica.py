@@ -32,8 +32,8 @@ class Replica:
         parts, cards = table.part_accelerators, table.part_cards
         a = table.accelerator
         self.card = {name: values[table.card] for name, values in cards.values.items()}
-        self.tp, self.pp = table.tp.astype(float), table.pp.astype(float)
-        self.ep, self.dp = table.ep.astype(float), table.dp.astype(float)
+        self.tp, self.pp = table.tp.astype(np.float64), table.pp.astype(np.float64)
+        self.ep, self.dp = table.ep.astype(np.float64), table.dp.astype(np.float64)
         self.group = self.tp * self.dp
         """Accelerators of one stage."""
         self.slices = self.group / self.ep
@@ -123,7 +123,7 @@ class Replica:
         shared_rank = card["shared_width"] / tp
         shared = moe * (card["shared_width"] > 0)
         linear_out = card["values"] / tp
-        linear_in = (2.0 * card["keys"] + 2.0 * card["values"] + 2.0 * card["state_heads"]) / tp
+        linear_in = card["linear_inputs"] / tp
         return {
             "qkv": product(hidden, np.where(mla, down_mla, qkv), attention),
             "query_up": product(card["q_lora"], query_mla, attention * (mla & two_step)),
