@@ -1,7 +1,8 @@
 """Model cards from the `config.json` of Hugging Face transformers.
 
-Only keys that fix parameters, FLOPs and bytes are read. A key that is missing has the default of its transformers
-class, as far as released models rely on one. Vision towers and multi-token-prediction layers are left out.
+Only keys that fix parameters, FLOPs and bytes are read. A key that is missing has the default of its
+transformers class, as far as released models rely on one. Vision towers and multi-token-prediction layers are
+left out.
 """
 
 import json
@@ -374,7 +375,10 @@ def _precision(config: _Config) -> str:
     if method in ("fp8", "mxfp4"):
         return str(method)
     if method in ("awq", "gptq"):
-        return {4: "int4", 8: "int8"}[quantisation.whole("bits")]
+        bits = quantisation.whole("bits")
+        if bits not in (4, 8):
+            raise ValueError(f"found quantization_config.bits = {bits}: expected 4 or 8")
+        return f"int{bits}"
     if method == "modelopt":
         algorithm = str(quantisation.values.get("quant_algo", "")).lower()
         if algorithm in ("fp8", "nvfp4"):
