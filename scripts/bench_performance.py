@@ -1,7 +1,7 @@
 """Configurations per second that the performance model evaluates, decode and prefill counted as one.
 
-Every configuration is evaluated in full: per-rank shapes built, memory checked, one decode step with the attention
-of its batch, one prefill. Blocks of the table are spread over threads (numpy releases the GIL).
+Every configuration is evaluated in full: per-rank shapes built, memory checked, one decode step with the
+attention of its batch, one prefill. Blocks of the table are spread over threads (numpy releases the GIL).
 
     python scripts/bench_performance.py --configurations 400000 --threads 2
 """
@@ -25,9 +25,23 @@ from codesign.performance import (
     prefill_seconds,
 )
 
-ACCELERATORS = ("a100-80-sxm", "h100-sxm", "h200-sxm", "b200-sxm", "gb200-nvl72", "mi300x", "mi355x", "tpu-v6e")
+ACCELERATORS = (
+    "a100-80-sxm",
+    "h100-sxm",
+    "h200-sxm",
+    "b200-sxm",
+    "gb200-nvl72",
+    "mi300x",
+    "mi355x",
+    "tpu-v6e",
+)
 MODELS = ("Llama-3.1-8B", "Llama-3.1-70B", "Qwen3-235B-A22B", "DeepSeek-V3.2", "gpt-oss-120b", "Gemma-3-27B")
-PRECISION_SETS = (("bf16", "bf16", "bf16"), ("fp8", "fp8", "fp8"), ("fp8", "bf16", "fp8"), ("int4", "bf16", "bf16"))
+PRECISION_SETS = (
+    ("bf16", "bf16", "bf16"),
+    ("fp8", "fp8", "fp8"),
+    ("fp8", "bf16", "fp8"),
+    ("int4", "bf16", "bf16"),
+)
 SHAPES = tuple(
     (tp, pp, ep, dp)
     for tp, pp, dp in itertools.product((1, 2, 4, 8), (1, 2, 4), (1, 2, 4, 8))
@@ -55,7 +69,9 @@ def evaluate(table: ConfigurationTable) -> float:
 
 def main() -> None:
     """Print configurations per second."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--configurations", type=int, default=400_000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--block", type=int, default=4096, help="configurations evaluated at a time")

@@ -39,8 +39,8 @@ def every_card(precisions, shape=ONE):
 def test_one_accelerator_holds_all_parameters():
     cards, table = every_card(BF16)
     stored = np.array([stored_bytes(card, "bf16") for card in cards])
-    # Norms and the low-rank gates of Kimi's linear layers are the difference.
-    assert weight_bytes(table) == pytest.approx(stored, rel=0.003)
+    # Norms are the difference.
+    assert weight_bytes(table) == pytest.approx(stored, rel=0.001)
 
 
 def test_flops_of_a_token_are_twice_the_weights_that_multiply_it():

@@ -23,8 +23,14 @@ def test_smooth_maximum_is_a_sum_at_one_and_a_maximum_far_out():
 
 def test_gemm_by_hand():
     constants = {
-        "gemm.t0": 3e-6, "gemm.e": 0.5, "gemm.b": 0.8, "gemm.p": 1.0, "gemm.m0": 10.0, "gemm.n0": 100.0, "gemm.k0": 500.0,
-    }  # fmt: skip
+        "gemm.t0": 3e-6,
+        "gemm.e": 0.5,
+        "gemm.b": 0.8,
+        "gemm.p": 1.0,
+        "gemm.m0": 10.0,
+        "gemm.n0": 100.0,
+        "gemm.k0": 500.0,
+    }
     arrays = {name: np.array([value]) for name, value in constants.items()}
     one = np.ones(1)
     gemm = Gemm.of(4096 * one, 1024 * one, 32 * one, 1 * one, 2 * one, 1e15 * one, 3e12 * one, arrays)
@@ -41,7 +47,9 @@ def test_distinct_experts_counts_expected_coverage():
     assert everything[0, 0] == pytest.approx(4.0)
 
 
-@pytest.mark.parametrize(("new", "cached", "window"), [(10, 0, math.inf), (7, 5, 4), (3, 0, 100), (50, 20, 30)])
+@pytest.mark.parametrize(
+    ("new", "cached", "window"), [(10, 0, math.inf), (7, 5, 4), (3, 0, 100), (50, 20, 30)]
+)
 def test_causal_pairs_match_counting(new, cached, window):
     counted = sum(min(position, window) for position in range(cached, cached + new))
     integral = causal_pairs(np.array([[float(new)]]), np.array([[float(cached)]]), np.array([window]))[0, 0]

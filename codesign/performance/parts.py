@@ -150,21 +150,21 @@ def _peaks(accelerator: Accelerator) -> list[float]:
 
 
 def _fall_back(peak: FloatArray) -> FloatArray:
-    """Fill missing peaks: narrow precisions from wider ones; 16 bits from the widest that exists."""
-    order = {name: index for index, name in enumerate(PRECISIONS)}
-    known = peak.copy()
-    for name in ("fp8", "int8"):
-        column = known[:, order["bf16"]]
-        known[:, order[name]] = np.where(known[:, order[name]] > 0, known[:, order[name]], column)
-    for name in ("nvfp4", "mxfp4", "int4"):
-        known[:, order[name]] = np.where(
-            known[:, order[name]] > 0, known[:, order[name]], known[:, order["fp8"]]
-        )
-    # Parts with 8 bits alone convert for what must run in 16: at the 8-bit rate, which is generous.
-    narrow = np.where(known[:, order["fp8"]] > 0, known[:, order["fp8"]], known[:, order["int8"]])
-    for name in ("bf16", "fp16"):
-        known[:, order[name]] = np.where(known[:, order[name]] > 0, known[:, order[name]], narrow)
-    return known
+    """Fill missing peaks: each precision from the next wider one, 16 bits from whatever the part has.
+
+    A part without 16-bit units is taken to run them at half its 8-bit or a quarter of its 4-bit rate, as
+    parts that have both do (an assumption).
+    """
+    filled = peak.copy()
+    equivalent = (peak * np.floor(8.0 * PRECISION_BYTES) / 16.0).max(axis=1, keepdims=True)
+    filled[:, :2] = np.where(peak[:, :2] > 0, peak[:, :2], equivalent)
+    for wider, names in (("bf16", ("fp8", "int8")), ("fp8", ("nvfp4", "mxfp4", "int4"))):
+        for name in names:
+            column = PRECISIONS.index(name)
+            filled[:, column] = np.where(
+                peak[:, column] > 0, peak[:, column], filled[:, PRECISIONS.index(wider)]
+            )
+    return filled
 
 
 def _tdp(accelerator: Accelerator, table: Constants) -> float:

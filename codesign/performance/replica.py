@@ -64,7 +64,7 @@ class Replica:
             if name.startswith(operator + ".")
         }
 
-    # Per-rank shapes ----------------------------------------------------------------------------------------
+    # Per-rank shapes
 
     @cached_property
     def kv_heads_rank(self) -> FloatArray:
@@ -226,7 +226,7 @@ class Replica:
             "index": self._index_seconds(np.ones_like(self.tp)),
         }
 
-    # Links --------------------------------------------------------------------------------------------------
+    # Links
 
     def link(self, ranks: FloatArray) -> FloatArray:
         """Bytes/s per direction of an accelerator among ``ranks``: scale-up in its domain, else scale-out.
