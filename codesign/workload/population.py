@@ -186,7 +186,8 @@ def _split_first(
     _, group = np.unique(context, return_inverse=True)
     mass = np.bincount(group, weights=weight)
     before = np.cumsum(mass) - mass
-    part = np.clip((share - before) / mass, 0.0, 1.0)[group]
+    # Rounded, so that no sliver of 1e-16 becomes a call of its own.
+    part = np.clip((share - before) / mass, 0.0, 1.0).round(9)[group]
     rows = np.concatenate((np.flatnonzero(part > 0), np.flatnonzero(part < 1)))
     first = np.arange(rows.size) < np.count_nonzero(part > 0)
     weight = np.where(first, part[rows], 1.0 - part[rows]) * weight[rows]
