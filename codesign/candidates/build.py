@@ -44,7 +44,8 @@ def build_candidates(
 ) -> Candidates:
     """Enumerate configurations, flows and operating points.  `progress` hears (what, share done)."""
     configurations = enumerate_configurations(instance)
-    calls = [task_calls(task) for task in instance.tasks]
+    cards = {model.name: model.card for model in instance.models}
+    calls = [task_calls(task, cards) for task in instance.tasks]
     vendors = sorted({option.accelerator.vendor for option in instance.hardware})
     book = build_flows(instance, calls, vendors)
     blocks: list[ColumnBlock] = []

@@ -22,7 +22,7 @@ FABRIC_LEVELS = (25e9, 100e9, 400e9)
 _FABRIC_STEP_S = 0.020
 """A faster level is offered where the one below would take longer than this for a long context."""
 ADMISSION_LEVELS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
-TPOT_LEVELS = (0.007, 0.010, 0.014, 0.020, 0.028, 0.040, 0.057, 0.080, 0.113, 0.160, 0.320, 0.640)
+TPOT_LEVELS = tuple(0.007 * 2 ** (i / 4) for i in range(26))
 """Step limits that a commodity may count on for task latency and decode admission, seconds."""
 TTFT_LEVELS = tuple(0.05 * 1.25**i for i in range(40))
 """Mean (and deviation) of TTFT that a commodity may count on for task latency, seconds."""

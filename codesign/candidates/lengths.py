@@ -6,10 +6,12 @@ E[T·bytes²], …) is a weighted sum over them and no product of means stands f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from codesign.catalog import ModelCard
 from codesign.optimize.data import Floats
 from codesign.problem.instance import TaskClass, Variant
 from codesign.workload.population import CallPopulation, call_population, held_seconds, kept_probability
@@ -93,11 +95,13 @@ def _merged(weight: Floats, context: Floats, cached: Floats, output: Floats) -> 
     return PrefillPoints(total, prompts[0], prompts[1], mean_output)
 
 
-def task_calls(task: TaskClass) -> list[TaskCalls]:
-    """One entry per admissible variant of a task."""
+def task_calls(task: TaskClass, cards: Mapping[str, ModelCard]) -> list[TaskCalls]:
+    """One entry per admissible variant of a task; `cards` by model name."""
     kept = kept_probability(task, task.prefix_ttl_s)
-    held = held_seconds(task, task.prefix_ttl_s)
-    return [
-        TaskCalls(task, variant, call_population(task, variant), float(kept), float(held[0]))
-        for variant in task.variants
-    ]
+    entries = []
+    for variant in task.variants:
+        limit = float(cards[variant.model].max_context) if task.on_overlong == "truncate" else None
+        population = call_population(task, variant, context_limit=limit)
+        held, _ = held_seconds(task, task.prefix_ttl_s, variant.calls_factor)
+        entries.append(TaskCalls(task, variant, population, kept, held))
+    return entries

@@ -7,8 +7,8 @@ accelerators or models: `candidates/` fills these arrays and `optimize/` only do
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -136,18 +136,26 @@ class Group:
 
 @dataclass(frozen=True)
 class SideLimit:
-    """A shared upper limit Σ coefficient·servers ≤ limit, in the user's words."""
+    """A shared upper limit on what is bought or run, in the user's words or a branch of the search.
+
+    Σ per_server·servers + Σ per_packing·servers set aside + Σ per_group·replicas ≤ limit.
+    """
 
     name: str
     unit: str
     limit: float
     per_server: dict[int, float] = field(default_factory=dict)
-    """Coefficient by offer index."""
+    """Coefficient by offer."""
+    per_packing: dict[int, float] = field(default_factory=dict)
+    """Coefficient by packing."""
+    per_group: dict[int, float] = field(default_factory=dict)
+    """Coefficient by group."""
 
     @property
     def scale(self) -> float:
         """What the row is divided by: its limit, or its largest coefficient where the limit is zero."""
-        return self.limit or max(self.per_server.values(), default=1.0) or 1.0
+        coefficients = (*self.per_server.values(), *self.per_packing.values(), *self.per_group.values())
+        return abs(self.limit) or max(map(abs, coefficients), default=1.0) or 1.0
 
 
 @dataclass(frozen=True)
@@ -185,6 +193,18 @@ class FleetData:
     def columns(self) -> int:
         """Number of columns over all blocks."""
         return int(self.offsets[-1])
+
+    def keep(self, columns: Bools) -> FleetData:
+        """The same problem with only the columns marked in `columns` [columns]."""
+        blocks = []
+        for b, block in enumerate(self.blocks):
+            rows = np.flatnonzero(columns[self.offsets[b] : self.offsets[b + 1]])
+            blocks.append(block.take(rows))
+        return replace(self, blocks=tuple(blocks))
+
+    def with_limits(self, limits: Iterable[SideLimit]) -> FleetData:
+        """The same problem under further shared limits."""
+        return replace(self, limits=(*self.limits, *limits))
 
     def watt_price(self, hardware: int) -> float:
         """Objective per watt of average IT power drawn by replicas on this hardware."""

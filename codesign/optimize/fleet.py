@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyomo.environ as pyo
+from pyomo.common.errors import InfeasibleConstraintException
 
-from codesign.optimize.data import FleetData
+from codesign.optimize.branch import Tree
+from codesign.optimize.data import Bools, FleetData, Ints, SideLimit
 from codesign.optimize.highs import CompiledModel, Outcome
 from codesign.optimize.model import FleetModel
 from codesign.optimize.relaxation import Relaxation, relax
@@ -24,8 +26,14 @@ Progress = Callable[[str, float, float], None]
 
 _SMALL = 300
 """Columns up to which the whole problem goes to the MILP at once."""
-_RESTRICTED = 350
-_SURVIVORS = 2500
+_RESTRICTED = (80, 200)
+"""Columns of the first MILPs, which look for plans."""
+_NODE_COLUMNS = 70
+_NODE_SHARE = 0.05
+_PLANS_EVERY = 4
+"""Nodes between two searches for a plan in the tree."""
+_SURVIVORS = 1500
+"""Columns up to which a MILP over all that could improve the plan is tried as a proof."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ class _Search:
             self.progress(stage, min(incumbent, self.objective), max(bound, self.bound))
 
     def closed(self) -> bool:
-        return np.isfinite(self.objective) and self.objective - self.bound <= self.gap * abs(self.objective)
+        return np.isfinite(self.objective) and self.objective - self.bound <= max(self.gap, 1e-9) * abs(self.objective)
 
     def left(self) -> float:
         return self.deadline - time.monotonic()
@@ -89,11 +97,20 @@ class _Search:
     def over(self) -> bool:
         return self.closed() or self.left() <= 0 or self.cancel.is_set()
 
-    def milp(self, columns: list[int], stage: str, share: float = 1.0) -> Outcome:
-        """One restricted MILP; keeps its plan when it is the best so far."""
-        model = FleetModel(self.data, columns, relaxed=False)
-        compiled = CompiledModel(model.pyomo, self.threads, self.seed)
-        if self.best is not None:
+    def raise_bound(self, bound: float) -> None:
+        """Note a bound that holds for every column that could improve the plan."""
+        self.bound = max(self.bound, min(bound, self.objective))
+
+    def milp(
+        self, columns: Ints, stage: str, share: float = 1.0, limits: Sequence[SideLimit] = ()
+    ) -> Outcome:
+        """One restricted MILP (under further limits); keeps its plan when it is the best so far."""
+        model = FleetModel(self.data.with_limits(limits), columns.tolist(), relaxed=False)
+        try:
+            compiled = CompiledModel(model.pyomo, self.threads, self.seed)
+        except InfeasibleConstraintException:  # these columns leave a task without any flow
+            return Outcome("infeasible", np.inf, np.inf, 0, {}, {})
+        if self.best is not None and not limits:
             compiled.start_from(_carry(self.best, self.values, model))
         outcome = compiled.run(
             gap=self.gap * 0.5 if self.gap > 0 else 0.0,
@@ -136,17 +153,19 @@ def solve_fleet(
     if _proves_infeasible(relaxation):
         return FleetPlan("infeasible", np.inf, np.inf, columns_considered=data.columns, rounds=relaxation.rounds)
     search.bound = relaxation.bound
-    whole_is_infeasible = False
+    infeasible = False
     if data.columns <= _SMALL:
-        outcome = search.milp(list(range(data.columns)), "plan")
-        whole_is_infeasible = outcome.status == "infeasible"
-        search.bound = _raised(search, outcome.bound)
+        outcome = search.milp(np.arange(data.columns), "plan")
+        infeasible = outcome.status == "infeasible"
+        search.raise_bound(outcome.bound)
     else:
-        search.milp(_promising(data, relaxation, search), "plan", share=0.5)
+        for size in _RESTRICTED:
+            if not search.over():
+                search.milp(_promising(data, relaxation, size), "plan", share=0.3)
         if not search.over():
-            whole_is_infeasible = _close(data, relaxation, search)
+            infeasible = _branch_and_prove(data, relaxation, search)
     if search.best is None:
-        status = "infeasible" if whole_is_infeasible else "no_solution"
+        status = "infeasible" if infeasible else "no_solution"
         return FleetPlan(status, np.inf, search.bound, columns_considered=search.considered, nodes=search.nodes)
     stopped = None
     if not search.closed():
@@ -158,43 +177,67 @@ def _proves_infeasible(relaxation: Relaxation) -> bool:
     return bool(np.any(relaxation.shortfall > 1e-7) or np.any(relaxation.excess > 1e-7))
 
 
-def _raised(search: _Search, milp_bound: float) -> float:
-    """The bound of a MILP that holds every column that could improve the plan."""
-    return max(search.bound, min(milp_bound, search.objective))
-
-
-def _promising(data: FleetData, relaxation: Relaxation, search: _Search) -> list[int]:
-    """The master's columns of least reduced cost, and the best of every group beside them."""
+def _promising(data: FleetData, relaxation: Relaxation, size: int) -> Ints:
+    """Columns of least reduced cost: most from the master, the best of each group beside them."""
     reduced = relaxation.reduced_cost
     group = np.concatenate([b.group for b in data.blocks])
     master = np.array(relaxation.columns)
-    master = master[np.argsort(reduced[master], kind="stable")][: _RESTRICTED * 2 // 3]
+    master = master[np.argsort(reduced[master], kind="stable")][: size * 2 // 3]
     chosen = set(master.tolist())
     seen: dict[int, int] = {}
     for k in np.argsort(reduced, kind="stable").tolist():
-        if len(chosen) >= _RESTRICTED:
+        if len(chosen) >= size:
             break
         seen[int(group[k])] = seen.get(int(group[k]), 0) + 1
-        if seen[int(group[k])] <= 4:
+        if seen[int(group[k])] <= 3:
             chosen.add(k)
-    return sorted(chosen)
+    return np.array(sorted(chosen), dtype=np.int64)
 
 
-def _close(data: FleetData, relaxation: Relaxation, search: _Search) -> bool:
-    """Fix columns whose reduced cost exceeds the gap, and solve over all that survive.  True: infeasible."""
+def _branch_and_prove(data: FleetData, relaxation: Relaxation, search: _Search) -> bool:
+    """Close the gap: branch on servers, look for plans at the nodes, prove by a MILP over the survivors.
+
+    Returns True where no plan exists.
+    """
+    survivors = _survivors(data, relaxation, search)
+    tree = Tree(data.keep(survivors), relaxation, _positions(survivors, relaxation.columns))
+    kept = np.flatnonzero(survivors)
+    while not search.over():
+        cutoff = search.objective * (1 - search.gap) if np.isfinite(search.objective) else np.inf
+        found = tree.step(cutoff, search.deadline, search.cancel.is_set)
+        search.raise_bound(tree.bound)
+        if found is None:
+            break
+        node, limits = found
+        search.nodes += 1
+        search.tell("branching", np.inf, search.bound)
+        if search.over():
+            break
+        if search.nodes % _PLANS_EVERY == 1:
+            columns = kept[_promising(tree.data, node, _NODE_COLUMNS)]
+            search.milp(columns, "branching", share=_NODE_SHARE, limits=limits)
+    if search.over():
+        return False
+    survivors = _survivors(data, relaxation, search)
+    if np.count_nonzero(survivors) > _SURVIVORS:
+        return False
+    outcome = search.milp(np.flatnonzero(survivors), "proof")
+    search.raise_bound(outcome.bound)
+    return outcome.status == "infeasible" and search.best is None
+
+
+def _survivors(data: FleetData, relaxation: Relaxation, search: _Search) -> Bools:
+    """Columns that a better plan could use: reduced cost within the distance of incumbent and bound."""
     allowance = search.objective - relaxation.bound
     if not np.isfinite(allowance):
-        survivors = np.arange(data.columns)
-    else:
-        survivors = np.flatnonzero(relaxation.reduced_cost <= allowance + 1e-9 * abs(search.objective))
-    complete = len(survivors) <= _SURVIVORS
-    if not complete:
-        order = np.argsort(relaxation.reduced_cost[survivors], kind="stable")
-        survivors = np.sort(survivors[order[:_SURVIVORS]])
-    outcome = search.milp(survivors.tolist(), "proof" if complete else "plan")
-    if complete:
-        search.bound = _raised(search, outcome.bound)
-    return complete and outcome.status == "infeasible" and search.best is None
+        return np.ones(data.columns, dtype=bool)
+    return np.asarray(relaxation.reduced_cost <= allowance + 1e-9 * abs(search.objective))
+
+
+def _positions(kept: Bools, columns: list[int]) -> list[int]:
+    """Positions of `columns` among the kept ones."""
+    number = np.cumsum(kept) - 1
+    return [int(number[k]) for k in columns if kept[k]]
 
 
 def _carry(old: FleetModel, values: dict[int, float], new: FleetModel) -> dict[int, float]:

@@ -183,11 +183,18 @@ class FleetModel:
         self.pyomo.bought = pyo.Constraint(range(len(self.data.hardware)), rule=rule)
 
     def _define_limit(self) -> None:
-        """limit[i]:  Σ per_server·servers / limit_i ≤ 1   (inventory, offers, budgets, site power, racks)."""
+        """limit[i]:  Σ coefficient·(servers, set_aside, replicas) / limit_i ≤ 1   (inventory, power, branches)."""
+        members: dict[int, list[int]] = defaultdict(list)
+        for k in self.columns:
+            members[self._group(k)].append(k)
 
         def rule(m: Any, i: int) -> Any:
             limit = self.data.limits[i]
             terms: list[_Term] = [(c / limit.scale, m.servers[o]) for o, c in limit.per_server.items()]
+            terms += [(c / limit.scale, m.set_aside[p]) for p, c in limit.per_packing.items()]
+            terms += [
+                (c / limit.scale, m.replicas[k]) for g, c in limit.per_group.items() for k in members[g]
+            ]
             if self.penalty is not None:
                 terms.append((-1.0, m.excess[i]))
             return _at_most(terms, limit.limit / limit.scale)

@@ -9,8 +9,9 @@ down until no column anywhere earns more than it costs.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +52,12 @@ class Relaxation:
     reduced_cost: Floats
     """[columns] at the duals of the bound: what a replica costs beyond the best use of it."""
     columns: list[int]
+    servers: Floats
+    """[hardware] servers that the relaxation buys."""
+    set_aside: Floats
+    """[packings] servers that it sets aside for each packing."""
+    replicas: Floats
+    """[groups] replicas that it runs."""
     shortfall: Floats
     """[C] demand that the relaxation cannot serve within the limits, as a share."""
     excess: Floats
@@ -62,18 +69,34 @@ def column_costs(data: FleetData, limit_duals: Floats) -> Floats:
     """[columns] objective of one replica: its share of a server at the cheapest offer, and its power."""
     server = np.full(len(data.hardware), np.inf)
     for o, offer in enumerate(data.offers):
-        price = data.server_price(offer) + sum(
-            sigma * limit.per_server.get(o, 0.0) / limit.scale
-            for sigma, limit in zip(limit_duals.tolist(), data.limits, strict=True)
-        )
+        price = data.server_price(offer) + _priced(data, limit_duals, "per_server", o)
         server[offer.hardware] = min(server[offer.hardware], price)
-    slot = np.array([server[p.hardware] / p.slots for p in data.packings])
+    slot = np.array(
+        [
+            (server[p.hardware] + _priced(data, limit_duals, "per_packing", i)) / p.slots
+            for i, p in enumerate(data.packings)
+        ]
+    )
+    group = np.zeros(len(data.groups))
+    for sigma, limit in zip(limit_duals.tolist(), data.limits, strict=True):
+        for g, coefficient in limit.per_group.items():
+            group[g] += sigma * coefficient / limit.scale
     return np.concatenate(
         [
-            slot[b.packing] * b.packed + data.packing_watt_price[b.packing] * b.replica_power_w
+            slot[b.packing] * b.packed
+            + group[b.group]
+            + data.packing_watt_price[b.packing] * b.replica_power_w
             for b in data.blocks
         ]
         or [np.zeros(0)]
+    )
+
+
+def _priced(data: FleetData, limit_duals: Floats, kind: str, index: int) -> float:
+    """Shadow price that the shared limits put on one unit of an offer or packing."""
+    return sum(
+        float(sigma) * getattr(limit, kind).get(index, 0.0) / limit.scale
+        for sigma, limit in zip(limit_duals, data.limits, strict=True)
     )
 
 
@@ -165,12 +188,18 @@ def relax(
     data: FleetData,
     deadline: float,
     gap: float = 0.0,
+    start: Sequence[int] = (),
     progress: Callable[[float, float], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Relaxation:
-    """Column generation to the relaxation's optimum (or to `gap`, `deadline` in time.monotonic seconds)."""
+    """Column generation to the relaxation's optimum (or to `gap`, `deadline` in time.monotonic seconds).
+
+    `start` are the columns of the first master; without them it holds the cheapest of each flow.
+    """
     columns, _, alone = first_columns(data)
     penalty = 1e3 * float(alone[np.isfinite(alone)].sum() or 1.0)
+    if start:
+        columns = sorted(set(start))
     inside = np.zeros(data.columns, dtype=bool)
     inside[columns] = True
     best = -np.inf
@@ -199,12 +228,30 @@ def relax(
                 duals=best_duals,
                 reduced_cost=reduced,
                 columns=columns,
+                servers=_bought(data, outcome.values, model),
+                set_aside=np.array([outcome.values.get(id(v), 0.0) for v in model.set_aside.values()]),
+                replicas=_running(data, outcome.values, master),
                 shortfall=np.array([outcome.values.get(id(v), 0.0) for v in model.shortfall.values()]),
                 excess=np.array([outcome.values.get(id(v), 0.0) for v in model.excess.values()]),
                 rounds=rounds,
             )
         inside[entering] = True
         columns = sorted([*columns, *entering.tolist()])
+
+
+def _bought(data: FleetData, values: dict[int, float], model: Any) -> Floats:
+    servers = np.zeros(len(data.hardware))
+    for o, offer in enumerate(data.offers):
+        servers[offer.hardware] += values.get(id(model.servers[o]), 0.0)
+    return servers
+
+
+def _running(data: FleetData, values: dict[int, float], master: FleetModel) -> Floats:
+    replicas = np.zeros(len(data.groups))
+    for k in master.columns:
+        block, i = master.place[k]
+        replicas[block.group[i]] += values.get(id(master.pyomo.replicas[k]), 0.0)
+    return replicas
 
 
 def _duals(data: FleetData, found: dict[str, Floats]) -> Duals:

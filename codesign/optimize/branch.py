@@ -1,0 +1,137 @@
+"""Branch on counts of servers, of servers set aside, and of replicas, with pricing at every node.
+
+Fleets buy few, dear units (a rack of 72 accelerators), so the relaxation's fractional counts are most of
+its gap.  Each node restricts some counts to intervals; its relaxation is a bound over all columns, and the
+least bound of the open nodes is the bound of the whole problem.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from codesign.optimize.data import FleetData, SideLimit
+from codesign.optimize.relaxation import Relaxation, relax
+
+_FRACTIONAL = 1e-6
+
+
+Unit = tuple[str, int]
+"""What is counted: ("per_server", hardware), ("per_packing", packing) or ("per_group", group)."""
+
+
+@dataclass(order=True)
+class Node:
+    """Intervals of counts, and what is known of the relaxation there."""
+
+    bound: float
+    number: int
+    intervals: dict[Unit, tuple[float, float]] = field(compare=False)
+
+    def limits(self, data: FleetData) -> list[SideLimit]:
+        """The intervals as shared limits."""
+        limits = []
+        for (kind, index), (low, high) in self.intervals.items():
+            members = [index]
+            if kind == "per_server":
+                members = [o for o, offer in enumerate(data.offers) if offer.hardware == index]
+            name = f"{kind} {index}"
+            if math.isfinite(high):
+                limits.append(SideLimit(f"{name} ≤ {high:.0f}", "", high, **{kind: dict.fromkeys(members, 1.0)}))
+            if low > 0:
+                limits.append(SideLimit(f"{name} ≥ {low:.0f}", "", -low, **{kind: dict.fromkeys(members, -1.0)}))
+        return limits
+
+
+class Tree:
+    """Best-first search over counts.  The caller supplies incumbents and reads `bound`."""
+
+    def __init__(self, data: FleetData, root: Relaxation, start: Sequence[int]) -> None:
+        self.data = data
+        self.start = set(start)
+        self.bound = root.bound
+        self.exhausted = False
+        self._count = 0
+        self._open: list[Node] = []
+        self._leaf_bound = math.inf
+        self._share = np.zeros(len(data.groups))
+        for block in data.blocks:
+            slots = np.array([packing.slots for packing in data.packings])[block.packing]
+            self._share[block.group] = block.packed / slots
+        self._branch(Node(root.bound, 0, {}), root)
+
+    def step(
+        self, cutoff: float, deadline: float, cancelled: Callable[[], bool]
+    ) -> tuple[Relaxation, list[SideLimit]] | None:
+        """Solve the open node of least bound and branch on it; None when nothing below `cutoff` is open."""
+        while self._open:
+            node = heapq.heappop(self._open)
+            self.bound = min(node.bound, self._leaf_bound)
+            if node.bound >= cutoff:
+                heapq.heappush(self._open, node)
+                break
+            limits = node.limits(self.data)
+            # Limits are hard: a node that can only buy its way out of them is infeasible.
+            relaxation = relax(
+                self.data.with_limits(limits), deadline, start=sorted(self.start), cancelled=cancelled
+            )
+            self.start.update(k for k in relaxation.columns if relaxation.reduced_cost[k] < 1e-6)
+            if np.any(relaxation.excess > 1e-7) or np.any(relaxation.shortfall > 1e-7):
+                continue
+            child = Node(max(node.bound, relaxation.bound), node.number, node.intervals)
+            self._branch(child, relaxation)
+            self._refresh()
+            return relaxation, limits
+        self._refresh()
+        return None
+
+    def _branch(self, node: Node, relaxation: Relaxation) -> None:
+        unit = self._dearest_fraction(relaxation)
+        if unit is None:
+            # All counts are whole: what gap is left lies between columns of a group, and the bound stands.
+            self._leaf_bound = min(self._leaf_bound, node.bound)
+            return
+        key, value = unit
+        low, high = node.intervals.get(key, (0.0, math.inf))
+        for interval in ((low, float(math.floor(value))), (float(math.ceil(value)), high)):
+            self._count += 1
+            heapq.heappush(
+                self._open, Node(node.bound, self._count, {**node.intervals, key: interval})
+            )
+
+    def _dearest_fraction(self, relaxation: Relaxation) -> tuple[Unit, float] | None:
+        """The count whose rounding moves most money: servers, servers set aside, replicas of a group."""
+        data = self.data
+        server = [
+            min((data.server_price(o) for o in data.offers if o.hardware == h), default=0.0)
+            for h in range(len(data.hardware))
+        ]
+        counts: list[tuple[Unit, float, float]] = []
+        counts += [(("per_server", h), float(v), server[h]) for h, v in enumerate(relaxation.servers)]
+        counts += [
+            (("per_packing", p), float(v), server[data.packings[p].hardware])
+            for p, v in enumerate(relaxation.set_aside)
+        ]
+        counts += [
+            (("per_group", g), float(v), server[self._hardware(g)] * self._share[g])
+            for g, v in enumerate(relaxation.replicas)
+            if v > _FRACTIONAL
+        ]
+        best, score = None, 0.0
+        for unit, value, price in counts:
+            distance = abs(value - round(value))
+            if distance > _FRACTIONAL and distance * max(price, 1e-9) > score:
+                best, score = (unit, value), distance * max(price, 1e-9)
+        return best
+
+    def _hardware(self, group: int) -> int:
+        return self.data.groups[group].hardware
+
+    def _refresh(self) -> None:
+        least = min([node.bound for node in self._open[:1]], default=math.inf)
+        self.bound = max(self.bound, min(least, self._leaf_bound))
+        self.exhausted = not self._open
