@@ -1,0 +1,121 @@
+"""Names that must lead somewhere: tasks, models, racks, hardware, catalogue entries.
+
+The checks read the plain data, not the validated problem, so that they speak up beside schema errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from codesign.catalog import accelerators, models, price_lists, workloads
+from codesign.problem.explain import Faults
+from codesign.problem.yaml_lines import Path_
+
+
+def check_references(data: dict[str, Any], faults: Faults) -> None:
+    """Note every name in `data` that leads nowhere, names given twice, and fields that a task lacks."""
+    hardware, tasks, pools = _mapping(data, "hardware"), _items(data, "tasks"), _items(data, "measured_pools")
+    if not hardware and not data.get("measured_pools") and "hardware" not in faults.document.data:
+        faults.add((), "nothing to buy", "hardware or measured_pools", words=True)
+    for section, items in (("tasks", tasks), ("measured_pools", pools)):
+        _check_unique(items, (section,), faults)
+    _check_name(data, "price_list", (), price_lists(), faults)
+    for name, use in _mapping(data, "models").items():
+        _check_name(use, "card", ("models", name), models(), faults)
+    racks = _mapping(_mapping(data, "site"), "racks")
+    for name, part in hardware.items():
+        _check_name(part, "accelerator", ("hardware", name), accelerators(), faults)
+        _check_name(_mapping(part, "server"), "rack", ("hardware", name, "server"), racks, faults)
+    rates = {
+        task
+        for _, pool in pools
+        for task, rate in _mapping(pool, "max_rate").items()
+        if rate not in (0, None, "0")
+    }
+    for index, task in tasks:
+        _check_task(task, ("tasks", index), list(_mapping(data, "models")), faults)
+        if hardware and not (task.get("name") in rates and not _is_modelled(task)):
+            _check_complete(task, ("tasks", index), faults)
+    task_names = [str(task["name"]) for _, task in tasks if "name" in task]
+    for index, pool in pools:
+        for name in _mapping(pool, "max_rate"):
+            if name not in task_names:
+                faults.add_unknown(("measured_pools", index, "max_rate", name), name, task_names)
+    stock = [*hardware, *(str(pool.get("accelerator")) for _, pool in pools)]
+    for name in _mapping(_mapping(data, "limits"), "inventory"):
+        if name not in stock and name not in accelerators():
+            faults.add_unknown(("limits", "inventory", name), name, stock, also=accelerators())
+
+
+MODELLED = ("preset", "models", "variants", "context", "output", "lengths")
+"""Fields of a task that ask for the performance model."""
+
+
+def _is_modelled(task: dict[str, Any]) -> bool:
+    return any(task.get(word) is not None for word in MODELLED)
+
+
+def _check_task(task: dict[str, Any], path: Path_, known: list[str], faults: Faults) -> None:
+    _check_name(task, "preset", path, workloads(), faults)
+    names = task.get("models")
+    for place, name in enumerate(names if isinstance(names, list) else []):
+        if isinstance(name, str) and name not in known:
+            faults.add_unknown((*path, "models", place), name, known)
+    variants = _items(task, "variants")
+    _check_unique(variants, (*path, "variants"), faults)
+    for place, variant in variants:
+        _check_name(variant, "model", (*path, "variants", place), known, faults)
+    reusable = _mapping(task, "prefix").get("reusable")
+    if reusable not in (None, 0, 0.0, "0") and task.get("append") is None and task.get("preset") is None:
+        faults.add(
+            (*path, "append"),
+            "nothing",
+            "tokens that are new in each call, since prefix.reusable is set",
+            words=True,
+        )
+
+
+def _check_complete(task: dict[str, Any], path: Path_, faults: Faults) -> None:
+    """A task that modelled hardware serves needs lengths and models."""
+    if task.get("models") is None and task.get("variants") is None:
+        faults.add((*path, "models"), "nothing", "models (or variants) that serve the task", words=True)
+    if task.get("preset") is None and task.get("lengths") is None:
+        for word in ("context", "output"):
+            if task.get(word) is None:
+                faults.add(
+                    (*path, word),
+                    "nothing",
+                    "tokens such as {p50: 1K, p90: 3K}, or a preset or lengths",
+                    words=True,
+                )
+
+
+def _check_unique(items: list[tuple[int, dict[str, Any]]], path: Path_, faults: Faults) -> None:
+    seen: set[str] = set()
+    for index, item in items:
+        name = item.get("name")
+        if isinstance(name, str) and name in seen:
+            faults.add((*path, index, "name"), f"the name '{name}' twice", "a name of its own", words=True)
+        seen.add(str(name))
+
+
+def _check_name(item: Any, word: str, path: Path_, choices: Any, faults: Faults) -> None:
+    name = item.get(word) if isinstance(item, dict) else None
+    if isinstance(name, str) and name not in choices:
+        faults.add_unknown((*path, word), name, list(choices))
+
+
+def _mapping(data: Any, word: str) -> dict[str, Any]:
+    value = data.get(word) if isinstance(data, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def _items(data: Any, word: str) -> list[tuple[int, dict[str, Any]]]:
+    return list(_dicts(data.get(word))) if isinstance(data, dict) else []
+
+
+def _dicts(value: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    for index, item in enumerate(value if isinstance(value, list) else []):
+        if isinstance(item, dict):
+            yield index, item

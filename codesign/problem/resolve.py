@@ -1,0 +1,465 @@
+"""From the words of a problem to an `Instance`: catalogue entries looked up, presets filled in, prices
+found."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import ValidationError
+
+from codesign.catalog import (
+    Accelerator,
+    Entry,
+    ModelCard,
+    Price,
+    accelerators,
+    default_price,
+    listed_price,
+    models,
+    price_lists,
+    workloads,
+)
+from codesign.problem import instance as inst
+from codesign.problem.distributions import Distribution
+from codesign.problem.explain import Faults
+from codesign.problem.fields import DistributionSpec, Part, Percentiles
+from codesign.problem.references import MODELLED
+from codesign.problem.schema import (
+    Hardware,
+    MeasuredPool,
+    ModelUse,
+    Offer,
+    Prefix,
+    Problem,
+    Task,
+)
+from codesign.problem.trace import (
+    Histogram,
+    TraceError,
+    catalogue_histogram,
+    catalogue_histograms,
+    read_histogram,
+    read_trace,
+)
+from codesign.problem.yaml_lines import Document, Path_
+
+MAX_OVERLONG = 1e-3
+"""Share of contexts above the model's limit that is cut without a word of the file: fitted tails have no
+end."""
+
+_WEIGHTS = {"bf16": ("fp8", "bf16"), "fp16": ("fp8", "fp16")}
+_ACTIVATIONS = {"fp8": "fp8", "nvfp4": "nvfp4"}
+_OWN_HARDWARE = {"vendor": "own", "memory_type": "", "status": "defined in the problem file"}
+
+E = TypeVar("E", bound=Entry)
+
+
+def resolve(problem: Problem) -> inst.Instance:
+    """Return the instance of a problem. Raises ProblemError with every name and figure that does not work
+    out."""
+    return _Resolver(problem).run()
+
+
+@dataclass
+class _Resolver:
+    problem: Problem
+    warnings: list[str] = field(default_factory=list)
+    prices: dict[str, datetime.date] = field(default_factory=dict)
+    """Oldest date in use of each price list."""
+
+    def __post_init__(self) -> None:
+        document = self.problem._document or Document(
+            self.problem.model_dump(mode="json", exclude_unset=True)
+        )
+        self.faults = Faults(self.problem.file, document)
+        self.folder = Path(self.problem.file).parent if self.problem.file else Path()
+
+    def run(self) -> inst.Instance:
+        problem = self.problem
+        found = {name: self._model(name, use) for name, use in problem.models.items()}
+        cards = {name: model for name, model in found.items() if model is not None}
+        tasks = [self._task(index, task, cards) for index, task in enumerate(problem.tasks)]
+        options = [self._hardware(name, part) for name, part in problem.hardware.items()]
+        hardware = tuple(option for option in options if option is not None)
+        self.faults.raise_if_any()
+        pools = tuple(_pool(pool) for pool in problem.measured_pools)
+        site, limits = problem.site, problem.limits
+        return inst.Instance(
+            name=problem.name,
+            objective=problem.objective,
+            site=inst.Site(
+                power_w=site.power,
+                pue=site.pue,
+                electricity_usd_per_joule=site.electricity,
+                carbon_kg_per_joule=site.carbon,
+                racks=tuple(inst.Rack(name, rack.count, rack.power) for name, rack in site.racks.items()),
+            ),
+            models=tuple(cards.values()),
+            tasks=tuple(task for task in tasks if task is not None),
+            hardware=hardware,
+            measured_pools=pools,
+            limits=inst.Limits(
+                inventory=tuple(
+                    _inventory(name, count, hardware, pools) for name, count in limits.inventory.items()
+                ),
+                capital_usd=limits.budget.capital,
+                cost_usd_per_hour=limits.budget.cost_per_hour,
+                max_designs=limits.max_designs,
+                max_vendors=limits.vendors,
+            ),
+            redundancy=inst.Redundancy(problem.redundancy.survive, problem.redundancy.per),
+            options=_options(problem),
+            price_list_ids=tuple(sorted(self.prices)),
+            price_date=min(self.prices.values()).isoformat() if self.prices else "",
+            warnings=tuple(dict.fromkeys(self.warnings)),
+            sha256=problem.sha256,
+        )
+
+    # ---- models
+
+    def _model(self, name: str, use: ModelUse) -> inst.Model | None:
+        card = self._card(name, use)
+        if card is None:
+            return None
+        weights = tuple(use.weights or _WEIGHTS.get(card.native_precision, (card.native_precision,)))
+        return inst.Model(
+            name=name,
+            card=card,
+            quality=use.quality,
+            weights=weights,
+            activations=tuple(use.activations)
+            if use.activations
+            else tuple(_ACTIVATIONS.get(w, "bf16") for w in weights),
+            kv=tuple(use.kv or ("fp8",)),
+            activations_follow_weights=use.activations is None,
+        )
+
+    def _card(self, name: str, use: ModelUse) -> ModelCard | None:
+        path: Path_ = ("models", name)
+        changes = _given(use, ModelCard)
+        if use.card is not None:
+            card = models()[use.card]
+            return self._completed(ModelCard, card.model_dump() | changes, path) if changes else card
+        if use.config is not None:
+            base = self._configured(use.config, (*path, "config"))
+            return base and self._completed(ModelCard, base.model_dump() | {"id": name} | changes, path)
+        if use.definition is not None:
+            path, changes = (*path, "definition"), _given(use.definition, ModelCard) | changes
+        elif not changes:
+            self.faults.add(path, "no origin", "card, config, or the fields of a model card", words=True)
+            return None
+        return self._completed(ModelCard, {"id": name} | changes, path)
+
+    def _configured(self, text: str, path: Path_) -> ModelCard | None:
+        from codesign.catalog.huggingface import from_huggingface_config
+
+        try:
+            return from_huggingface_config(self.folder / text)
+        except FileNotFoundError:
+            self.faults.add(path, text, "a path to an existing config.json, relative to the problem file")
+        except ValidationError as error:
+            for item in error.errors(include_url=False):
+                self.faults.add_message(path, str(item["msg"]), text)
+        except (OSError, ValueError) as error:
+            self.faults.add_message(path, str(error), text)
+        return None
+
+    def _completed(self, kind: type[E], values: Mapping[str, Any], path: Path_) -> E | None:
+        """An entry from SI values; what is missing or contradictory is noted at `path`."""
+        try:
+            return kind.model_validate(dict(values), context={"si_fields": frozenset(values)})
+        except ValidationError as error:
+            self.faults.add_validation(error, kind, path)
+            return None
+
+    # ---- tasks
+
+    def _task(self, index: int, task: Task, cards: Mapping[str, inst.Model]) -> inst.TaskClass | None:
+        path: Path_ = ("tasks", index)
+        filled, prefix = self._preset(task)
+        histogram = self._lengths(task, (*path, "lengths"))
+        rate = task.rate.value
+        if task.rate.trace is not None:
+            if histogram is None or histogram.rate_per_s is None:
+                if histogram is not None:
+                    self.faults.add(
+                        (*path, "rate"), "a trace without a rate", "a rate such as '4/s'", words=True
+                    )
+                return None
+            rate = task.rate.trace * histogram.rate_per_s
+        if rate is None or (task.lengths is not None and histogram is None):
+            return None
+        if histogram is not None:
+            lengths = histogram.lengths
+            context = Distribution.empirical(lengths.input, lengths.weight)
+            output = Distribution.empirical(lengths.output, lengths.weight)
+        else:
+            context, output = self._spec(filled["context"]), self._spec(filled["output"])
+        for word, spec in filled.items():
+            if spec is not None and spec.spread_is_assumed:
+                self.warnings.append(
+                    f"tasks.{task.name}.{word}: only the mean is given; assumed lognormal with cv 1"
+                )
+        modelled = bool(self.problem.hardware) and any(getattr(task, word) is not None for word in MODELLED)
+        slo = task.slo
+        latency = slo.task_latency
+        return inst.TaskClass(
+            name=task.name,
+            rate_per_s=rate,
+            calls=self._spec(filled["calls"]),
+            context=context,
+            append=context if filled["append"] is None else self._spec(filled["append"]),
+            output=output,
+            tool_wait=self._spec(filled["tool_wait"]),
+            lengths=histogram.lengths if histogram else None,
+            prefix_shared_tokens=prefix.shared,
+            prefix_reusable=prefix.reusable,
+            prefix_hit=prefix.hit,
+            prefix_ttl_s=prefix.ttl,
+            variants=self._variants(path, task, cards, context) if modelled else (),
+            ttft_slo=_levels(slo.ttft),
+            tpot_slo=_levels(slo.tpot),
+            task_latency_slo=_levels(latency),
+            task_latency_at=latency.at if latency else "population",
+            on_overlong=task.on_overlong,
+        )
+
+    def _preset(self, task: Task) -> tuple[dict[str, DistributionSpec[Any] | None], Prefix]:
+        """The task's distributions and prefix; a preset stands in for what the file does not say."""
+        words = ("calls", "context", "append", "output", "tool_wait")
+        base = task
+        if task.preset is not None:
+            preset = workloads()[task.preset]
+            base = Task.model_validate({"name": task.name, "rate": "1/s", **preset.task_fields()})
+            weak = ["all of it is weakly grounded"] if preset.assumption else []
+            self.warnings.extend(
+                f"tasks.{task.name}: assumption of preset {task.preset}: {text}"
+                for text in [*weak, *preset.assumptions]
+            )
+        filled = {word: getattr(task if word in task.model_fields_set else base, word) for word in words}
+        given = {word: getattr(task.prefix, word) for word in task.prefix.model_fields_set}
+        return filled, base.prefix.model_copy(update=given)
+
+    @staticmethod
+    def _spec(spec: DistributionSpec[Any] | None) -> Distribution:
+        return Distribution.constant(0.0) if spec is None else spec.distribution()
+
+    def _lengths(self, task: Task, path: Path_) -> Histogram | None:
+        if task.lengths is None:
+            return None
+        word = "trace" if task.lengths.trace is not None else "histogram"
+        text = str(getattr(task.lengths, word))
+        try:
+            if word == "trace":
+                return read_trace(self.folder / text)
+            return read_histogram(catalogue_histogram(text) or self.folder / text)
+        except TraceError as error:
+            place = f"'{text}'" + (f" line {error.line}" if error.line else "")
+            names = "; in the catalogue: " + ", ".join(catalogue_histograms()) if word == "histogram" else ""
+            self.faults.add((*path, word), f"{error.found} in {place}", error.expected + names, words=True)
+            return None
+
+    def _variants(
+        self, path: Path_, task: Task, cards: Mapping[str, inst.Model], context: Distribution
+    ) -> tuple[inst.Variant, ...]:
+        wanted: list[tuple[Path_, str, str, float | None, float, float]] = [
+            ((*path, "models", i), name, name, None, 1.0, 1.0) for i, name in enumerate(task.models or [])
+        ]
+        wanted += [
+            ((*path, "variants", i), v.name, v.model, v.max_context, v.calls_factor, v.quality_factor)
+            for i, v in enumerate(task.variants or [])
+        ]
+        admitted: list[inst.Variant] = []
+        best = 0.0
+        for place, name, model, max_context, calls_factor, quality_factor in wanted:
+            if model not in cards:
+                continue  # its own fault is noted already
+            quality = cards[model].quality * quality_factor
+            best = max(best, quality)
+            # The product of two decimals must not fall below the threshold that it equals on paper.
+            if quality >= task.min_quality * (1 - 1e-12):
+                limit = self._context_limit(place, task, cards[model].card, context, max_context)
+                admitted.append(inst.Variant(name, model, limit, calls_factor, quality))
+        if wanted and not admitted and all(model in cards for _, _, model, *_ in wanted):
+            self.faults.add(
+                (*path, "min_quality"),
+                task.min_quality,
+                f"at most {best:g}, the best quality among its variants",
+            )
+        return tuple(admitted)
+
+    def _context_limit(
+        self, path: Path_, task: Task, card: ModelCard, context: Distribution, given: float | None
+    ) -> float:
+        """Longest context of a variant: as the file says, and never above the model's own."""
+        if given is not None and given <= card.max_context:
+            return given
+        share = 1.0 - context.cdf(float(card.max_context))
+        if given is None and task.on_overlong == "refuse" and share > MAX_OVERLONG:
+            self.faults.add(
+                path,
+                f"{100 * share:.3g} % of contexts above the {card.max_context} tokens of {card.id}",
+                f"a variant with max_context of at most {card.max_context} (compaction), "
+                "on_overlong: truncate, or a model with a longer context",
+                words=True,
+            )
+        elif given is not None:
+            self.faults.add(
+                (*path, "max_context"), given, f"at most {card.max_context} tokens, the context of {card.id}"
+            )
+        elif share > 1e-6:
+            self.warnings.append(
+                f"tasks.{task.name}: {100 * share:.2g} % of contexts are cut to "
+                f"the {card.max_context} tokens of {card.id}"
+            )
+        return float(card.max_context)
+
+    # ---- hardware
+
+    def _hardware(self, name: str, part: Hardware) -> inst.HardwareOption | None:
+        path: Path_ = ("hardware", name)
+        changes = _given(part, Accelerator)
+        base = accelerators()[part.accelerator] if part.accelerator is not None else None
+        size = part.server.accelerators or (base.server_accelerators if base else 1)
+        if base is None:
+            chip = self._completed(Accelerator, {"id": name, "name": name} | _OWN_HARDWARE | changes, path)
+        else:
+            chip = self._completed(Accelerator, base.model_dump() | changes, path) if changes else base
+            self.warnings.extend(f"hardware.{name}: assumption: {text}" for text in base.assumptions)
+        offers = self._offers(name, part, base, size)
+        if chip is None or not offers:
+            return None
+        return inst.HardwareOption(
+            name=name,
+            accelerator=chip,
+            catalogue_id=base.id if base else name,
+            server_accelerators=size,
+            rack=part.server.rack,
+            roles=tuple(part.roles or get_args(inst.Role)),
+            offers=offers,
+        )
+
+    def _offers(
+        self, name: str, part: Hardware, base: Accelerator | None, size: int
+    ) -> tuple[inst.Offer, ...]:
+        if part.offers is not None:
+            return tuple(_offer(word, offer, size) for word, offer in part.offers.items())
+        if part.price is not None:
+            return (_rent("price", part.price, "problem file", "", True),)
+        price = self._price(base.id) if base else None
+        if price is None:
+            what = (
+                f"no price of {base.id} in the catalogue"
+                if base
+                else "an accelerator of your own without price"
+            )
+            self.faults.add(("hardware", name, "offers"), what, "price: 2.05 $/h, or offers", words=True)
+            return ()
+        known = self.prices.get(price.list_id, price.date)
+        self.prices[price.list_id] = min(known, price.date)
+        source = price.list_id if price.verified else f"{price.list_id} (unverified)"
+        if not price.verified:
+            self.warnings.append(f"hardware.{name}: its price in {price.list_id} is unverified")
+        as_of = self.problem.as_of
+        age = (as_of - price.date).days if as_of is not None else 0
+        if age * 86400.0 > self.problem.max_price_age:
+            self.warnings.append(
+                f"hardware.{name}: stale price: {price.list_id} of {price.date}, {age} days old"
+            )
+        includes = price_lists()[price.list_id].includes_power
+        return (_rent("catalogue", price.usd_per_hour, source, price.date.isoformat(), includes),)
+
+    def _price(self, accelerator_id: str) -> Price | None:
+        chosen = self.problem.price_list
+        listed = listed_price(accelerator_id, chosen) if chosen is not None else None
+        return listed or default_price(accelerator_id)
+
+
+def _given(part: Part, entry: type[Entry]) -> dict[str, Any]:
+    """The fields of a catalogue entry that a part sets itself, in SI."""
+    own = set(type(part).model_fields) & set(entry.model_fields) & part.model_fields_set
+    return {name: getattr(part, name) for name in entry.model_fields if name in own}
+
+
+def _levels(percentiles: Percentiles | None) -> inst.SloLevels:
+    return percentiles.levels if percentiles is not None else ()
+
+
+def _rent(name: str, price: float, source: str, date: str, includes_power: bool) -> inst.Offer:
+    return inst.Offer(
+        name=name,
+        kind="rent",
+        usd_per_accelerator_hour=price,
+        capital_usd_per_accelerator=None,
+        life_s=None,
+        interest=0.0,
+        includes_power=includes_power,
+        min_accelerators=0,
+        max_accelerators=None,
+        price_source=source,
+        price_date=date,
+    )
+
+
+def _offer(name: str, offer: Offer, server_accelerators: int) -> inst.Offer:
+    capital = offer.capital
+    each = None
+    if capital is not None:
+        each = capital.amount / server_accelerators if capital.per_server else capital.amount
+    includes = offer.rent is not None if offer.includes_power is None else offer.includes_power
+    return inst.Offer(
+        name=name,
+        kind="rent" if capital is None else "capital",
+        usd_per_accelerator_hour=offer.rent,
+        capital_usd_per_accelerator=each,
+        life_s=None if capital is None else offer.life,
+        interest=0.0 if capital is None else offer.interest,
+        includes_power=includes,
+        min_accelerators=offer.min or 0,
+        max_accelerators=offer.max,
+        price_source="problem file",
+        price_date="",
+        hosting_usd_per_accelerator_hour=offer.hosting,
+    )
+
+
+def _pool(pool: MeasuredPool) -> inst.MeasuredPool:
+    return inst.MeasuredPool(
+        name=pool.name,
+        accelerator=pool.accelerator,
+        accelerators_per_replica=pool.accelerators_per_replica,
+        cost_usd_per_hour=pool.cost,
+        power_w=pool.power,
+        max_rate_per_s={task: rate for task, rate in pool.max_rate.items() if rate > 0},
+    )
+
+
+def _inventory(
+    name: str, count: int, hardware: tuple[inst.HardwareOption, ...], pools: tuple[inst.MeasuredPool, ...]
+) -> inst.InventoryLimit:
+    """A name means the hardware option of that name; else all of that catalogue id; and measured pools on
+    it."""
+    by_name = tuple(option.name for option in hardware if option.name == name)
+    by_id = tuple(option.name for option in hardware if option.catalogue_id == name)
+    measured = tuple(pool.name for pool in pools if pool.accelerator == name)
+    return inst.InventoryLimit(name, count, by_name or by_id, measured)
+
+
+def _options(problem: Problem) -> inst.Options:
+    options = problem.options
+    return inst.Options(
+        disaggregation=options.disaggregation,
+        split_tasks=options.split_tasks,
+        gap=options.gap,
+        time_limit_s=options.time_limit,
+        seed=options.seed,
+        threads=options.threads,
+        memory_fraction=options.memory_fraction,
+        memory_reserve_bytes=options.memory_reserve,
+        max_sequences=options.max_sequences,
+        max_replica_accelerators=options.max_replica_accelerators,
+    )

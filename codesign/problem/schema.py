@@ -1,0 +1,407 @@
+"""The words of a problem file, their types, defaults and meaning. One docstring serves code, JSON Schema and
+editors."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+from pydantic import Field, PrivateAttr, create_model, model_validator
+
+from codesign.catalog import Accelerator, ModelCard
+from codesign.problem.errors import FieldError
+from codesign.problem.fields import (
+    Capital,
+    Count,
+    DistributionSpec,
+    Duration,
+    FilePath,
+    Flag,
+    Name,
+    Number,
+    Part,
+    Percentiles,
+    PositiveCount,
+    PositiveDuration,
+    PositiveNumber,
+    RateSpec,
+    TokenCount,
+    written,
+)
+from codesign.problem.instance import ActivationPrecision, KvPrecision, ObjectiveName, Role, WeightPrecision
+from codesign.units import Bytes, Dollars, Fraction, KgPerJoule, PerSecond, UsdPerHour, UsdPerJoule, Watts
+
+if TYPE_CHECKING:
+    from codesign.problem.yaml_lines import Document
+
+    CardFields = Part
+    AcceleratorFields = Part
+else:
+
+    def _optional_fields(name: str, entry: type, skip: tuple[str, ...]) -> type[Part]:
+        """Return a part with every field of a catalogue entry, none of them required."""
+        fields = {
+            field: (
+                (Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation) | None,
+                Field(None, description=info.description),
+            )
+            for field, info in entry.model_fields.items()
+            if field not in skip
+        }
+        doc = f"Fields of a catalogue entry ({entry.__name__}), each of which may be set anew."
+        return create_model(name, __base__=Part, __module__=__name__, __doc__=doc, **fields)
+
+    CardFields = _optional_fields("CardFields", ModelCard, ("id",))
+    AcceleratorFields = _optional_fields("AcceleratorFields", Accelerator, ("id", "server_accelerators"))
+
+
+class Rack(Part):
+    """A kind of rack."""
+
+    count: Count
+    """Racks of this kind on the site."""
+    power: Watts
+    """IT power that one rack can feed and cool."""
+
+
+class Site(Part):
+    """The place: power, cooling and the price of energy."""
+
+    power: Watts | None = None
+    """Provisioned peak at the meter, PUE included; no limit where absent."""
+    pue: Annotated[Number, Field(ge=1, le=10)] = 1.25
+    """Power usage effectiveness: power at the meter over IT power (assumption)."""
+    electricity: UsdPerJoule = written("0.08 $/kWh")
+    """Price of electricity (assumption)."""
+    carbon: KgPerJoule = written("380 g/kWh")
+    """Carbon intensity of electricity (assumption)."""
+    racks: dict[Name, Rack] = Field(default_factory=dict)
+    """Kinds of rack by name; hardware names the kind that it needs."""
+
+
+class ModelUse(CardFields):
+    """A model that tasks may use: from the catalogue, a Hugging Face configuration, or defined here.
+
+    Any field of a model card given here replaces that of the card.
+    """
+
+    card: Name | None = None
+    """Model card of the catalogue."""
+    config: FilePath | None = None
+    """Path to a Hugging Face config.json, relative to the problem file."""
+    definition: CardFields | None = None
+    """A model card in full."""
+    quality: Annotated[PositiveNumber, Field(le=1000)] = 1.0
+    """Score by which `min_quality` of a task admits the model."""
+    weights: Annotated[list[WeightPrecision], Field(min_length=1)] | None = None
+    """Precisions of the weights to choose from; default: FP8 (and BF16) for BF16 models, else as released."""
+    activations: Annotated[list[ActivationPrecision], Field(min_length=1)] | None = None
+    """Precisions of the activations to choose from; default: they follow the weights."""
+    kv: Annotated[list[KvPrecision], Field(min_length=1)] | None = None
+    """Precisions of the KV cache to choose from; default: FP8."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> ModelUse:
+        if sum(origin is not None for origin in (self.card, self.config, self.definition)) > 1:
+            raise FieldError("more than one origin", "one of card, config and definition", words=True)
+        return self
+
+
+class Lengths(Part):
+    """Prompt and answer lengths together, from a histogram file or straight from a trace (Azure 2023
+    columns)."""
+
+    histogram: FilePath | None = None
+    """Path (relative to the problem file) or catalogue name of a histogram CSV: input_tokens, output_tokens,
+    weight."""
+    trace: FilePath | None = None
+    """Path of a trace CSV (plain or .gz): TIMESTAMP, ContextTokens, GeneratedTokens."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Lengths:
+        if (self.histogram is None) == (self.trace is None):
+            raise FieldError("neither or both of histogram and trace", "one of them", words=True)
+        return self
+
+
+class Prefix(Part):
+    """What calls have in common with earlier ones, and how long it is kept."""
+
+    shared: TokenCount = 0
+    """Tokens that all sessions of the task begin with (system prompt, tools)."""
+    reusable: Fraction = 0
+    """Share of a call's old context that an ideal cache would serve."""
+    hit: Fraction | None = None
+    """Fixes the hit ratio, which is otherwise an outcome."""
+    ttl: PositiveDuration = written("5 min")
+    """Time for which an idle KV cache is kept."""
+
+
+class Variant(Part):
+    """One way of doing a task."""
+
+    name: Name
+    model: Name
+    """Name under `models`."""
+    max_context: Annotated[TokenCount, Field(gt=0)] | None = None
+    """Longer contexts are compacted to this length."""
+    calls_factor: Annotated[PositiveNumber, Field(le=1000)] = 1.0
+    """Calls needed, relative to the task's `calls`."""
+    quality_factor: Annotated[PositiveNumber, Field(le=1000)] = 1.0
+    """Quality, relative to the model's."""
+
+
+class TaskLatency(Percentiles):
+    """Limits on the time of a whole task."""
+
+    at: Literal["population", "reference"] = "population"
+    """Over all tasks with their length distributions, or for a task of mean lengths."""
+
+
+class Slo(Part):
+    """Service-level objectives."""
+
+    ttft: Percentiles | None = None
+    """Time to first token of a call."""
+    tpot: Percentiles | None = None
+    """Time per output token after the first."""
+    task_latency: TaskLatency | None = None
+    """Time of a task from start to end, tool waits included."""
+
+
+class Task(Part):
+    """A class of agent tasks: how many arrive, and what their calls look like."""
+
+    name: Name
+    preset: Name | None = None
+    """Workload of the catalogue that fills the fields left out here."""
+    rate: RateSpec
+    """Tasks that arrive, such as 4/s; or `trace`."""
+    models: Annotated[list[Name], Field(min_length=1)] | None = None
+    """Names under `models` that may serve the task (short for `variants`)."""
+    calls: DistributionSpec[PositiveNumber] = written(1)
+    """LLM calls of one task."""
+    context: DistributionSpec[TokenCount] | None = None
+    """Tokens in the prompt of a call, history included."""
+    append: DistributionSpec[TokenCount] | None = None
+    """Tokens of the prompt that are new since the call before; default: all."""
+    output: DistributionSpec[TokenCount] | None = None
+    """Tokens that a call generates."""
+    tool_wait: DistributionSpec[Duration] = written("0 s")
+    """Time between two calls of a task: tools, or a person who reads."""
+    lengths: Lengths | None = None
+    """Measured lengths of calls; they take the place of context and output."""
+    prefix: Prefix = Prefix()
+    """Reuse of the KV cache."""
+    variants: Annotated[list[Variant], Field(min_length=1)] | None = None
+    """Ways of doing the task, with other models or shorter contexts."""
+    min_quality: Number = 0
+    """Variants below this quality are not admitted."""
+    slo: Slo = Slo()
+    """Service-level objectives."""
+    on_overlong: Literal["refuse", "truncate"] = "refuse"
+    """What to do where contexts exceed the model's: say so as an error, or cut them to fit."""
+
+    @model_validator(mode="after")
+    def _one_list(self) -> Task:
+        if self.models is not None and self.variants is not None:
+            raise FieldError(
+                "both models and variants", "one of them (variants name their models)", words=True
+            )
+        if self.rate.trace is not None and self.lengths is None:
+            raise FieldError(
+                "a rate from a trace without lengths",
+                "lengths with a trace or histogram, or a rate in 1/s",
+                words=True,
+            )
+        return self
+
+
+class Server(Part):
+    """The unit that is bought."""
+
+    accelerators: PositiveCount | None = None
+    """Accelerators in one server; default: as the catalogue says."""
+    rack: Name | None = None
+    """Kind of rack (under `site.racks`) that it must stand in."""
+
+
+class Offer(Part):
+    """A price: rent per accelerator and hour, or capital over a life."""
+
+    rent: UsdPerHour | None = None
+    """Per accelerator."""
+    capital: Capital | None = None
+    """Purchase price per accelerator, such as 28000 $; or of a server: 4.36 M$/server."""
+    life: PositiveDuration = written("4 years")
+    """Time over which capital is written off (assumption)."""
+    interest: Fraction = written("9%")
+    """Cost of capital per year (assumption)."""
+    hosting: UsdPerHour = 0
+    """Space, staff and network of a purchased accelerator, without electricity."""
+    includes_power: Flag | None = None
+    """Whether the price pays for electricity; default: rent does, capital does not."""
+    min: PositiveCount | None = None
+    """Least number of accelerators that is taken, if any is."""
+    max: Count | None = None
+    """Greatest number of accelerators that is to be had."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Offer:
+        if (self.rent is None) == (self.capital is None):
+            raise FieldError(
+                "neither or both of rent and capital", "one of them, such as rent: 2.05 $/h", words=True
+            )
+        if self.min is not None and self.max is not None and self.max < self.min:
+            raise FieldError(f"max {self.max} below min {self.min}", "max of at least min", words=True)
+        return self
+
+
+class Hardware(AcceleratorFields):
+    """An accelerator that may be bought: from the catalogue, or defined here by its fields.
+
+    Any field of an accelerator given here replaces that of the catalogue.
+    """
+
+    accelerator: Name | None = None
+    """Accelerator of the catalogue; absent where all fields are given here."""
+    server: Server = Server()
+    """The unit that is bought."""
+    offers: Annotated[dict[Name, Offer], Field(min_length=1)] | None = None
+    """Offers by name; default: the catalogue's price."""
+    price: UsdPerHour | None = None
+    """Rent per accelerator: short for a single offer."""
+    roles: Annotated[list[Role], Field(min_length=1)] | None = None
+    """Roles that it may take; default: all."""
+
+    @model_validator(mode="after")
+    def _one_price(self) -> Hardware:
+        if self.offers is not None and self.price is not None:
+            raise FieldError("both offers and price", "one of them", words=True)
+        return self
+
+
+class MeasuredPool(Part):
+    """Replicas known by measurement instead of the performance model."""
+
+    name: Name
+    accelerator: Name
+    """Free text; `limits.inventory` may name it."""
+    accelerators_per_replica: PositiveCount = 1
+    cost: UsdPerHour
+    """Per replica."""
+    power: Watts = 0
+    """Per replica, IT power."""
+    max_rate: dict[Name, Annotated[PerSecond, Field(le=1e9)]]
+    """Sustained rate per replica under the SLO, for each task alone; absent or 0: cannot serve it."""
+
+
+class Budget(Part):
+    """Limits on money."""
+
+    capital: Dollars | None = None
+    """Of purchases."""
+    cost_per_hour: UsdPerHour | None = None
+    """Of everything."""
+
+
+class Limits(Part):
+    """What may be bought and spent."""
+
+    inventory: dict[Name, Count] = Field(default_factory=dict)
+    """Accelerators to be had, by name under `hardware`, catalogue id, or accelerator of measured pools."""
+    budget: Budget = Budget()
+    max_designs: PositiveCount | None = None
+    """Kinds of hardware group in the fleet, at most."""
+    vendors: PositiveCount | None = None
+    """Vendors in the fleet, at most."""
+
+
+class Redundancy(Part):
+    """What the fleet must survive at full demand."""
+
+    survive: Literal["none", "one-server"] = "none"
+    per: Literal["group"] = "group"
+
+
+class Options(Part):
+    """How to plan, and how long to try."""
+
+    disaggregation: Literal["decide", "never", "always"] = "decide"
+    """Whether prefill and decode have pools of their own."""
+    split_tasks: Flag = True
+    """false: every task is served by one pool."""
+    gap: Fraction = written("0.5%")
+    """Distance from the bound at which a plan counts as optimal."""
+    time_limit: PositiveDuration = written("60 s")
+    seed: Count = 0
+    threads: PositiveCount = 2
+    memory_fraction: Annotated[Fraction, Field(gt=0)] = 0.95
+    """Share of accelerator memory that the engine uses."""
+    memory_reserve: Bytes = written("1.5 GB")
+    """Memory per accelerator for the runtime."""
+    max_sequences: PositiveCount = 1024
+    """Sequences in one replica, at most."""
+    max_replica_accelerators: PositiveCount | None = None
+
+
+class Problem(Part):
+    """A procurement problem: which fleet to buy for these tasks. Build it with `load_problem` or
+    `Problem.from_dict`."""
+
+    kind: Literal["procurement"] = "procurement"
+    name: Name = "unnamed"
+    as_of: datetime.date | None = None
+    """Date of the plan: prices older than `max_price_age` are flagged; no date, no flags."""
+    max_price_age: PositiveDuration = written("200 d")
+    objective: ObjectiveName = "cost_per_hour"
+    price_list: Name | None = None
+    """Price list of the catalogue that comes first for hardware without offers."""
+    site: Site = Site()
+    models: dict[Name, ModelUse] = Field(default_factory=dict)
+    tasks: Annotated[list[Task], Field(min_length=1)]
+    hardware: dict[Name, Hardware] = Field(default_factory=dict)
+    measured_pools: list[MeasuredPool] = Field(default_factory=list)
+    limits: Limits = Limits()
+    redundancy: Redundancy = Redundancy()
+    options: Options = Options()
+
+    _document: Document | None = PrivateAttr(None)
+    _file: str = PrivateAttr("")
+    _sha256: str = PrivateAttr("")
+
+    @property
+    def file(self) -> str:
+        """Path of the file it was read from; empty for a problem built in code."""
+        return self._file
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's bytes; of the canonical JSON of its data where it is no file's."""
+        return self._sha256
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Problem:
+        """Return the problem that a file with this data would give. Raises ProblemError."""
+        from codesign.problem.load import problem_from_data
+
+        return problem_from_data(data)
+
+    def replace(self, changes: Mapping[str, Any]) -> Problem:
+        """Return a new problem with some values changed: `{"tasks.coding.rate": "6/s"}`. Raises ProblemError.
+
+        Paths are dotted; items of lists go by their name or position.
+        """
+        from codesign.problem.load import replaced
+
+        return replaced(self, changes)
+
+
+OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of the problem file, for editors."""
+    schema = Problem.model_json_schema(mode="validation")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "codesign problem"} | schema
