@@ -1,4 +1,4 @@
-"""Make the histogram that problems/azure-chat.yaml reads from the raw trace, which stays outside the repository.
+"""Make the histogram of problems/azure-chat.yaml from the raw trace, which stays outside the repository.
 
     python scripts/make_azure_histogram.py TRACE.csv[.gz] [-o problems/data/azure2023-conv.csv]
 
