@@ -2,8 +2,8 @@
 
     python scripts/refresh_solutions.py [NAME ...]
 
-NAME is the stem of a problem file (agent-fleet); without one, all are solved. A reference is the answer to the
-file as it stands: run this after a change to a problem, or to the model behind it, and read the differences.
+NAME is the stem of a problem file (agent-fleet); without one, all are solved. A reference is the answer to
+the file as it stands: run this after a change to a problem, or to the model behind it, and read what changed.
 """
 
 from __future__ import annotations
