@@ -1,1 +1,67 @@
-"""codesign: choose accelerator fleets and chips for AI-agent inference, with proof."""
+"""codesign: choose accelerator fleets and chips for AI-agent inference, with proof.
+
+    from codesign import load_problem, solve, check
+    problem = load_problem("problems/agent-fleet.yaml")
+    solution = solve(problem)
+    assert check(problem, solution).ok
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from codesign.check import check
+    from codesign.planner import explain, solve
+    from codesign.problem import Problem, ProblemError, load_problem
+    from codesign.solution import Solution, load_solution
+
+__all__ = [
+    "Problem",
+    "ProblemError",
+    "Solution",
+    "check",
+    "explain",
+    "load_problem",
+    "load_solution",
+    "solve",
+]
+
+_HOMES = {
+    "Problem": "codesign.problem",
+    "ProblemError": "codesign.problem",
+    "Solution": "codesign.solution",
+    "check": "codesign.check",
+    "explain": "codesign.planner",
+    "load_problem": "codesign.problem",
+    "load_solution": "codesign.solution",
+    "solve": "codesign.planner",
+}
+
+
+class _Package(ModuleType):
+    """This module, in which `check` is the function even after the package `codesign.check` was imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # The import system binds a subpackage in its parent, which would hide the function of that name.
+        if not (isinstance(value, ModuleType) and name in _HOMES):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `import codesign` itself loads nothing heavy."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
