@@ -58,7 +58,7 @@ class Faults:
         self.issues.append(Issue(self.file, line, dotted(path, self.document.data), text, expected))
 
     def add_message(self, path: Path_, message: str, value: object) -> None:
-        """Note a fault that a validator put into one sentence, `found …: expected …` where it keeps our form."""
+        """Note a fault that a validator put into words, `found …: expected …` in our own form."""
         match = re.search(r"found (.*?)[:;] expected (.*)", message, re.DOTALL)
         found, expected = match.groups() if match else (show(value), message)
         self.add(path, " ".join(found.split()), " ".join(expected.split()), words=True)

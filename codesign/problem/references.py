@@ -35,7 +35,7 @@ def check_references(data: dict[str, Any], faults: Faults) -> None:
     }
     for index, task in tasks:
         _check_task(task, ("tasks", index), list(_mapping(data, "models")), faults)
-        if hardware and not (task.get("name") in rates and not _is_modelled(task)):
+        if hardware and (_is_modelled(task) or _word(task.get("name")) not in rates):
             _check_complete(task, ("tasks", index), faults)
     task_names = [str(task["name"]) for _, task in tasks if "name" in task]
     for index, pool in pools:
@@ -60,8 +60,8 @@ def _check_task(task: dict[str, Any], path: Path_, known: list[str], faults: Fau
     _check_name(task, "preset", path, workloads(), faults)
     names = task.get("models")
     for place, name in enumerate(names if isinstance(names, list) else []):
-        if isinstance(name, str) and name not in known:
-            faults.add_unknown((*path, "models", place), name, known)
+        if (word := _word(name)) is not None and word not in known:
+            faults.add_unknown((*path, "models", place), word, known)
     variants = _items(task, "variants")
     _check_unique(variants, (*path, "variants"), faults)
     for place, variant in variants:
@@ -94,16 +94,21 @@ def _check_complete(task: dict[str, Any], path: Path_, faults: Faults) -> None:
 def _check_unique(items: list[tuple[int, dict[str, Any]]], path: Path_, faults: Faults) -> None:
     seen: set[str] = set()
     for index, item in items:
-        name = item.get("name")
-        if isinstance(name, str) and name in seen:
+        name = _word(item.get("name"))
+        if name is not None and name in seen:
             faults.add((*path, index, "name"), f"the name '{name}' twice", "a name of its own", words=True)
         seen.add(str(name))
 
 
 def _check_name(item: Any, word: str, path: Path_, choices: Any, faults: Faults) -> None:
-    name = item.get(word) if isinstance(item, dict) else None
-    if isinstance(name, str) and name not in choices:
+    name = _word(item.get(word)) if isinstance(item, dict) else None
+    if name is not None and name not in choices:
         faults.add_unknown((*path, word), name, list(choices))
+
+
+def _word(value: Any) -> str | None:
+    """A name as the schema takes it: text, or digits that YAML reads as a number; None for anything else."""
+    return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else None
 
 
 def _mapping(data: Any, word: str) -> dict[str, Any]:

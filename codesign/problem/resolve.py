@@ -46,6 +46,7 @@ from codesign.problem.trace import (
     read_trace,
 )
 from codesign.problem.yaml_lines import Document, Path_
+from codesign.units import LARGEST
 
 MAX_OVERLONG = 1e-3
 """Share of contexts above the model's limit that is cut without a word of the file: fitted tails have no
@@ -125,15 +126,15 @@ class _Resolver:
         card = self._card(name, use)
         if card is None:
             return None
-        weights = tuple(use.weights or _WEIGHTS.get(card.native_precision, (card.native_precision,)))
+        released = card.native_precision
+        weights: tuple[str, ...] = tuple(use.weights or ()) or _WEIGHTS.get(released, (released,))
+        following = tuple(_ACTIVATIONS.get(precision, "bf16") for precision in weights)
         return inst.Model(
             name=name,
             card=card,
             quality=use.quality,
             weights=weights,
-            activations=tuple(use.activations)
-            if use.activations
-            else tuple(_ACTIVATIONS.get(w, "bf16") for w in weights),
+            activations=tuple(use.activations or ()) or following,
             kv=tuple(use.kv or ("fp8",)),
             activations_follow_weights=use.activations is None,
         )
@@ -170,6 +171,12 @@ class _Resolver:
 
     def _completed(self, kind: type[E], values: Mapping[str, Any], path: Path_) -> E | None:
         """An entry from SI values; what is missing or contradictory is noted at `path`."""
+        # Entries bound their quantities; their plain numbers (layers, widths, areas) are bounded here.
+        huge = [name for name, value in values.items() if isinstance(value, (int, float)) and value > LARGEST]
+        for name in huge:
+            self.faults.add((*path, name), values[name], f"a number of at most {LARGEST:g}")
+        if huge:
+            return None
         try:
             return kind.model_validate(dict(values), context={"si_fields": frozenset(values)})
         except ValidationError as error:
