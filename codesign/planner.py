@@ -1,0 +1,98 @@
+"""From a problem to a checked plan: resolve, enumerate, optimise, account."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from codesign.candidates.build import Candidates, build_candidates
+from codesign.optimize.fleet import FleetPlan, solve_fleet
+from codesign.problem import Problem, resolve
+from codesign.solution.build import build_solution
+from codesign.solution.schema import Solution
+
+
+@dataclass(frozen=True)
+class PlanProgress:
+    """Where a solve stands.  Objective figures are in the problem's objective unit."""
+
+    stage: str
+    incumbent: float | None
+    bound: float | None
+    gap: float | None
+    seconds: float
+
+
+Progress = Callable[[PlanProgress], None]
+
+
+def solve(
+    problem: Problem,
+    *,
+    gap: float | None = None,
+    time_limit_s: float | None = None,
+    progress: Progress | None = None,
+    cancel: threading.Event | None = None,
+    command: str = "",
+) -> Solution:
+    """Plan the fleet of a procurement problem.
+
+    `gap` (a fraction) and `time_limit_s` override the file's options.  `cancel` ends the search early; the
+    solution then holds the best plan with its true gap.  Raises ProblemError for a problem that cannot be
+    resolved; infeasibility is a status, not an error.
+    """
+    started = time.monotonic()
+    clock = _Clock(started, progress)
+    instance = resolve(problem)
+    candidates = build_candidates(instance, lambda what, share: clock.tell(f"{what} {share:.0%}"))
+    built = time.monotonic()
+    plan = plan_fleet(candidates, gap, time_limit_s, clock, cancel)
+    seconds = {"build": built - started, "optimize": time.monotonic() - built}
+    solution = build_solution(candidates, plan, str(problem.name), command, seconds)
+    if plan.status != "infeasible":
+        return solution
+    from codesign.infeasibility import conflicts
+
+    return solution.model_copy(update={"conflicts": tuple(c.limit for c in conflicts(candidates)[0])})
+
+
+def plan_fleet(
+    candidates: Candidates,
+    gap: float | None,
+    time_limit_s: float | None,
+    clock: _Clock,
+    cancel: threading.Event | None = None,
+) -> FleetPlan:
+    """Optimise candidates under the instance's options."""
+    options = candidates.instance.options
+    return solve_fleet(
+        candidates.data,
+        gap=options.gap if gap is None else gap,
+        time_limit=options.time_limit_s if time_limit_s is None else time_limit_s,
+        threads=options.threads,
+        seed=options.seed,
+        progress=clock.search,
+        cancel=cancel,
+    )
+
+
+class _Clock:
+    """Turns the optimiser's news into PlanProgress."""
+
+    def __init__(self, started: float, progress: Progress | None) -> None:
+        self._started, self._progress = started, progress
+
+    def tell(self, stage: str) -> None:
+        if self._progress is not None:
+            self._progress(PlanProgress(stage, None, None, None, time.monotonic() - self._started))
+
+    def search(self, stage: str, incumbent: float, bound: float) -> None:
+        if self._progress is None:
+            return
+        value = incumbent if abs(incumbent) < float("inf") else None
+        low = bound if abs(bound) < float("inf") else None
+        gap = (value - low) / abs(value) if value and low is not None else None
+        self._progress(PlanProgress(stage, value, low, gap, time.monotonic() - self._started))
+

@@ -1,0 +1,119 @@
+"""Who pays for what: pools' costs and energy divided over tasks, and the totals that they sum to.
+
+A pool's cost is divided by its tasks' shares of its binding row, so idle time is borne in proportion
+(DESIGN 3.6); what is bought beyond the pools (empty slots, spares) follows the pools' cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign.candidates.build import Candidates
+from codesign.optimize.fleet import FleetPlan
+
+
+@dataclass(frozen=True)
+class PoolAccount:
+    """One column's part of the fleet."""
+
+    column: int
+    group: int
+    hardware: int
+    replicas: int
+    spares: int
+    accelerators: int
+    """Of replicas and spares."""
+    cost_per_hour: float
+    power_w: float
+    """Mean IT power."""
+    share: dict[int, float]
+    """Of the cost, by task."""
+    flow_power_w: dict[int, float]
+    """Of the power beyond the replicas', by task."""
+    load: float
+    """Largest share of a row in use (design rows)."""
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """The whole fleet's money and power."""
+
+    pools: tuple[PoolAccount, ...]
+    servers_usd_per_hour: float
+    electricity_usd_per_hour: float
+    power_w: float
+    """Mean IT power."""
+    task_cost_per_hour: dict[int, float]
+    task_power_w: dict[int, float]
+
+
+def settle(candidates: Candidates, plan: FleetPlan) -> Accounts:
+    """Accounts of a plan.  Spares of a group stand with its first pool."""
+    data = candidates.data
+    by_hardware = np.zeros(len(data.hardware))
+    for o, count in plan.servers.items():
+        by_hardware[data.offers[o].hardware] += count * data.offers[o].usd_per_hour
+    spares = dict(plan.spares)
+    drafts = []
+    for column, replicas in plan.replicas.items():
+        block, i = data.locate([column])[0]
+        part = data.blocks[block]
+        group = int(part.group[i])
+        spare = spares.pop(group, 0)
+        hardware = data.groups[group].hardware
+        flow_power: dict[int, float] = {}
+        rows: dict[int, np.ndarray] = {}
+        for v, f in enumerate(part.flows.tolist()):
+            rate = plan.rates.get((column, f), 0.0)
+            if rate:
+                task = data.flows[f].task
+                flow_power[task] = flow_power.get(task, 0.0) + rate * float(part.flow_power_w[i, v])
+                rows[task] = rows.get(task, np.zeros(part.use.shape[1])) + rate * part.use[i, :, v]
+        loads = sum(rows.values(), np.zeros(part.use.shape[1])) / (part.limit[i] * replicas)
+        binding = int(np.argmax(loads)) if len(loads) else 0
+        total = sum(float(use[binding]) for use in rows.values())
+        share = {task: float(use[binding]) / total for task, use in rows.items()} if total else {}
+        size = int(part.packed[i])
+        power = float(part.replica_power_w[i]) * (replicas + spare) + sum(flow_power.values())
+        drafts.append(
+            (column, group, hardware, replicas, spare, size, power, share, flow_power, float(loads[binding]))
+        )
+    used = np.zeros(len(data.hardware))
+    for _, _, hardware, replicas, spare, size, *_ in drafts:
+        used[hardware] += (replicas + spare) * size
+    electricity = 0.0
+    pools = []
+    for column, group, hardware, replicas, spare, size, power, share, flow_power, load in drafts:
+        accelerators = (replicas + spare) * size
+        bill = power * data.hardware[hardware].electricity_usd_per_wh
+        electricity += bill
+        cost = by_hardware[hardware] * accelerators / used[hardware] + bill
+        pools.append(
+            PoolAccount(
+                column, group, hardware, replicas, spare, accelerators, cost, power, share, flow_power, load
+            )
+        )
+    task_cost = dict.fromkeys(range(len(data.tasks)), 0.0)
+    task_power = dict.fromkeys(range(len(data.tasks)), 0.0)
+    idle = 0.0
+    for pool in pools:
+        constant = pool.power_w - sum(pool.flow_power_w.values())
+        for task, part_of in pool.share.items():
+            task_cost[task] += part_of * pool.cost_per_hour
+            task_power[task] += part_of * constant + pool.flow_power_w.get(task, 0.0)
+        if not pool.share:
+            idle += pool.cost_per_hour
+    idle += float(by_hardware[used == 0].sum())
+    spread = sum(task_cost.values())
+    if spread > 0 and idle > 0:
+        task_cost = {task: cost * (1 + idle / spread) for task, cost in task_cost.items()}
+    return Accounts(
+        tuple(pools),
+        float(by_hardware.sum()),
+        electricity,
+        sum(pool.power_w for pool in pools),
+        task_cost,
+        task_power,
+    )

@@ -1,0 +1,418 @@
+"""From the optimiser's numbers to the solution file."""
+
+from __future__ import annotations
+
+import math
+from importlib.metadata import version
+
+import numpy as np
+
+from codesign.candidates.build import Candidates
+from codesign.optimize.fleet import FleetPlan
+from codesign.performance import PRECISIONS, calibration, expected_error, kv_bytes
+from codesign.solution.accounts import Accounts, PoolAccount, settle
+from codesign.solution.operation import PoolState, operate
+from codesign.solution.promises import Way, call_latency, slo_results, ways
+from codesign.solution.schema import (
+    Objective,
+    Parallelism,
+    Pool,
+    Precision,
+    Provenance,
+    Purchase,
+    Route,
+    ShadowPrice,
+    Solution,
+    SolveRecord,
+    TaskResult,
+    TokenPrices,
+    Totals,
+    Utilization,
+)
+
+UNITS = {"cost_per_hour": "$/h", "cost_per_task": "$/task", "energy_per_task": "J/task", "power": "W"}
+
+
+def provenance(candidates: Candidates, problem: str, command: str) -> Provenance:
+    """What a plan rests on."""
+    instance = candidates.instance
+    return Provenance(
+        problem=problem,
+        problem_sha256=instance.sha256,
+        price_list=instance.price_list_ids,
+        price_date=instance.price_date,
+        command=command,
+        seed=instance.options.seed,
+        warnings=instance.warnings,
+    )
+
+
+def solve_record(candidates: Candidates, plan: FleetPlan, seconds: dict[str, float]) -> SolveRecord:
+    """How the answer was found."""
+    packages = ("codesign", "highspy", "pyomo", "numpy", "scipy")
+    return SolveRecord(
+        seconds=seconds,
+        columns_total=candidates.data.columns,
+        columns_undominated=candidates.data.columns,
+        columns_considered=plan.columns_considered,
+        nodes=plan.nodes,
+        rounds=plan.rounds,
+        stopped_by=plan.stopped_by,
+        solver="HiGHS",
+        versions={name: version(name) for name in packages},
+    )
+
+
+def objective(candidates: Candidates, plan: FleetPlan) -> Objective:
+    """Value, bound and gap in the objective's unit; None where there is no plan."""
+    name = candidates.instance.objective
+    found = math.isfinite(plan.objective)
+    return Objective(
+        name=name,
+        value=plan.objective if found else None,
+        unit=UNITS[name],
+        bound=plan.bound if math.isfinite(plan.bound) else None,
+        gap=plan.gap if found else None,
+    )
+
+
+def build_solution(
+    candidates: Candidates, plan: FleetPlan, problem: str, command: str, seconds: dict[str, float]
+) -> Solution:
+    """The solution of a plan; for one without a fleet only status, objective, record and provenance."""
+    shell = Solution(
+        status=plan.status,  # type: ignore[arg-type]
+        objective=objective(candidates, plan),
+        solve=solve_record(candidates, plan, seconds),
+        provenance=provenance(candidates, problem, command),
+    )
+    if not plan.replicas:
+        return shell
+    states = operate(candidates, plan)
+    accounts = settle(candidates, plan)
+    names = _pool_names(candidates, accounts)
+    routes = ways(candidates, plan, states)
+    return shell.model_copy(
+        update={
+            "totals": _totals(candidates, plan, accounts),
+            "purchase": tuple(_purchases(candidates, plan)),
+            "fleet": tuple(_pool(candidates, a, states.get(a.column), names) for a in accounts.pools),
+            "routing": tuple(_routing(candidates, plan, routes, names)),
+            "tasks": tuple(_tasks(candidates, plan, accounts, routes)),
+            "shadow_prices": tuple(_shadow_prices(candidates, plan)),
+        }
+    )
+
+
+def _pool_names(candidates: Candidates, accounts: Accounts) -> dict[int, str]:
+    """Short, unique, stable: hardware-model-role, numbered where several stand side by side."""
+    stems: dict[int, str] = {}
+    for account in accounts.pools:
+        block, _ = candidates.data.locate([account.column])[0]
+        points = candidates.points[block]
+        hardware = candidates.data.hardware[account.hardware].name
+        if points is None:
+            stems[account.column] = hardware
+        else:
+            model = candidates.data.groups[account.group].name.split("/")[1]
+            stems[account.column] = f"{hardware}-{model}-{points.role}"
+    counts: dict[str, int] = {}
+    names = {}
+    for column, stem in stems.items():
+        counts[stem] = counts.get(stem, 0) + 1
+        names[column] = stem if list(stems.values()).count(stem) == 1 else f"{stem}-{counts[stem]}"
+    return names
+
+
+def _totals(candidates: Candidates, plan: FleetPlan, accounts: Accounts) -> Totals:
+    instance, data = candidates.instance, candidates.data
+    rate = sum(task.rate_per_s for task in instance.tasks)
+    cost = accounts.servers_usd_per_hour + accounts.electricity_usd_per_hour
+    at_meter = accounts.power_w * instance.site.pue
+    accelerators: dict[str, int] = {}
+    servers: dict[str, int] = {}
+    peak = 0.0
+    labels = [o.catalogue_id for o in instance.hardware] + [p.accelerator for p in instance.measured_pools]
+    for o, count in plan.servers.items():
+        hardware = data.hardware[data.offers[o].hardware]
+        label = labels[data.offers[o].hardware]
+        accelerators[label] = accelerators.get(label, 0) + count * hardware.accelerators
+        servers[hardware.name] = servers.get(hardware.name, 0) + count
+        peak += count * hardware.peak_power_w * instance.site.pue
+    return Totals(
+        cost_per_hour=cost,
+        cost_per_task=cost / (3600.0 * rate),
+        energy_per_task_j=at_meter / rate,
+        power_w=at_meter,
+        peak_power_w=peak,
+        accelerators=accelerators,
+        servers=servers,
+    )
+
+
+def _purchases(candidates: Candidates, plan: FleetPlan) -> list[Purchase]:
+    instance, data = candidates.instance, candidates.data
+    offers = [(option, offer) for option in instance.hardware for offer in option.offers]
+    lines = []
+    for o, count in sorted(plan.servers.items()):
+        bought = data.offers[o]
+        hardware = data.hardware[bought.hardware]
+        modelled = o < len(offers)
+        lines.append(
+            Purchase(
+                item=bought.name,
+                kind="server" if modelled else "measured",
+                count=count,
+                accelerators=count * hardware.accelerators,
+                capital_usd=count * bought.capital_usd,
+                usd_per_hour=count * bought.usd_per_hour,
+                price_source=offers[o][1].price_source if modelled else "problem file",
+                price_date=offers[o][1].price_date if modelled else "",
+            )
+        )
+    return lines
+
+
+def _pool(
+    candidates: Candidates, account: PoolAccount, state: PoolState | None, names: dict[int, str]
+) -> Pool:
+    instance, data = candidates.instance, candidates.data
+    block, i = data.locate([account.column])[0]
+    points = candidates.points[block]
+    hardware = data.hardware[account.hardware].name
+    common = {
+        "pool": names[account.column],
+        "group": data.groups[account.group].name,
+        "period": "all",
+        "hardware": hardware,
+        "replicas": account.replicas,
+        "spares": account.spares,
+        "accelerators": account.accelerators,
+        "cost_per_hour": account.cost_per_hour,
+        "power_w": account.power_w,
+    }
+    if points is None:
+        pool = instance.measured_pools[account.hardware - len(instance.hardware)]
+        return Pool(
+            **common,  # type: ignore[arg-type]
+            role="serve",
+            accelerator=pool.accelerator,
+            model=None,
+            precision=None,
+            parallelism=None,
+            batch=None,
+            prefill_chunk=None,
+            step_limit_s=None,
+            step_time_s=None,
+            utilization=Utilization(busy=account.load),
+            binding="measured rate",
+            calibration="measured by the user",
+            expected_error=None,
+        )
+    k = int(points.configuration[i])
+    table = candidates.configurations.table.take(np.array([k]))
+    option = instance.hardware[int(candidates.configurations.hardware[k])]
+    stepping = points.role != "prefill"
+    return Pool(
+        **common,  # type: ignore[arg-type]
+        role=points.role,  # type: ignore[arg-type]
+        accelerator=option.catalogue_id,
+        model=instance.models[int(candidates.configurations.model[k])].name,
+        precision=Precision(
+            weights=PRECISIONS[int(table.weights[0])],
+            activations=PRECISIONS[int(table.activations[0])],
+            kv=PRECISIONS[int(table.kv[0])],
+        ),
+        parallelism=Parallelism(
+            tp=int(table.tp[0]), pp=int(table.pp[0]), ep=int(table.ep[0]), dp=int(table.dp[0])
+        ),
+        tiers=("hbm",),
+        link=option.accelerator.scaleup_technology,
+        batch=state.batch if state and stepping else None,
+        prefill_chunk=int(points.chunk[i]) if points.role == "colocated" else None,
+        step_limit_s=float(points.step_limit_s[i]) if stepping else None,
+        step_time_s=state.step_s if state and stepping else None,
+        utilization_limit=_or_none(points.utilization[i]),
+        wait_limit_s=_or_none(points.wait_s[i]),
+        wait_s=state.wait_s if state and points.role != "decode" else None,
+        utilization=Utilization(**state.shares) if state else Utilization(),
+        binding=state.binding if state else "idle",
+        calibration=calibration(table)[int(table.accelerator[0])],
+        expected_error=float(expected_error(table)[0]),
+    )
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _routing(
+    candidates: Candidates, plan: FleetPlan, routes: list[Way], names: dict[int, str]
+) -> list[Route]:
+    found = []
+    for way in routes:
+        flow = way.flow
+        fabric = flow.fabric_bytes_per_s
+        found.append(
+            Route(
+                period="all",
+                task=flow.calls.task.name,
+                variant=flow.calls.variant.name,
+                kv_policy=flow.residency,  # type: ignore[arg-type]
+                prefill_pool=names[way.prefill.column],
+                decode_pool=names[way.decode.column],
+                calls_per_s=way.calls_per_s,
+                fabric_bytes_per_s=fabric if math.isfinite(fabric) else None,
+                ttft_level_s=flow.ttft_level_s if math.isfinite(flow.ttft_level_s) else None,
+                tpot_level_s=flow.tpot_level_s if math.isfinite(flow.tpot_level_s) else None,
+            )
+        )
+    for (column, f), rate in plan.rates.items():
+        if f >= candidates.first_measured_flow:
+            task = candidates.data.tasks[candidates.data.flows[f].task]
+            pool = names[column]
+            found.append(
+                Route(
+                    period="all",
+                    task=task,
+                    variant=None,
+                    kv_policy=None,
+                    prefill_pool=pool,
+                    decode_pool=pool,
+                    calls_per_s=rate,
+                )
+            )
+    return found
+
+
+def _tasks(
+    candidates: Candidates, plan: FleetPlan, accounts: Accounts, routes: list[Way]
+) -> list[TaskResult]:
+    instance = candidates.instance
+    results = []
+    for c, task in enumerate(instance.tasks):
+        mine = [way for way in routes if way.flow.task == c]
+        cost = accounts.task_cost_per_hour[c] / (3600.0 * task.rate_per_s)
+        open_tasks, resident = _little(candidates, mine) if mine else (None, None)
+        results.append(
+            TaskResult(
+                name=task.name,
+                cost_per_task=cost,
+                marginal_cost_per_task=_marginal(candidates, plan, c),
+                energy_per_task_j=accounts.task_power_w[c] * instance.site.pue / task.rate_per_s,
+                usd_per_million_tokens=_token_prices(candidates, plan, accounts, c, mine),
+                open_tasks=open_tasks,
+                resident_kv_bytes=resident,
+                headroom=_headroom(candidates, plan, c),
+                slo=tuple(slo_results(candidates, task, mine)) if mine else (),
+            )
+        )
+    return results
+
+
+def _marginal(candidates: Candidates, plan: FleetPlan, c: int) -> float | None:
+    """$ of one more task, from the relaxation's price of demand (cost objectives only)."""
+    data = candidates.data
+    if not plan.demand_duals or data.usd_weight <= 0:
+        return None
+    return plan.demand_duals[c] / data.usd_weight / (3600.0 * float(data.demand[c]))
+
+
+def _little(candidates: Candidates, mine: list[Way]) -> tuple[float, float]:
+    """Open tasks, and KV bytes that their calls hold (active and kept), by Little's law."""
+    open_tasks = resident = 0.0
+    for way in mine:
+        calls = way.flow.calls
+        population = calls.population
+        mean, _ = call_latency(candidates, way)
+        open_tasks += way.calls_per_s * (mean - calls.task.tool_wait.mean / calls.calls_per_task)
+        table = candidates.configurations.table.take(np.array([way.decode.configuration]))
+        held = kv_bytes(table, population.context + population.output)[0]
+        held = held - kv_bytes(table, np.array([calls.shared]))[0, 0]
+        seconds = population.output * way.decode.step_s
+        seconds = seconds + (calls.held_s if way.flow.residency != "drop" else 0.0)
+        resident += way.calls_per_s * float(population.weight @ (np.maximum(held, 0.0) * seconds))
+    return open_tasks, resident
+
+
+def _headroom(candidates: Candidates, plan: FleetPlan, c: int) -> float | None:
+    """Share by which a task could grow on the pools that it uses before a design row is full."""
+    data = candidates.data
+    least = math.inf
+    for column, replicas in plan.replicas.items():
+        block, i = data.locate([column])[0]
+        part = data.blocks[block]
+        rates = np.array([plan.rates.get((column, f), 0.0) for f in part.flows.tolist()])
+        own = np.array([data.flows[f].task == c for f in part.flows.tolist()])
+        if not np.any(rates[own] > 0):
+            continue
+        load = part.use[i] @ rates / (part.limit[i] * replicas)
+        mine = part.use[i] @ (rates * own) / (part.limit[i] * replicas)
+        rows = mine > 1e-12
+        least = min(least, float(np.min((1.0 - load[rows]) / mine[rows], initial=math.inf)))
+    return max(0.0, least) if math.isfinite(least) else None
+
+
+def _token_prices(
+    candidates: Candidates, plan: FleetPlan, accounts: Accounts, c: int, mine: list[Way]
+) -> TokenPrices | None:
+    """$ per million tokens by kind: prefill pools pay for new input, decode pools for output, and the share
+    of a decode pool's memory that waits between calls for cached input."""
+    if not mine:
+        return None
+    new = cached = output = 0.0
+    for way in mine:
+        points = way.flow.calls.prefill_points(way.flow.residency)
+        new += way.calls_per_s * float(points.new @ points.weight)
+        cached += way.calls_per_s * float(points.cached @ points.weight)
+        population = way.flow.calls.population
+        output += way.calls_per_s * float(population.weight @ population.output)
+    bill = {"new": 0.0, "cached": 0.0, "output": 0.0}
+    for account in accounts.pools:
+        part = account.share.get(c, 0.0) * account.cost_per_hour
+        states = [w for w in mine if account.column in (w.prefill.column, w.decode.column)]
+        if not part or not states:
+            continue
+        prompt, active, kept = _time_and_memory(candidates, account.column, states)
+        bill["new"] += part * prompt
+        bill["output"] += part * active
+        bill["cached"] += part * kept
+    hour = 3600.0 / 1e6
+    return TokenPrices(
+        new_input=bill["new"] / (new * hour) if new > 0.5 else None,
+        cached_input=bill["cached"] / (cached * hour) if cached > 0.5 else None,
+        output=bill["output"] / (output * hour) if output > 0 else None,
+    )
+
+
+def _time_and_memory(candidates: Candidates, column: int, mine: list[Way]) -> tuple[float, float, float]:
+    """Shares (prompt, output, kept) of a task's use of one pool."""
+    way = next(w for w in mine if column in (w.prefill.column, w.decode.column))
+    if way.prefill.column == column and way.prefill.role == "prefill":
+        return 1.0, 0.0, 0.0
+    calls = way.flow.calls
+    population = calls.population
+    active_s = float(population.weight @ population.output) * way.decode.step_s
+    kept_s = calls.held_s if way.flow.residency == way.decode.role else 0.0
+    prompt = 0.0
+    if way.decode.role == "colocated":
+        points = calls.prefill_points(way.flow.residency)
+        chunks_s = float(points.new @ points.weight) / way.decode.chunk * way.decode.full_step_s
+        # A sequence occupies one slot of the batch, a chunk the whole step.
+        prompt = chunks_s / (chunks_s + active_s / max(way.decode.batch, 1.0))
+    # Memory that waits costs as much as the part of the pool that memory binds.
+    kept = kept_s / (kept_s + active_s) if way.decode.binding == "capacity" else 0.0
+    return prompt, (1 - prompt) * (1 - kept), (1 - prompt) * kept
+
+
+def _shadow_prices(candidates: Candidates, plan: FleetPlan) -> list[ShadowPrice]:
+    """What one more unit of each limit saves, from the relaxation."""
+    found = []
+    for limit, dual in zip(candidates.data.limits, plan.limit_duals, strict=False):
+        found.append(
+            ShadowPrice.model_validate(
+                {"limit": limit.name, "unit": limit.unit, "value": dual / limit.scale, "from": "relaxation"}
+            )
+        )
+    return found
+

@@ -1,0 +1,257 @@
+"""How a decided fleet runs: each pool's fixed point t = step(b(t)) on the unlinearised model.
+
+The rows of the optimiser are design limits; an engine steps as fast as it can.  Reported batch, step time,
+waits and utilisation come from here (DESIGN 3.4, last paragraph of the decode part).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign.candidates.build import Candidates
+from codesign.candidates.context import Z
+from codesign.candidates.flows import CallFlow
+from codesign.candidates.moments import decode_moments, prompt_moments
+from codesign.optimize.data import Floats
+from codesign.optimize.fleet import FleetPlan
+from codesign.performance import (
+    ConfigurationTable,
+    decode_attention_seconds,
+    decode_flops,
+    decode_step_seconds,
+    decode_weight_bytes,
+    kv_bytes,
+    kv_capacity_bytes,
+    kv_read_bytes,
+    link_bytes_per_s,
+    prefill_flops,
+)
+from codesign.performance.queueing import mean_wait, poisson_mean_within
+
+_ITERATIONS = 400
+
+
+@dataclass(frozen=True)
+class PoolState:
+    """One pool at its fixed point; shares are per replica."""
+
+    column: int
+    role: str
+    configuration: int
+    replicas: int
+    flows: tuple[tuple[CallFlow, float], ...]
+    """(flow, calls/s of the whole pool)."""
+    step_s: float
+    """Mean step time (0 for prefill)."""
+    step_sd_s: float
+    batch: float
+    full_step_s: float
+    """Step that holds a full chunk of a prompt (colocated)."""
+    chunk: float
+    utilization: float
+    """ρ of the prompt queue."""
+    wait_s: float
+    queue_servers: int
+    shares: dict[str, float]
+    """compute, bandwidth, capacity, link, slots, busy: what is in use."""
+
+    @property
+    def binding(self) -> str:
+        """The share that is nearest to its limit."""
+        return max(self.shares, key=lambda name: self.shares[name])
+
+
+def operate(candidates: Candidates, plan: FleetPlan) -> dict[int, PoolState]:
+    """The state of every modelled pool of a plan, by column."""
+    states = {}
+    for column, replicas in plan.replicas.items():
+        block, position = candidates.data.locate([column])[0]
+        points = candidates.points[block]
+        if points is None:
+            continue
+        flows = tuple(
+            (candidates.book.flows[f], rate) for (k, f), rate in plan.rates.items() if k == column
+        )
+        if flows:
+            states[column] = _state(candidates, column, block, position, replicas, flows)
+    return states
+
+
+def _state(
+    candidates: Candidates,
+    column: int,
+    block: int,
+    position: int,
+    replicas: int,
+    flows: tuple[tuple[CallFlow, float], ...],
+) -> PoolState:
+    points = candidates.points[block]
+    assert points is not None
+    configuration = int(points.configuration[position])
+    table = candidates.configurations.table.take(np.array([configuration]))
+    if points.role == "prefill":
+        return _prefill(candidates, column, configuration, table, replicas, flows)
+    chunk = float(points.chunk[position]) if points.role == "colocated" else 0.0
+    return _stepping(candidates, column, configuration, table, replicas, flows, points.role, chunk)
+
+
+def _stepping(
+    candidates: Candidates,
+    column: int,
+    configuration: int,
+    table: ConfigurationTable,
+    replicas: int,
+    flows: tuple[tuple[CallFlow, float], ...],
+    role: str,
+    chunk: float,
+) -> PoolState:
+    """Decode and colocated pools."""
+    tokens = attention = prompt_tokens = prompt_attention = chunks = 0.0
+    chunk_squares = kept = kept_square = active = active_square = waiting = waiting_square = link = 0.0
+    flops = reads = 0.0
+    for flow, rate in flows:
+        x = rate / replicas
+        population = flow.calls.population
+        stay = population.weight * population.output
+        middle = population.context + population.output / 2.0
+        moments = decode_moments(table, flow.calls)
+        prompt = prompt_moments(table, flow.calls, flow.residency)
+        tokens += x * moments.tokens
+        attention += x * float(moments.attention[0])
+        active += x * float(moments.bytes_tokens[0])
+        active_square += x * float(moments.square_tokens[0])
+        flops += x * float(decode_flops(table, middle)[0] @ stay)
+        reads += x * float(kv_read_bytes(table, middle)[0] @ stay)
+        if flow.residency == role:
+            kept += x * flow.calls.held_s * float(moments.bytes_after[0])
+            kept_square += x * flow.calls.held_s * float(moments.square_after[0])
+        if role == "colocated":
+            pieces = prompt.new_tokens / chunk
+            prompt_tokens += x * float(prompt.new_tokens @ prompt.weight)
+            prompt_attention += x * float(prompt.attention[0])
+            chunks += x * float(pieces @ prompt.weight)
+            chunk_squares += x * float(pieces**2 @ prompt.weight)
+            whole = x * float(np.ceil(pieces) @ prompt.weight)
+            waiting += whole * float(moments.bytes_after[0])
+            waiting_square += whole * float(moments.square_after[0])
+            cached = flow.calls.prefill_points(flow.residency)
+            flops += x * float(prefill_flops(table, cached.new, cached.cached)[0] @ cached.weight)
+        else:
+            arriving = float(prompt.send[0] @ prompt.weight)
+            leaving = float(prompt.reload[0] @ prompt.weight) + float(prompt.give_back[0])
+            link += x * max(arriving, leaving)
+    added = attention + prompt_attention
+
+    def step(batch: float, prompt: float) -> float:
+        return float(decode_step_seconds(table, np.array([batch]), np.array([prompt]))[0, 0])
+
+    t = step(0.0, 0.0)
+    for _ in range(_ITERATIONS):
+        following = step(tokens * t, prompt_tokens * t) + added * t
+        if abs(following - t) <= 1e-12 * t:
+            break
+        t = following
+    batch = tokens * t
+    slope = (step(batch * 1.01 + 0.01, prompt_tokens * t) - step(batch, prompt_tokens * t)) / (
+        batch * 0.01 + 0.01
+    )
+    square = 0.0
+    for flow, rate in flows:
+        population = flow.calls.population
+        r = decode_attention_seconds(table, population.context + population.output / 2.0)[0]
+        square += rate / replicas * float((population.weight * population.output) @ (slope + r) ** 2)
+    full = step(batch, chunk) + added * t if chunk else 0.0
+    utilization = chunks * full
+    wait = float(mean_wait(utilization, chunk_squares * full**2, 1)) if chunk else 0.0
+    room = _room(candidates, table, flows)
+    mean_bytes = active * t + kept + waiting * full
+    spread = Z * float(np.sqrt(active_square * t + kept_square + waiting_square * full))
+    accelerators = float(table.replica_accelerators[0])
+    peak, bandwidth = _peaks(table)
+    weights = float(decode_weight_bytes(table, np.array([max(batch, 1.0)]))[0, 0])
+    shares = {
+        "compute": flops / (peak * accelerators),
+        "bandwidth": (weights / t + reads) / (bandwidth * accelerators),
+        "capacity": (mean_bytes + spread) / room,
+        "slots": batch / float(poisson_mean_within(candidates.instance.options.max_sequences)),
+    }
+    if role == "decode":
+        shares["link"] = link / float(link_bytes_per_s(table)[0])
+    else:
+        shares["busy"] = utilization
+    return PoolState(
+        column, role, configuration, replicas, flows, t, float(np.sqrt(square * t)), batch, full, chunk,
+        utilization, wait, 1, shares,
+    )  # fmt: skip
+
+
+def _prefill(
+    candidates: Candidates,
+    column: int,
+    configuration: int,
+    table: ConfigurationTable,
+    replicas: int,
+    flows: tuple[tuple[CallFlow, float], ...],
+) -> PoolState:
+    busy = square = held = held_square = link = flops = 0.0
+    for flow, rate in flows:
+        prompt = prompt_moments(table, flow.calls, flow.residency)
+        points = flow.calls.prefill_points(flow.residency)
+        busy += rate * float(prompt.busy[0])
+        square += rate * float(prompt.busy_square[0])
+        stay = float(prompt.send[0] @ prompt.weight) / flow.fabric_bytes_per_s
+        stay += flow.calls.held_s if flow.residency == "prefill" else 0.0
+        held += rate * (float(prompt.bytes_seconds[0]) + stay * float(prompt.bytes_kept[0]))
+        held_square += rate * (float(prompt.square_seconds[0]) + stay * float(prompt.square_kept[0]))
+        arriving = float(prompt.reload[0] @ prompt.weight) + float(prompt.give_back[0])
+        link += rate * max(arriving, float(prompt.send[0] @ prompt.weight))
+        flops += rate * float(prefill_flops(table, points.new, points.cached)[0] @ points.weight)
+    sticky = any(flow.residency == "prefill" for flow, _ in flows)
+    servers = 1 if sticky else replicas
+    share = servers / replicas
+    wait = float(mean_wait(busy * share, square * share, servers))
+    room = _room(candidates, table, flows)
+    accelerators = float(table.replica_accelerators[0])
+    peak, _ = _peaks(table)
+    shares = {
+        "compute": flops / replicas / (peak * accelerators),
+        "capacity": (held + Z * float(np.sqrt(held_square * replicas))) / replicas / room,
+        "link": link / replicas / float(link_bytes_per_s(table)[0]),
+        "busy": busy / replicas,
+    }
+    return PoolState(
+        column, "prefill", configuration, replicas, flows, 0.0, 0.0, 0.0, 0.0, 0.0,
+        busy / replicas, wait, servers, shares,
+    )  # fmt: skip
+
+
+def _room(
+    candidates: Candidates, table: ConfigurationTable, flows: tuple[tuple[CallFlow, float], ...]
+) -> float:
+    """Bytes for sessions in a replica, less the prefixes that its tasks share."""
+    options = candidates.instance.options
+    room = float(kv_capacity_bytes(table, options.memory_fraction, options.memory_reserve_bytes)[0])
+    for tokens in {flow.calls.task.name: flow.calls.shared for flow, _ in flows}.values():
+        if tokens > 0:
+            room -= float(kv_bytes(table, np.array([tokens]))[0, 0]) * float(table.dp[0])
+    return max(room, 1.0)
+
+
+def _peaks(table: ConfigurationTable) -> tuple[float, float]:
+    """FLOP/s at the table's activations, and byte/s, of one accelerator."""
+    parts, a = table.part_accelerators, table.accelerator
+    return float(parts.running_peak[a, table.activations][0]), float(parts.bandwidth[a][0])
+
+
+def rest_of_ttft(
+    candidates: Candidates, flow: CallFlow, prefill: PoolState, decode: PoolState
+) -> tuple[Floats, Floats]:
+    """(weight [J], seconds [J]) of a call's TTFT beside the wait, on the pools that it goes through."""
+    table = candidates.configurations.table.take(np.array([prefill.configuration]))
+    prompt = prompt_moments(table, flow.calls, flow.residency)
+    if prefill.role == "colocated":
+        return prompt.weight, np.ceil(prompt.new_tokens / prefill.chunk) * prefill.full_step_s
+    moved = (prompt.reload[0] + prompt.send[0]) / flow.fabric_bytes_per_s
+    return prompt.weight, prompt.seconds[0] + moved + decode.step_s

@@ -1,0 +1,149 @@
+"""What each task gets: percentiles of TTFT, TPOT and task latency over the ways that its calls take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import ndtr
+
+from codesign.candidates.build import Candidates
+from codesign.candidates.flows import CallFlow
+from codesign.optimize.data import Floats
+from codesign.optimize.fleet import FleetPlan
+from codesign.performance.queueing import wait_exceeds, wait_probability
+from codesign.problem.instance import TaskClass
+from codesign.solution.operation import PoolState, rest_of_ttft
+from codesign.solution.schema import SloResult
+
+
+@dataclass(frozen=True)
+class Way:
+    """Calls of one commodity that take one prefill pool and one decode pool."""
+
+    flow: CallFlow
+    """The prefill or colocated flow."""
+    prefill: PoolState
+    decode: PoolState
+    calls_per_s: float
+
+
+def ways(candidates: Candidates, plan: FleetPlan, states: dict[int, PoolState]) -> list[Way]:
+    """Match prefill and decode flows of each commodity, in proportion to their rates."""
+    found: list[Way] = []
+    decode_rates: dict[int, list[tuple[int, float]]] = {}
+    for (column, f), rate in plan.rates.items():
+        number = candidates.data.flows[f]
+        if column in states and not number.serves and number.commodity is not None:
+            decode_rates.setdefault(number.commodity, []).append((column, rate))
+    for (column, f), rate in plan.rates.items():
+        if column not in states:
+            continue
+        number, flow = candidates.data.flows[f], candidates.book.flows[f]
+        if number.commodity is None:
+            found.append(Way(flow, states[column], states[column], rate))
+        elif number.serves:
+            partners = decode_rates.get(number.commodity, [])
+            total = sum(r for _, r in partners)
+            found += [Way(flow, states[column], states[k], rate * r / total) for k, r in partners]
+    return found
+
+
+def call_latency(candidates: Candidates, way: Way) -> tuple[float, float]:
+    """Mean and variance (s, s²) of one call and the tool wait after it."""
+    weight, rest = rest_of_ttft(candidates, way.flow, way.prefill, way.decode)
+    population = way.flow.calls.population
+    wait = way.prefill.wait_s
+    waits = max(float(wait_probability(way.prefill.utilization, way.prefill.queue_servers)), 1e-12)
+    mean_rest = float(weight @ rest)
+    ttft_variance = float(weight @ rest**2) - mean_rest**2 + 2 * wait**2 / waits - wait**2
+    output = float(population.weight @ population.output)
+    output_variance = float(population.weight @ population.output**2) - output**2
+    step = way.decode.step_s
+    tool = way.flow.calls.task.tool_wait
+    mean = wait + mean_rest + output * step + tool.mean
+    return mean, max(ttft_variance, 0.0) + max(output_variance, 0.0) * step**2 + tool.variance
+
+
+def slo_results(candidates: Candidates, task: TaskClass, routes: list[Way]) -> list[SloResult]:
+    """Achieved value of every SLO of a task; its calls divide over `routes`."""
+    total = sum(way.calls_per_s for way in routes)
+    shares = [way.calls_per_s / total for way in routes]
+    results = []
+    ttft = _mixture([_ttft_tail(candidates, way) for way in routes], shares)
+    tpot = _mixture([_tpot_tail(way) for way in routes], shares)
+    latency = _mixture([_latency_tail(candidates, way) for way in routes], shares)
+    metrics = (("ttft", task.ttft_slo, ttft), ("tpot", task.tpot_slo, tpot), ("task_latency", task.task_latency_slo, latency))
+    for metric, levels, tail in metrics:
+        for percentile, target in levels:
+            results.append(
+                SloResult.model_validate(
+                    {
+                        "metric": metric,
+                        "percentile": percentile,
+                        "target": target,
+                        "achieved": _quantile(tail, percentile, target),
+                    }
+                )
+            )
+    return results
+
+
+Tail = Callable[[float], float]
+"""P(value > t)."""
+
+
+def _mixture(tails: list[Tail], shares: list[float]) -> Tail:
+    return lambda t: sum(share * tail(t) for share, tail in zip(shares, tails, strict=True))
+
+
+def _quantile(tail: Tail, percentile: float, near: float) -> float:
+    """Least t with P(value > t) ≤ 1 − percentile."""
+    allowed = 1.0 - percentile
+    high = near
+    while tail(high) > allowed and high < 1e7:
+        high *= 2.0
+    if tail(high) > allowed:
+        return float("inf")
+    # The tail is a step function where lengths are points: close in on the jump from above.
+    low = 0.0
+    if tail(low) <= allowed:
+        return low
+    root = brentq(lambda t: tail(t) - allowed - 1e-13, low, high, xtol=1e-9 * near, rtol=1e-12)
+    while tail(root) > allowed + 1e-12:
+        root = np.nextafter(root * (1 + 1e-9), np.inf)
+    return float(root)
+
+
+def _ttft_tail(candidates: Candidates, way: Way) -> Tail:
+    weight, rest = rest_of_ttft(candidates, way.flow, way.prefill, way.decode)
+    queue = way.prefill
+
+    def tail(t: float) -> float:
+        late: Floats = wait_exceeds(t - rest, queue.wait_s, queue.utilization, queue.queue_servers)
+        return float(late @ weight)
+
+    return tail
+
+
+def _tpot_tail(way: Way) -> Tail:
+    mean, deviation = way.decode.step_s, max(way.decode.step_sd_s, 1e-12)
+    return lambda t: float(ndtr((mean - t) / deviation))
+
+
+def _latency_tail(candidates: Candidates, way: Way) -> Tail:
+    mean, variance = call_latency(candidates, way)
+    calls = way.flow.calls
+    if calls.task.task_latency_at == "reference":
+        numbers, weights = np.array([calls.task.calls.quantile(0.5) * calls.variant.calls_factor]), np.ones(1)
+    else:
+        numbers, weights = calls.population.calls_values, calls.population.calls_weights
+    tool = calls.task.tool_wait.mean
+
+    def tail(t: float) -> float:
+        late = ndtr((numbers * mean - tool - t) / np.sqrt(np.maximum(numbers * variance, 1e-18)))
+        return float(weights @ late)
+
+    return tail
