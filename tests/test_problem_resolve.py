@@ -1,4 +1,4 @@
-"""Names resolved: catalogue entries with overrides, presets, offers, prices, variants, inventory, warnings."""
+"""Names resolved: catalogue entries with overrides, presets, offers, prices, variants, inventory, flags."""
 
 import json
 from pathlib import Path
