@@ -19,10 +19,11 @@ from codesign.problem.instance import Instance
 PERIOD = "all"
 FABRIC_LEVELS = (25e9, 100e9, 400e9)
 """Transfer rates that a commodity may count on, byte/s for a replica and direction."""
-_FABRIC_STEP_S = 0.020
-"""A faster level is offered where the one below would take longer than this for a long context."""
+_FABRIC_WORTH_S = (0.020, 0.250)
+"""A level is offered if the one below would take longer than the first for a long context, and dropped if
+it takes longer than the second itself while a faster one exists."""
 ADMISSION_LEVELS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
-TPOT_LEVELS = tuple(0.007 * 2 ** (i / 4) for i in range(26))
+TPOT_LEVELS = tuple(0.007 * 2 ** (i / 3) for i in range(20))
 """Step limits that a commodity may count on for task latency and decode admission, seconds."""
 TTFT_LEVELS = tuple(0.05 * 1.25**i for i in range(40))
 """Mean (and deviation) of TTFT that a commodity may count on for task latency, seconds."""
@@ -139,13 +140,14 @@ def _fabrics(calls: TaskCalls) -> tuple[float, ...]:
     points = calls.population
     order = np.argsort(points.context)
     long_context = float(points.context[order][np.searchsorted(np.cumsum(points.weight[order]), 0.9)])
-    levels = [FABRIC_LEVELS[0]]
-    levels += [
-        fast
-        for slow, fast in zip(FABRIC_LEVELS, FABRIC_LEVELS[1:], strict=False)
-        if long_context * 1e5 / slow > _FABRIC_STEP_S
+    seconds = [long_context * 1e5 / level for level in FABRIC_LEVELS]
+    enough, slow = _FABRIC_WORTH_S
+    useful = [
+        level
+        for i, level in enumerate(FABRIC_LEVELS)
+        if (i == 0 or seconds[i - 1] > enough) and (seconds[i] <= slow or i == len(FABRIC_LEVELS) - 1)
     ]
-    return tuple(levels)
+    return tuple(useful)
 
 
 def latency_levels(calls: TaskCalls) -> list[tuple[float, float]]:
@@ -161,11 +163,15 @@ def latency_levels(calls: TaskCalls) -> list[tuple[float, float]]:
         return [(np.inf, level) for level in ADMISSION_LEVELS if level <= first]
     # Levels above the first that reaches the TPOT target add no decode column and cost latency.
     useful = next((i for i, level in enumerate(TPOT_LEVELS) if level >= target), len(TPOT_LEVELS) - 1)
-    pairs = []
-    for tpot in TPOT_LEVELS[: useful + 1]:
+    # A mean or deviation of the TTFT beyond this would break the TTFT's own SLO: a higher level adds nothing.
+    enough = min((seconds / (1.0 - p) ** 0.5 for p, seconds in task.ttft_slo), default=np.inf)
+    pairs: list[tuple[float, float]] = []
+    for tpot in TPOT_LEVELS[: useful + 1][::-1]:
         fitting = [t for t in TTFT_LEVELS if task_latency_holds(calls, t, t, tpot)]
-        if fitting:
+        if fitting and (not pairs or max(fitting) > pairs[-1][0]):
             pairs.append((max(fitting), tpot))
+            if max(fitting) >= enough:
+                break
     return pairs
 
 

@@ -17,6 +17,9 @@ from pyomo.repn.plugins.standard_form import LinearStandardFormCompiler
 
 from codesign.optimize.data import Floats
 
+SHARED_ROWS = ("demand", "commodity", "limit")
+"""Families whose shadow prices column generation needs."""
+
 Progress = Callable[[float, float], None]
 """Called with (incumbent objective or inf, bound) while a MILP runs."""
 
@@ -33,13 +36,14 @@ class Outcome:
     values: dict[int, float]
     """By id of the Pyomo variable."""
     duals: dict[str, Floats]
-    """By constraint family, in index order (LP only; ≥ rows positive, ≤ rows as shadow cost ≥ 0)."""
+    """By family of SHARED_ROWS, in index order (LP only): shadow prices, all ≥ 0."""
 
 
 class CompiledModel:
     """A Pyomo model's matrices in a HiGHS instance."""
 
     def __init__(self, model: Any, threads: int = 1, seed: int = 0) -> None:
+        self._model = model
         info = LinearStandardFormCompiler().write(model, mixed_form=True, column_order=None)
         self._columns = list(info.columns)
         self._rows = list(info.rows)
@@ -134,17 +138,18 @@ class CompiledModel:
         return Outcome(name, float(info.objective_function_value), bound, nodes, values, duals)
 
     def _duals(self, row_dual: Floats) -> dict[str, Floats]:
-        """Shadow prices ≥ 0 by family; rows that compiled away have dual 0."""
-        families: dict[str, dict[Any, float]] = {}
-        sizes: dict[str, list[Any]] = {}
-        for (constraint, kind), dual in zip(self._rows, row_dual.tolist(), strict=True):
-            parent = constraint.parent_component()
-            name = parent.local_name
-            sizes.setdefault(name, list(parent.index_set()))
-            families.setdefault(name, {})[constraint.index()] = dual if kind < 0 else -dual
-        return {
-            name: np.array([max(0.0, found.get(i, 0.0)) for i in sizes[name]]) for name, found in families.items()
+        """Shadow prices ≥ 0 of the shared families; rows that compiled away have dual 0."""
+        place = {
+            id(member): (name, position)
+            for name in SHARED_ROWS
+            for position, member in enumerate(self._model.component(name).values())
         }
+        duals = {name: np.zeros(len(self._model.component(name).index_set())) for name in SHARED_ROWS}
+        for (constraint, kind), dual in zip(self._rows, row_dual.tolist(), strict=True):
+            found = place.get(id(constraint))
+            if found is not None:
+                duals[found[0]][found[1]] = max(0.0, dual if kind < 0 else -dual)
+        return duals
 
 
 def _row_bounds(rows: list[Any], rhs: Floats) -> tuple[Floats, Floats]:

@@ -165,7 +165,7 @@ def first_columns(data: FleetData) -> tuple[list[int], Floats, Floats]:
         alone = solo_costs(data, b, costs)
         if not len(alone):
             continue
-        rank = np.argsort(alone, axis=0)[:3]
+        rank = np.argsort(alone, axis=0)[:1]
         for v, f in enumerate(block.flows.tolist()):
             for k in rank[:, v].tolist():
                 if np.isfinite(alone[k, v]):
