@@ -1,0 +1,294 @@
+"""A plan as tables that can be pasted into a report: what is asked for, what to buy, what it achieves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from codesign.report.console import amount, joules, make_table, money, percent, quantity
+from codesign.solution import Pool, Solution
+
+STOPPED = {"clock": "the time limit", "interrupt": "Ctrl-C"}
+_UTILIZATIONS = ("compute", "bandwidth", "capacity", "link", "slots", "busy")
+
+
+def plan_report(solution: Solution) -> Group:
+    """All that a planner wants to see of a solution, Little's-law numbers first."""
+    parts: list[RenderableType] = [Text(headline(solution), style="bold"), ""]
+    if solution.totals is not None:
+        parts += _plan(solution)
+    elif solution.conflicts:
+        conflicts = make_table("In conflict with each other", ("limit",))
+        for limit in solution.conflicts:
+            conflicts.add_row(limit)
+        parts.append(conflicts)
+    parts += _footer(solution)
+    return Group(*parts)
+
+
+def headline(solution: Solution) -> str:
+    """One sentence: the status, the value, and what is proven about it."""
+    objective, name = solution.objective, solution.provenance.problem
+    configurations = f"{solution.solve.columns_total:,} configurations"
+    if solution.status == "infeasible":
+        return f"{name}: infeasible. No fleet of {configurations} meets all limits."
+    bound = amount(objective.bound, objective.unit)
+    stopped = STOPPED.get(solution.solve.stopped_by or "", solution.solve.stopped_by)
+    before = f" before {stopped}" if stopped else ""
+    if objective.value is None:
+        proven = f" ({objective.name} is at least {bound})" if objective.bound is not None else ""
+        return f"{name}: no plan found{before} over {configurations}{proven}."
+    value = amount(objective.value, objective.unit)
+    # Up, so that the text claims no more than the figures do.
+    gap = "0 %" if not objective.gap else f"{_ceiling(100 * objective.gap)} %"
+    word = "optimal" if solution.status == "optimal" else "feasible, not proven optimal,"
+    stop = f"; stopped by {stopped}" if stopped else ""
+    return (
+        f"{name}: {objective.name} {value}, {word} within {gap} over {configurations} (bound {bound}{stop})"
+    )
+
+
+def _ceiling(value: float) -> str:
+    """Rounded up to two decimals."""
+    return f"{-(-value * 100 // 1) / 100:.2f}"
+
+
+def _plan(solution: Solution) -> Iterator[RenderableType]:
+    yield _demand(solution)
+    yield _fleet(solution)
+    yield _operation(solution)
+    yield _purchases(solution)
+    if any(route.variant is not None for route in solution.routing) or len(solution.routing) > 1:
+        yield _routing(solution)
+    yield _tasks(solution)
+    if any(task.slo for task in solution.tasks):
+        yield _promises(solution)
+    yield _totals(solution)
+    prices = [price for price in solution.shadow_prices if price.value]
+    if prices:
+        table = make_table("What one more unit of a limit saves", ("limit",), ("worth",), ("from",))
+        for price in prices:
+            table.add_row(price.limit, _worth(price.value, price.unit, solution.objective.unit), price.source)
+        yield table
+
+
+def _worth(value: float, unit: str, objective_unit: str) -> str:
+    """Objective saved per unit; the unit may already name both."""
+    return f"{value:.4g} {unit if objective_unit in unit else f'{objective_unit} per {unit}'}"
+
+
+def _demand(solution: Solution) -> Table:
+    table = make_table(
+        "Demand (Little's law)", ("task",), ("calls/s", "open tasks", "mean time", "resident KV")
+    )
+    for task in solution.tasks:
+        calls = sum(route.calls_per_s for route in solution.routing if route.task == task.name)
+        open_tasks = "–" if task.open_tasks is None else f"{task.open_tasks:,.4g}"
+        in_calls = task.open_tasks / calls if task.open_tasks is not None and calls else None
+        table.add_row(
+            task.name,
+            f"{calls:,.4g}",
+            open_tasks,
+            "–" if in_calls is None else f"{quantity(in_calls, 'time', 3)} a call",
+            quantity(task.resident_kv_bytes, "bytes"),
+        )
+    return table
+
+
+def _fleet(solution: Solution) -> Table:
+    table = make_table(
+        "Fleet", ("pool", "role", "accelerators"), ("replicas",),
+        ("model", "weights/act./KV", "parallelism", "serves"),
+    )  # fmt: skip
+    table.add_column("$/h", justify="right")
+    for pool in solution.fleet:
+        spares = f" + {pool.spares}" if pool.spares else ""
+        precision = pool.precision
+        table.add_row(
+            pool.pool,
+            pool.role,
+            f"{pool.accelerators} × {pool.accelerator}",
+            f"{pool.replicas}{spares}",
+            pool.model or "–",
+            f"{precision.weights}/{precision.activations}/{precision.kv}" if precision else "–",
+            parallelism(pool),
+            _served(solution, pool.pool),
+            money(pool.cost_per_hour),
+        )
+    if any(pool.spares for pool in solution.fleet):
+        table.caption, table.caption_justify = "replicas + spares", "left"
+    return table
+
+
+def parallelism(pool: Pool) -> str:
+    """`TP8 EP8 DP2`: the ways in which a replica is split; `1` where it is one accelerator."""
+    if pool.parallelism is None:
+        return "–"
+    ways = pool.parallelism.model_dump()
+    return " ".join(f"{way.upper()}{size}" for way, size in ways.items() if size > 1) or "1"
+
+
+def _served(solution: Solution, pool: str) -> str:
+    """The tasks that a pool serves, with its share of their calls."""
+    total: dict[str, float] = {}
+    here: dict[str, float] = {}
+    for route in solution.routing:
+        total[route.task] = total.get(route.task, 0.0) + route.calls_per_s
+        if pool in (route.prefill_pool, route.decode_pool):
+            here[route.task] = here.get(route.task, 0.0) + route.calls_per_s
+    shares = {task: calls / total[task] for task, calls in here.items() if total[task] > 0}
+    return ", ".join(
+        task if share > 0.9995 else f"{task} {percent(share, 2)}" for task, share in shares.items()
+    )
+
+
+def _operation(solution: Solution) -> Table:
+    shown = [
+        name
+        for name in _UTILIZATIONS
+        if any(getattr(pool.utilization, name) is not None for pool in solution.fleet)
+    ]
+    table = make_table(
+        "Operation at the fixed point",
+        ("pool",),
+        ("batch", "step (TPOT)", "limit", "wait", *shown),
+        ("binds", "calibration"),
+    )
+    for pool in solution.fleet:
+        error = "" if pool.expected_error is None else f" ±{percent(pool.expected_error, 2)}"
+        table.add_row(
+            pool.pool,
+            "–" if pool.batch is None else f"{pool.batch:.3g}",
+            quantity(pool.step_time_s, "time", 3),
+            quantity(pool.step_limit_s, "time", 3),
+            quantity(pool.wait_s, "time", 3),
+            *(percent(getattr(pool.utilization, name), 2) for name in shown),
+            pool.binding,
+            f"{pool.calibration}{error}",
+        )
+    return table
+
+
+def _purchases(solution: Solution) -> Table:
+    table = make_table(
+        "Purchases", ("item", "kind"), ("count", "accelerators", "capital $", "$/h"), ("price list", "date")
+    )
+    for line in solution.purchase:
+        table.add_row(
+            line.item,
+            line.kind,
+            f"{line.count:,}",
+            f"{line.accelerators:,}",
+            money(line.capital_usd) if line.capital_usd else "–",
+            money(line.usd_per_hour),
+            line.price_source,
+            line.price_date or "–",
+        )
+    return table
+
+
+def _routing(solution: Solution) -> Table:
+    table = make_table(
+        "Routing", ("task", "variant", "prefill pool", "decode pool", "KV between calls"), ("calls/s", "share")
+    )
+    for route in solution.routing:
+        total = sum(other.calls_per_s for other in solution.routing if other.task == route.task)
+        table.add_row(
+            route.task,
+            route.variant or "–",
+            route.prefill_pool,
+            route.decode_pool,
+            route.kv_policy or "–",
+            f"{route.calls_per_s:,.4g}",
+            percent(route.calls_per_s / total if total else None),
+        )
+    return table
+
+
+def _tasks(solution: Solution) -> Table:
+    tokens = any(task.usd_per_million_tokens for task in solution.tasks)
+    table = make_table(
+        "Tasks",
+        ("task",),
+        (
+            "$/task",
+            "one more $",
+            "energy/task",
+            *(("$/M new input", "$/M cached", "$/M output") if tokens else ()),
+            "headroom",
+        ),
+    )
+    for task in solution.tasks:
+        prices = task.usd_per_million_tokens
+        per_million = (prices.new_input, prices.cached_input, prices.output) if prices else (None,) * 3
+        table.add_row(
+            task.name,
+            money(task.cost_per_task),
+            money(task.marginal_cost_per_task),
+            joules(task.energy_per_task_j),
+            *(map(money, per_million) if tokens else ()),
+            percent(task.headroom, 2),
+        )
+    return table
+
+
+def _promises(solution: Solution) -> Table:
+    table = make_table("SLOs", ("task", "metric"), ("percentile", "target", "achieved", "margin"), ("",))
+    for task in solution.tasks:
+        for slo in task.slo:
+            met = slo.achieved <= slo.target * (1 + 1e-6)
+            table.add_row(
+                task.name,
+                {"ttft": "TTFT", "tpot": "TPOT"}.get(slo.metric, "task latency"),
+                f"p{100 * slo.percentile:g}",
+                quantity(slo.target, "time", 3),
+                quantity(slo.achieved, "time", 3),
+                percent((slo.target - slo.achieved) / slo.target if slo.target else None, 2),
+                Text("met", style="green") if met else Text("MISSED", style="bold red"),
+            )
+    return table
+
+
+def _totals(solution: Solution) -> Table:
+    totals = solution.totals
+    assert totals is not None
+    table = make_table("Totals", ("", ""))
+    table.show_header = False
+    rows = {
+        "cost": f"{money(totals.cost_per_hour)} $/h, {money(totals.cost_per_task)} $/task",
+        "energy": f"{joules(totals.energy_per_task_j)}/task at the meter",
+        "power": f"{quantity(totals.power_w, 'power')} mean, {quantity(totals.peak_power_w, 'power')} "
+        "provisioned peak, PUE included",
+        "accelerators": _counts(totals.accelerators),
+        "servers": _counts(totals.servers),
+    }
+    for name, text in rows.items():
+        table.add_row(name, text)
+    return table
+
+
+def _counts(counts: dict[str, int]) -> str:
+    listed = ", ".join(f"{count:,} × {name}" for name, count in counts.items())
+    return f"{sum(counts.values()):,}: {listed}" if len(counts) > 1 else listed
+
+
+def _footer(solution: Solution) -> Iterator[RenderableType]:
+    """Prices, warnings, and how the answer was found."""
+    provenance, record = solution.provenance, solution.solve
+    if provenance.price_list:
+        date = f", oldest price {provenance.price_date}" if provenance.price_date else ""
+        yield f"Prices: {', '.join(provenance.price_list)}{date}"
+    elif solution.purchase:
+        yield f"Prices: from the problem file{f', {provenance.price_date}' if provenance.price_date else ''}"
+    for warning in provenance.warnings:
+        yield Text(f"Note: {warning}", style="yellow")
+    stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in record.seconds.items())
+    total = record.seconds.get("total", sum(record.seconds.values()))
+    yield (
+        f"{total:.1f} s ({stages}); {record.columns_total:,} configurations, {record.columns_considered:,} in "
+        f"the largest MILP, {record.nodes:,} nodes; {record.solver} "
+        f"{record.versions.get('highspy', '')}".rstrip()
+    )
