@@ -1,0 +1,259 @@
+"""How each pool runs: queues, steps and memory at the fixed point t = step(b(t)) of the unlinearised model.
+
+Written from the physics of DESIGN 3.4, not from the planner's rows: those are linear and on the safe side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign.check.calls import Array
+from codesign.check.plan import ModelledPool, ModelledRoute
+from codesign.check.traffic import moved, session_bytes, transfer_seconds
+from codesign.performance import (
+    decode_attention_seconds,
+    decode_flops,
+    decode_step_seconds,
+    decode_weight_bytes,
+    kv_bytes,
+    kv_capacity_bytes,
+    kv_read_bytes,
+    link_bytes_per_s,
+    prefill_attention_seconds,
+    prefill_flops,
+    prefill_occupancy_seconds,
+    prefill_seconds,
+)
+from codesign.performance.queueing import (
+    PLANNING_PERCENTILE,
+    mean_wait,
+    normal_quantile,
+    poisson_mean_within,
+)
+from codesign.problem.instance import Options
+
+_LONGEST_STEP_S = 1e3
+_GRID = 400
+
+
+@dataclass(frozen=True)
+class PoolState:
+    """One pool in operation; everything is per replica."""
+
+    step_s: float = 0.0
+    """Mean step time (0 for prefill)."""
+    step_sd_s: float = 0.0
+    batch: float = 0.0
+    full_step_s: float = 0.0
+    """Step that holds a full chunk of a prompt (colocated)."""
+    busy: float = 0.0
+    """ρ of the prompt queue."""
+    wait_s: float = 0.0
+    """Mean wait in it."""
+    servers: int = 1
+    """Replicas that share it."""
+    memory_share: float = 0.0
+    """Planning percentile of the bytes held, over the room for them."""
+    slots_share: float = 0.0
+    """Mean batch over the largest mean whose planning percentile fits the engine's maximum."""
+    link_share: float = 0.0
+    compute_share: float = 0.0
+    bandwidth_share: float = 0.0
+
+
+class _Bytes:
+    """Mean and variance of the bytes in a replica: each call holds some for a time (M/G/∞)."""
+
+    def __init__(self) -> None:
+        self.mean = 0.0
+        self.variance = 0.0
+
+    def hold(self, rate: float, weight: Array, seconds: Array | float, size: Array) -> None:
+        """Calls arrive at `rate` and hold `size` [J] bytes for `seconds` [J]."""
+        self.mean += rate * float(weight @ (seconds * size))
+        self.variance += rate * float(weight @ (seconds * size**2))
+
+    def percentile(self) -> float:
+        """Bytes that are exceeded with the planning percentile's complement."""
+        return self.mean + float(normal_quantile(PLANNING_PERCENTILE)) * float(np.sqrt(self.variance))
+
+
+def operate(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -> PoolState:
+    """State of a pool under its routes; infinite figures where it is overloaded."""
+    if not routes:
+        return PoolState()
+    return _queue(pool, routes, options) if pool.entry.role == "prefill" else _steps(pool, routes, options)
+
+
+def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -> PoolState:
+    """Decode and colocated pools."""
+    table, role, chunk = pool.table, pool.entry.role, float(pool.entry.prefill_chunk or 0)
+    tokens = attention = new = flops = reads = arriving = leaving = 0.0
+    for route in routes:
+        calls, rate = route.calls, route.calls.rate / pool.entry.replicas
+        points = calls.population
+        stay, middle = points.weight * points.output, points.context + points.output / 2.0
+        tokens += rate * float(stay.sum())
+        attention += rate * float(decode_attention_seconds(table, middle)[0] @ stay)
+        flops += rate * float(decode_flops(table, middle)[0] @ stay)
+        reads += rate * float(kv_read_bytes(table, middle)[0] @ stay)
+        prompts = calls.prompts()
+        if role == "colocated":
+            new += rate * prompts.mean(prompts.new)
+            attention += rate * prompts.mean(prefill_attention_seconds(table, prompts.new, prompts.cached)[0])
+            flops += rate * prompts.mean(prefill_flops(table, prompts.new, prompts.cached)[0])
+        else:
+            bytes_ = moved(route, prompts)
+            arriving += rate * prompts.mean(bytes_.send)
+            leaving += rate * prompts.mean(bytes_.reload + bytes_.give_back)
+
+    def step(seconds: Array) -> Array:
+        return np.asarray(
+            decode_step_seconds(table, tokens * seconds, new * seconds)[0] + attention * seconds
+        )
+
+    t = fixed_point(step, float(decode_step_seconds(table, np.zeros(1))[0, 0]))
+    if not np.isfinite(t):
+        return PoolState(np.inf, np.inf, np.inf, np.inf, np.inf, np.inf, 1, np.inf, np.inf, np.inf)
+    batch = tokens * t
+    full = float(decode_step_seconds(table, np.array([batch]), chunk)[0, 0]) + attention * t if chunk else 0.0
+    busy, second = _chunk_queue(routes, pool, full, chunk)
+    held = _Bytes()
+    for route in routes:
+        calls, rate = route.calls, route.calls.rate / pool.entry.replicas
+        points, prompts = calls.population, calls.prompts()
+        end = session_bytes(pool, calls, points.context + points.output)
+        held.hold(rate, points.weight, t * points.output + calls.held_by(role), end)
+        if chunk:
+            prefilling = np.ceil(prompts.new / chunk) * full
+            held.hold(rate, prompts.weight, prefilling, session_bytes(pool, calls, prompts.context))
+    weights = float(decode_weight_bytes(table, np.array([max(batch, 1.0)]))[0, 0])
+    return PoolState(
+        step_s=t,
+        step_sd_s=_step_deviation(pool, routes, t, batch, new * t),
+        batch=batch,
+        full_step_s=full,
+        busy=busy,
+        wait_s=float(mean_wait(busy, second, 1)),
+        memory_share=held.percentile() / _room(pool, routes, options),
+        slots_share=batch / float(poisson_mean_within(options.max_sequences)),
+        link_share=_over(max(arriving, leaving), float(link_bytes_per_s(table)[0])),
+        compute_share=flops / _peak_flops(pool),
+        bandwidth_share=(weights / t + reads) / _peak_bytes(pool),
+    )
+
+
+def _step_deviation(
+    pool: ModelledPool, routes: list[ModelledRoute], t: float, batch: float, prompt: float
+) -> float:
+    """Standard deviation of the step: Poisson arrivals, each adding slope + r for its stay."""
+    more = batch * 0.01 + 0.01
+    both = decode_step_seconds(pool.table, np.array([batch, batch + more]), np.full(2, prompt))[0]
+    slope = float(both[1] - both[0]) / more
+    variance = 0.0
+    for route in routes:
+        points = route.calls.population
+        r = decode_attention_seconds(pool.table, points.context + points.output / 2.0)[0]
+        share = route.calls.rate / pool.entry.replicas
+        variance += t * share * float((points.weight * points.output) @ (slope + r) ** 2)
+    return float(np.sqrt(variance))
+
+
+def _chunk_queue(
+    routes: list[ModelledRoute], pool: ModelledPool, full: float, chunk: float
+) -> tuple[float, float]:
+    """(Σ x·E[S], Σ x·E[S²]) of prompts that enter the steps of a replica chunk by chunk."""
+    busy = second = 0.0
+    for route in routes if chunk else ():
+        prompts, rate = route.calls.prompts(), route.calls.rate / pool.entry.replicas
+        service = prompts.new / chunk * full
+        busy += rate * prompts.mean(service)
+        second += rate * prompts.mean(service**2)
+    return busy, second
+
+
+def _queue(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -> PoolState:
+    """Prefill pools."""
+    table, replicas = pool.table, pool.entry.replicas
+    busy = second = flops = arriving = leaving = 0.0
+    held = _Bytes()
+    for route in routes:
+        calls, prompts = route.calls, route.calls.prompts()
+        rate = calls.rate / replicas
+        service = prefill_occupancy_seconds(table, prompts.new, prompts.cached)[0]
+        busy += rate * prompts.mean(service)
+        second += rate * prompts.mean(service**2)
+        flops += rate * prompts.mean(prefill_flops(table, prompts.new, prompts.cached)[0])
+        bytes_ = moved(route, prompts)
+        arriving += rate * prompts.mean(bytes_.reload + bytes_.give_back)
+        leaving += rate * prompts.mean(bytes_.send)
+        sending = bytes_.send / (route.entry.fabric_bytes_per_s or np.nan)
+        present = prefill_seconds(table, prompts.new, prompts.cached)[0] + sending
+        held.hold(rate, prompts.weight, present, session_bytes(pool, calls, prompts.context))
+        end = session_bytes(pool, calls, prompts.context + prompts.output)
+        held.hold(rate, prompts.weight, calls.held_by("prefill"), end)
+    # Sessions that stay with a replica go back to it: no other one can take their prompts.
+    servers = 1 if any(route.calls.policy == "prefill" for route in routes) else replicas
+    return PoolState(
+        busy=busy,
+        wait_s=float(mean_wait(busy * servers, second * servers, servers)),
+        servers=servers,
+        memory_share=held.percentile() / _room(pool, routes, options),
+        link_share=_over(max(arriving, leaving), float(link_bytes_per_s(table)[0])),
+        compute_share=flops / _peak_flops(pool),
+    )
+
+
+def fixed_point(step: Callable[[Array], Array], least: float) -> float:
+    """Smallest t ≥ `least` with step(t) = t for a function that rises with t; inf where it stays above t.
+
+    The first crossing on a grid of 400 points, then on ever finer ones inside the interval that holds it.
+    """
+    grid = np.geomspace(least * (1.0 - 1e-9), _LONGEST_STEP_S, 4 * _GRID)
+    for _ in range(6):
+        reached = np.flatnonzero(step(grid) <= grid)
+        if not len(reached):
+            return float("inf")
+        first = max(int(reached[0]), 1)
+        low, high = grid[first - 1], grid[first]
+        if high - low <= 1e-13 * high:
+            break
+        grid = np.linspace(low, high, _GRID)
+    return float(high)
+
+
+def ttft_parts(route: ModelledRoute, prefill: PoolState, decode: PoolState) -> tuple[Array, Array]:
+    """(weight [J], seconds [J]) of a call's time to first token beside its wait in the queue."""
+    prompts = route.calls.prompts()
+    if route.prefill.entry.role == "colocated":
+        chunks = np.ceil(prompts.new / float(route.prefill.entry.prefill_chunk or np.nan))
+        return prompts.weight, np.asarray(chunks * prefill.full_step_s)
+    alone = prefill_seconds(route.prefill.table, prompts.new, prompts.cached)[0]
+    return prompts.weight, np.asarray(alone + transfer_seconds(route, prompts) + decode.step_s)
+
+
+def _room(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -> float:
+    """Bytes of a replica for sessions: what weights leave, less each task's shared prefix, once per group."""
+    room = float(kv_capacity_bytes(pool.table, options.memory_fraction, options.memory_reserve_bytes)[0])
+    for tokens in {route.calls.task.name: route.calls.shared for route in routes}.values():
+        if tokens > 0:
+            room -= float(pool.table.dp[0]) * float(kv_bytes(pool.table, np.array([tokens]))[0, 0])
+    return max(room, 1.0)
+
+
+def _peak_flops(pool: ModelledPool) -> float:
+    table = pool.table
+    return float(table.part_accelerators.peak[0, table.activations[0]]) * pool.replica_accelerators
+
+
+def _peak_bytes(pool: ModelledPool) -> float:
+    return float(pool.table.part_accelerators.bandwidth[0]) * pool.replica_accelerators
+
+
+def _over(use: float, offer: float) -> float:
+    if offer > 0:
+        return use / offer
+    return np.inf if use > 0 else 0.0

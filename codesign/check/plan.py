@@ -1,0 +1,289 @@
+"""The plan as the checker reads it: every name looked up in the problem, whatever cannot be is a violation.
+
+Later checks see only pools and routes that mean something, so that one broken name gives one message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign.check.calls import Calls
+from codesign.check.report import Findings
+from codesign.performance import (
+    PRECISIONS,
+    ConfigurationTable,
+    fits,
+    link_bytes_per_s,
+    precision_supported,
+    shape_valid,
+)
+from codesign.problem.instance import HardwareOption, Instance, MeasuredPool, Model
+from codesign.solution.schema import Pool, Route, Solution
+
+
+@dataclass(frozen=True, eq=False)
+class ModelledPool:
+    """A pool of the performance model."""
+
+    entry: Pool
+    option: HardwareOption
+    model: Model
+    table: ConfigurationTable
+    """Its one configuration."""
+
+    @property
+    def replica_accelerators(self) -> int:
+        """Accelerators of one replica."""
+        return int(self.table.replica_accelerators[0])
+
+    @property
+    def design(self) -> tuple[object, ...]:
+        """Accelerator, model, precision, parallelism and role: what makes a hardware group."""
+        return (
+            self.option.name,
+            self.model.name,
+            self.entry.precision,
+            self.entry.parallelism,
+            self.entry.role,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredUse:
+    """A pool known by its measured rates."""
+
+    entry: Pool
+    source: MeasuredPool
+
+    @property
+    def replica_accelerators(self) -> int:
+        """Accelerators of one replica."""
+        return self.source.accelerators_per_replica
+
+    @property
+    def design(self) -> tuple[object, ...]:
+        """What makes a hardware group."""
+        return (self.source.name, "serve")
+
+
+@dataclass(frozen=True, eq=False)
+class ModelledRoute:
+    """Calls that go through pools of the performance model."""
+
+    entry: Route
+    calls: Calls
+    prefill: ModelledPool
+    decode: ModelledPool
+    """The same pool where it is colocated."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return route_name(self.entry)
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredRoute:
+    """Tasks that a measured pool serves (a call is a whole task there)."""
+
+    entry: Route
+    pool: MeasuredUse
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is left of a solution after all names were looked up."""
+
+    instance: Instance
+    solution: Solution
+    modelled: dict[str, ModelledPool]
+    """By pool name."""
+    measured: dict[str, MeasuredUse]
+    routes: tuple[ModelledRoute, ...]
+    measured_routes: tuple[MeasuredRoute, ...]
+
+    @property
+    def pools(self) -> Iterable[ModelledPool | MeasuredUse]:
+        """All pools."""
+        return (*self.modelled.values(), *self.measured.values())
+
+    def routes_of(self, pool: ModelledPool) -> list[ModelledRoute]:
+        """Routes that a pool serves, in either phase."""
+        return [r for r in self.routes if pool in (r.prefill, r.decode)]
+
+
+def read_plan(instance: Instance, solution: Solution, findings: Findings) -> Plan:
+    """Look up every name of a solution."""
+    modelled: dict[str, ModelledPool] = {}
+    measured: dict[str, MeasuredUse] = {}
+    sources = {pool.name: pool for pool in instance.measured_pools}
+    for entry in solution.fleet:
+        if entry.pool in modelled or entry.pool in measured:
+            findings.fail(f"fleet: pool names are unique: {entry.pool}", 1, 2)
+        elif entry.replicas < 1 or entry.spares < 0:
+            findings.fail(
+                f"pool {entry.pool}: replicas ≥ 1 and spares ≥ 0", 1, min(entry.replicas, entry.spares)
+            )
+        elif entry.role == "serve":
+            if findings.one_of(f"pool {entry.pool}: measured pool", entry.hardware, tuple(sources)):
+                measured[entry.pool] = MeasuredUse(entry, sources[entry.hardware])
+        else:
+            pool = _modelled(instance, entry, findings)
+            if pool is not None:
+                modelled[entry.pool] = pool
+    routes: list[ModelledRoute] = []
+    measured_routes: list[MeasuredRoute] = []
+    for route in solution.routing:
+        if not (np.isfinite(route.calls_per_s) and route.calls_per_s >= 0):
+            findings.fail(
+                f"route {route_name(route)}: calls per second, finite and ≥ 0", 0.0, route.calls_per_s
+            )
+        elif route.prefill_pool in measured:
+            served = _measured_route(instance, route, measured, findings)
+            measured_routes += [served] if served else []
+        else:
+            pair = _modelled_route(instance, route, modelled, findings)
+            routes += [pair] if pair else []
+    periods = {pool.period for pool in solution.fleet} | {route.period for route in solution.routing}
+    if len(periods) > 1:
+        findings.fail("period of all pools and routes", "one period", ", ".join(sorted(periods)))
+    plan = Plan(instance, solution, modelled, measured, tuple(routes), tuple(measured_routes))
+    for known in plan.pools:
+        size = (known.entry.replicas + known.entry.spares) * known.replica_accelerators
+        findings.equal(f"pool {known.entry.pool}: accelerators", known.entry.accelerators, size)
+    return plan
+
+
+def route_name(route: Route) -> str:
+    """For messages: task (variant), prefill → decode."""
+    variant = f" ({route.variant})" if route.variant else ""
+    return f"{route.task}{variant} {route.prefill_pool} → {route.decode_pool}"
+
+
+def _modelled(instance: Instance, entry: Pool, findings: Findings) -> ModelledPool | None:
+    """A pool with its configuration, None where it is none of this problem's."""
+    name = f"pool {entry.pool}"
+    options = {option.name: option for option in instance.hardware}
+    models = {model.name: model for model in instance.models}
+    known = findings.one_of(f"{name}: hardware", entry.hardware, tuple(options))
+    known &= findings.one_of(f"{name}: model", entry.model, tuple(models))
+    if entry.precision is None or entry.parallelism is None:
+        findings.fail(f"{name}: precision and parallelism", "given", None)
+        known = False
+    if not known or entry.precision is None or entry.parallelism is None:
+        return None
+    option, model = options[entry.hardware], models[entry.model or ""]
+    chosen = (entry.precision.weights, entry.precision.activations, entry.precision.kv)
+    allowed = tuple("/".join(p) for p in model.precisions)
+    shape = entry.parallelism
+    if not findings.one_of(f"{name}: precision", "/".join(chosen), allowed):
+        return None
+    if min(shape.tp, shape.pp, shape.ep, shape.dp) < 1:
+        findings.fail(
+            f"{name}: parallelism", "at least 1 each", f"{shape.tp}/{shape.pp}/{shape.ep}/{shape.dp}"
+        )
+        return None
+    findings.one_of(f"{name}: role of {option.name}", entry.role, option.roles)
+    findings.one_of(f"{name}: accelerator", entry.accelerator, (option.catalogue_id,))
+    table = ConfigurationTable(
+        (option.accelerator,),
+        (model.card,),
+        *(np.array([value]) for value in (0, 0)),
+        *(np.array([PRECISIONS.index(value)]) for value in chosen),
+        *(np.array([value]) for value in (shape.tp, shape.pp, shape.ep, shape.dp)),
+    )
+    if not shape_valid(table)[0]:
+        findings.fail(f"{name}: parallelism suits model and accelerator", "a valid shape", str(shape))
+        return None
+    if not precision_supported(table)[0]:
+        findings.fail(f"{name}: precision that the accelerator has", "a supported one", "/".join(chosen))
+    if not fits(table, instance.options.memory_fraction, instance.options.memory_reserve_bytes)[0]:
+        findings.fail(f"{name}: weights leave memory for a KV cache", "> 0 bytes", "≤ 0 bytes")
+        return None
+    if entry.role == "colocated" and not (entry.prefill_chunk or 0) > 0:
+        findings.fail(f"{name}: prefill chunk", "> 0 tokens", entry.prefill_chunk)
+        return None
+    most = instance.options.max_replica_accelerators
+    pool = ModelledPool(entry, option, model, table)
+    if most is not None:
+        findings.at_most(f"{name}: options.max_replica_accelerators", pool.replica_accelerators, most)
+    return pool
+
+
+def _measured_route(
+    instance: Instance, route: Route, measured: dict[str, MeasuredUse], findings: Findings
+) -> MeasuredRoute | None:
+    name = f"route {route_name(route)}"
+    if not findings.one_of(f"{name}: task", route.task, tuple(task.name for task in instance.tasks)):
+        return None
+    if not findings.one_of(
+        f"{name}: decode pool (measured pools serve both phases)", route.decode_pool, (route.prefill_pool,)
+    ):
+        return None
+    pool = measured[route.prefill_pool]
+    if not findings.one_of(
+        f"{name}: task that the pool can serve",
+        route.task,
+        tuple(task for task, rate in pool.source.max_rate_per_s.items() if rate > 0),
+    ):
+        return None
+    return MeasuredRoute(route, pool)
+
+
+def _modelled_route(
+    instance: Instance, route: Route, modelled: dict[str, ModelledPool], findings: Findings
+) -> ModelledRoute | None:
+    name = f"route {route_name(route)}"
+    tasks = {task.name: task for task in instance.tasks}
+    known = findings.one_of(f"{name}: task", route.task, tuple(tasks))
+    known &= findings.one_of(f"{name}: prefill pool", route.prefill_pool, tuple(modelled))
+    known &= findings.one_of(f"{name}: decode pool", route.decode_pool, tuple(modelled))
+    if not known:
+        return None
+    variants = {variant.name: variant for variant in tasks[route.task].variants}
+    if not findings.one_of(f"{name}: variant", route.variant, tuple(variants)):
+        return None
+    variant = variants[route.variant or ""]
+    prefill, decode = modelled[route.prefill_pool], modelled[route.decode_pool]
+    for pool in (prefill, decode):
+        known &= findings.one_of(f"{name}: model of {pool.entry.pool}", pool.model.name, (variant.model,))
+    known &= _pair(instance, route, prefill, decode, findings)
+    if not known:
+        return None
+    card = prefill.model.card
+    calls = Calls.of(tasks[route.task], variant, card, str(route.kv_policy), route.calls_per_s)
+    return ModelledRoute(route, calls, prefill, decode)
+
+
+def _pair(
+    instance: Instance, route: Route, prefill: ModelledPool, decode: ModelledPool, findings: Findings
+) -> bool:
+    """Can these two pools serve the two phases of one call?"""
+    name = f"route {route_name(route)}"
+    if "colocated" in (prefill.entry.role, decode.entry.role):
+        good = findings.one_of(
+            f"{name}: decode pool of a colocated call", decode.entry.pool, (prefill.entry.pool,)
+        )
+        good &= findings.one_of(f"{name}: kv_policy", route.kv_policy, ("colocated", "drop"))
+        if instance.options.disaggregation == "always":
+            findings.fail(f"{name}: options.disaggregation", "always", "colocated")
+        return good
+    good = findings.one_of(f"{name}: role of the prefill pool", prefill.entry.role, ("prefill",))
+    good &= findings.one_of(f"{name}: role of the decode pool", decode.entry.role, ("decode",))
+    good &= findings.one_of(f"{name}: kv_policy", route.kv_policy, ("decode", "prefill", "drop"))
+    vendor = prefill.option.accelerator.vendor
+    findings.one_of(f"{name}: vendor of the decode pool", decode.option.accelerator.vendor, (vendor,))
+    formats = [pool.entry.precision.kv for pool in (prefill, decode) if pool.entry.precision]
+    findings.one_of(f"{name}: KV format of the decode pool", formats[1], (formats[0],))
+    if instance.options.disaggregation == "never":
+        findings.fail(f"{name}: options.disaggregation", "never", "disaggregated")
+    rate = route.fabric_bytes_per_s
+    if rate is None or not rate > 0:
+        findings.fail(f"{name}: transfer rate, byte/s", "> 0", rate)
+        return False
+    slowest = min(float(link_bytes_per_s(pool.table)[0]) for pool in (prefill, decode))
+    findings.at_most(f"{name}: transfer rate that both replicas' links carry, byte/s", rate, slowest)
+    return good

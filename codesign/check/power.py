@@ -1,0 +1,62 @@
+"""Mean IT power of each pool at its load (facts/performance_model.md 4, in the planner's linear form)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from codesign.check.plan import MeasuredUse, ModelledPool, ModelledRoute
+from codesign.performance import (
+    decode_attention_seconds,
+    decode_flops,
+    decode_step_seconds,
+    decode_weight_bytes,
+    kv_read_bytes,
+)
+from codesign.performance.energy import base_power_w, joules_per_byte, joules_per_flop, prefill_energy_j
+
+_LINE_BATCHES = (32.0, 128.0)
+_WEIGHTS_BATCH = 64.0
+
+
+def measured_power_w(pool: MeasuredUse) -> float:
+    """Power of a measured pool, spares included: each replica draws what was measured."""
+    return pool.source.power_w * (pool.entry.replicas + pool.entry.spares)
+
+
+def modelled_power_w(pool: ModelledPool, routes: list[ModelledRoute]) -> float:
+    """Power of a pool under its routes: a constant per replica (spares too), and joules per call."""
+    line = None if pool.entry.role == "prefill" else _StepLine(pool)
+    constant = float(base_power_w(pool.table)[0])
+    if line is not None:
+        most = float(joules_per_byte(pool.table)[0] * pool.table.part_accelerators.bandwidth[0])
+        constant += min(line.weights_j / line.intercept, most * pool.replica_accelerators)
+    calls = sum(route.calls.rate * _call_j(pool, route, line) for route in routes)
+    return constant * (pool.entry.replicas + pool.entry.spares) + calls
+
+
+class _StepLine:
+    """The step as intercept + slope·batch, and the joules of streaming the weights once."""
+
+    def __init__(self, pool: ModelledPool) -> None:
+        low, high = decode_step_seconds(pool.table, np.array(_LINE_BATCHES))[0].tolist()
+        first, last = _LINE_BATCHES
+        self.slope = max((high - low) / (last - first), 0.0)
+        self.intercept = max(low - first * self.slope, 1e-6)
+        streamed = decode_weight_bytes(pool.table, np.array([_WEIGHTS_BATCH]))[0, 0]
+        self.weights_j = float(streamed * joules_per_byte(pool.table)[0])
+
+
+def _call_j(pool: ModelledPool, route: ModelledRoute, line: _StepLine | None) -> float:
+    """Joules of one call beyond the constant; sequences slow the steps down, which saves weight streaming."""
+    table, points = pool.table, route.calls.population
+    joules = 0.0
+    if pool.entry.role in ("prefill", "colocated"):
+        prompts = route.calls.prompts()
+        joules += prompts.mean(prefill_energy_j(table, prompts.new, prompts.cached)[0])
+    if line is not None:
+        middle, stay = points.context + points.output / 2.0, points.weight * points.output
+        per_token = kv_read_bytes(table, middle)[0] * joules_per_byte(table)[0]
+        per_token = per_token + decode_flops(table, middle)[0] * joules_per_flop(table)[0]
+        slowed = line.slope + decode_attention_seconds(table, middle)[0]
+        joules += float(stay @ (per_token - line.weights_j / line.intercept * slowed))
+    return joules

@@ -1,0 +1,188 @@
+"""The bill of materials: known offers at their prices, enough servers, and every limit of the problem."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from codesign.check.packing import servers_needed
+from codesign.check.plan import ModelledPool, Plan
+from codesign.check.report import Findings
+from codesign.hardware.tco import offer_usd_per_hour
+from codesign.performance.energy import peak_power_w
+from codesign.problem.instance import HardwareOption, MeasuredPool, Offer
+
+
+@dataclass
+class Bought:
+    """What was bought of one hardware option or measured pool, at the problem's prices."""
+
+    count: int = 0
+    """Servers; replicas of a measured pool."""
+    accelerators: int = 0
+    usd_per_hour: float = 0.0
+    capital_usd: float = 0.0
+    peak_power_w: float = 0.0
+    """Provisioned IT power."""
+    without_power: int = 0
+    """Servers under offers that exclude electricity."""
+
+    @property
+    def share_without_power(self) -> float:
+        """Share of the servers whose electricity is paid beside the offer."""
+        return self.without_power / self.count if self.count else 0.0
+
+
+@dataclass
+class Basket:
+    """Everything bought, by name in the problem file."""
+
+    hardware: dict[str, Bought] = field(default_factory=dict)
+    measured: dict[str, Bought] = field(default_factory=dict)
+
+    @property
+    def items(self) -> tuple[Bought, ...]:
+        """All of it."""
+        return (*self.hardware.values(), *self.measured.values())
+
+
+def check_purchase(plan: Plan, findings: Findings) -> Basket:
+    """Price every line of the purchase anew and return what was bought."""
+    instance = plan.instance
+    offers = {
+        f"{option.name}/{offer.name}": (option, offer)
+        for option in instance.hardware
+        for offer in option.offers
+    }
+    pools = {pool.name: pool for pool in instance.measured_pools}
+    basket = Basket(
+        {option.name: Bought() for option in instance.hardware}, {name: Bought() for name in pools}
+    )
+    taken: dict[str, int] = defaultdict(int)
+    for line in plan.solution.purchase:
+        name = f"purchase {line.item}"
+        if line.count < 0:
+            findings.fail(f"{name}: count", 0, line.count)
+            continue
+        if line.kind == "measured" and line.item in pools:
+            priced = _measured_line(pools[line.item], line.count)
+            _add(basket.measured[line.item], priced)
+        elif line.kind == "server" and line.item in offers:
+            option, offer = offers[line.item]
+            priced = _server_line(option, offer, line.count)
+            _add(basket.hardware[option.name], priced)
+            taken[line.item] += priced.accelerators
+            findings.one_of(f"{name}: price_date", line.price_date, (offer.price_date,))
+        else:
+            findings.fail(
+                f"{name}: an offer or measured pool of the problem", ", ".join((*offers, *pools)), line.item
+            )
+            continue
+        findings.equal(f"{name}: accelerators", line.accelerators, priced.accelerators)
+        findings.equal(f"{name}: $/h at the offer's price", line.usd_per_hour, priced.usd_per_hour)
+        findings.equal(f"{name}: capital, $", line.capital_usd, priced.capital_usd)
+    for item, accelerators in taken.items():
+        offer = offers[item][1]
+        if accelerators:
+            findings.at_least(f"offer {item}: min, accelerators", accelerators, offer.min_accelerators)
+        if offer.max_accelerators is not None:
+            findings.at_most(f"offer {item}: max, accelerators", accelerators, offer.max_accelerators)
+    return basket
+
+
+def check_enough(plan: Plan, basket: Basket, findings: Findings) -> None:
+    """Replicas and spares pack into the servers bought."""
+    for option in plan.instance.hardware:
+        sizes: dict[int, int] = defaultdict(int)
+        for pool in plan.modelled.values():
+            if pool.option is option:
+                sizes[pool.replica_accelerators] += pool.entry.replicas + pool.entry.spares
+        needed = servers_needed(sizes, option.server_accelerators)
+        name = f"hardware {option.name}: servers for its replicas and spares"
+        findings.at_least(name, basket.hardware[option.name].count, needed)
+    for source in plan.instance.measured_pools:
+        needed = sum(p.entry.replicas + p.entry.spares for p in plan.measured.values() if p.source is source)
+        name = f"measured pool {source.name}: replicas and spares bought"
+        findings.at_least(name, basket.measured[source.name].count, needed)
+
+
+def check_limits(plan: Plan, basket: Basket, findings: Findings) -> None:
+    """Inventory, capital, site power, racks, designs, vendors."""
+    instance = plan.instance
+    limits, site = instance.limits, instance.site
+    for item in limits.inventory:
+        found = sum(basket.hardware[name].accelerators for name in item.hardware)
+        found += sum(basket.measured[name].accelerators for name in item.measured)
+        findings.at_most(f"limits.inventory.{item.name}, accelerators", found, item.accelerators)
+    if limits.capital_usd is not None:
+        capital = sum(bought.capital_usd for bought in basket.items)
+        findings.at_most("limits.budget.capital, $", capital, limits.capital_usd)
+    if site.power_w is not None:
+        findings.at_most("site.power, W", provisioned_power_w(plan, basket), site.power_w)
+    for rack in site.racks:
+        used = 0.0
+        for option in instance.hardware:
+            count = basket.hardware[option.name].count
+            if option.rack == rack.name and count:
+                peak = peak_power_w(option.accelerator) * option.server_accelerators
+                each = math.floor(rack.power_w / peak + 1e-9)
+                used += count / each if each else math.inf
+        findings.at_most(f"site.racks.{rack.name}, racks", used, rack.count)
+    if limits.max_designs is not None:
+        designs = len({pool.design for pool in plan.pools})
+        findings.at_most("limits.max_designs", designs, limits.max_designs)
+    if limits.max_vendors is not None:
+        vendors = {o.accelerator.vendor for o in instance.hardware if basket.hardware[o.name].count}
+        # A measured accelerator's name is free text: it stands for its vendor.
+        vendors |= {p.accelerator for p in instance.measured_pools if basket.measured[p.name].count}
+        findings.at_most("limits.vendors", len(vendors), limits.max_vendors)
+
+
+def check_redundancy(plan: Plan, findings: Findings) -> None:
+    """Each group has spares for the replicas that one lost server takes with it (all of them, if fewer)."""
+    if plan.instance.redundancy.survive != "one-server":
+        return
+    groups = defaultdict(list)
+    for pool in plan.pools:
+        groups[pool.design].append(pool)
+    for members in groups.values():
+        first = members[0]
+        lost = 1
+        if isinstance(first, ModelledPool):
+            lost = max(1, first.option.server_accelerators // first.replica_accelerators)
+        replicas = sum(pool.entry.replicas for pool in members)
+        spares = sum(pool.entry.spares for pool in members)
+        name = f"group {first.entry.group}: spares that survive the loss of one server"
+        findings.at_least(name, spares, min(lost, replicas))
+
+
+def provisioned_power_w(plan: Plan, basket: Basket) -> float:
+    """Peak at the meter, PUE included."""
+    return sum(bought.peak_power_w for bought in basket.items) * plan.instance.site.pue
+
+
+def _server_line(option: HardwareOption, offer: Offer, count: int) -> Bought:
+    accelerators = count * option.server_accelerators
+    return Bought(
+        count=count,
+        accelerators=accelerators,
+        usd_per_hour=accelerators * offer_usd_per_hour(offer),
+        capital_usd=accelerators * (offer.capital_usd_per_accelerator or 0.0),
+        peak_power_w=accelerators * peak_power_w(option.accelerator),
+        without_power=0 if offer.includes_power else count,
+    )
+
+
+def _measured_line(pool: MeasuredPool, count: int) -> Bought:
+    return Bought(
+        count=count,
+        accelerators=count * pool.accelerators_per_replica,
+        usd_per_hour=count * pool.cost_usd_per_hour,
+        peak_power_w=count * pool.power_w,
+    )
+
+
+def _add(total: Bought, line: Bought) -> None:
+    for name, value in vars(line).items():
+        setattr(total, name, getattr(total, name) + value)

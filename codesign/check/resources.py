@@ -1,0 +1,66 @@
+"""Pools within their limits: memory, slots, links, queues and steps, and what they report of themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from codesign.check.operation import PoolState, operate
+from codesign.check.plan import ModelledPool, Plan
+from codesign.check.report import REPORT_TOLERANCE, Findings
+
+
+def check_pools(plan: Plan, findings: Findings) -> dict[str, PoolState]:
+    """Operate every modelled pool, hold it to its limits, and return the states by pool."""
+    states = {}
+    for name, pool in plan.modelled.items():
+        state = operate(pool, plan.routes_of(pool), plan.instance.options)
+        states[name] = state
+        _check_limits(pool, state, findings)
+        if plan.routes_of(pool):
+            _check_report(pool, state, findings)
+    return states
+
+
+def _check_limits(pool: ModelledPool, state: PoolState, findings: Findings) -> None:
+    name, entry = f"pool {pool.entry.pool}", pool.entry
+    if not np.isfinite(state.step_s):
+        findings.fail(f"{name}: step time at the fixed point", "a finite one", "overloaded")
+        return
+    for what, share in (
+        ("memory at the planning percentile, share of the room", state.memory_share),
+        ("sequences at the planning percentile, share of the slots", state.slots_share),
+        ("link, share in its busier direction", state.link_share),
+    ):
+        findings.at_most(f"{name}: {what}", share, 1.0)
+    if not state.busy < 1.0:
+        findings.fail(f"{name}: load of the prompt queue", 1.0, state.busy)
+    # Design limits are the planner's own promises: the unlinearised pool must keep them too.
+    if entry.step_limit_s is not None:
+        findings.at_most(f"{name}: step time, seconds", state.step_s, entry.step_limit_s)
+
+
+def _check_report(pool: ModelledPool, state: PoolState, findings: Findings) -> None:
+    entry, shares = pool.entry, pool.entry.utilization
+    stepping = entry.role != "prefill"
+    queueing = entry.role != "decode"
+    if stepping:
+        _as_reported(pool, "step_time_s", entry.step_time_s, state.step_s, findings)
+        _as_reported(pool, "batch", entry.batch, state.batch, findings)
+    if queueing:
+        _as_reported(pool, "wait_s", entry.wait_s, state.wait_s, findings)
+    for word, reported, found in (
+        ("compute", shares.compute, state.compute_share),
+        ("bandwidth", shares.bandwidth, state.bandwidth_share),
+        ("capacity", shares.capacity, state.memory_share),
+        ("link", shares.link, state.link_share),
+        ("slots", shares.slots, state.slots_share),
+        ("busy", shares.busy, state.busy),
+    ):
+        if reported is not None:
+            _as_reported(pool, f"utilization.{word}", reported, found, findings)
+
+
+def _as_reported(
+    pool: ModelledPool, word: str, reported: float | None, found: float, findings: Findings
+) -> None:
+    findings.equal(f"pool {pool.entry.pool}: {word} as reported", reported, found, REPORT_TOLERANCE)
