@@ -68,8 +68,7 @@ _APART = ("sources", "assumptions", "notes", "entries", "dates", "basis", "unver
 
 
 def _entry(name: str, entry: Entry) -> Iterator[RenderableType]:
-    title = f"{SECTIONS[name].noun} {getattr(entry, 'id')}"  # noqa: B009 - every entry in a section has one
-    table = make_table(title, ("field", "value", "meaning"))
+    table = make_table(SECTIONS[name].noun, ("field", "value", "meaning"))
     for field, info in type(entry).model_fields.items():
         value = getattr(entry, field)
         if field in _APART or value in ("", 0, None, False):
@@ -83,9 +82,10 @@ def _entry(name: str, entry: Entry) -> Iterator[RenderableType]:
     yield table
     if isinstance(entry, PriceList):
         yield _prices(entry)
-    if getattr(entry, "sources", None):
+    by_group: Mapping[str, str] = getattr(entry, "sources", {})
+    if by_group:
         groups = make_table("Sources", ("of", "source"))
-        for group, text in getattr(entry, "sources").items():  # noqa: B009
+        for group, text in by_group.items():
             groups.add_row(group, text)
         yield groups
     cited = cited_sources(entry)
@@ -96,8 +96,9 @@ def _entry(name: str, entry: Entry) -> Iterator[RenderableType]:
         yield codes
     for assumption in getattr(entry, "assumptions", ()):
         yield Text(f"Assumption: {assumption}", style="yellow")
-    if getattr(entry, "notes", ""):
-        yield f"Note: {getattr(entry, 'notes')}"  # noqa: B009
+    notes = getattr(entry, "notes", "")
+    if notes:
+        yield f"Note: {notes}"
 
 
 def _derived(entry: Entry) -> Iterator[tuple[str, str, str]]:
@@ -140,14 +141,14 @@ def _accelerator(part: Accelerator) -> tuple[str, ...]:
         part.vendor,
         quantity(part.memory_capacity, "bytes"),
         quantity(part.memory_bandwidth, "bandwidth"),
-        quantity(part.fp16_flops, "flops"),
-        quantity(part.fp8_flops, "flops"),
-        quantity(part.fp4_flops, "flops"),
+        quantity(part.fp16_flops, "flops").removesuffix("FLOPS"),
+        quantity(part.fp8_flops, "flops").removesuffix("FLOPS"),
+        quantity(part.fp4_flops, "flops").removesuffix("FLOPS"),
         quantity(part.tdp, "power"),
         str(part.scaleup_domain),
         "–" if price is None else f"{price.usd_per_hour:.2f}",
         str(part.year or "–"),
-        part.status,
+        part.status.split(maxsplit=1)[0],
     )
 
 
@@ -211,7 +212,7 @@ SECTIONS: Mapping[str, Section] = {
         "accelerator",
         catalog.accelerators,
         ("id", "vendor"),
-        ("memory", "bandwidth", "FP16", "FP8", "FP4", "TDP", "domain", "$/h", "year"),
+        ("memory", "bandwidth", "FP16 FLOPS", "FP8", "FP4", "TDP", "domain", "$/h", "year"),
         ("status",),
         _accelerator,
     ),

@@ -43,8 +43,8 @@ def make_table(title: str, left: Iterable[str], right: Iterable[str] = (), last:
     table = Table(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
     )
-    for name in left:
-        table.add_column(name, overflow="fold")
+    for position, name in enumerate(left):
+        table.add_column(name, overflow="fold", no_wrap=position == 0)
     for name in right:
         table.add_column(name, justify="right", overflow="fold")
     for name in last:

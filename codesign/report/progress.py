@@ -16,6 +16,13 @@ from codesign.report.console import amount, percent
 if TYPE_CHECKING:
     from codesign.planner import PlanProgress
 
+OBJECTIVE_UNITS = {
+    "cost_per_hour": "$/h",
+    "cost_per_task": "$/task",
+    "energy_per_task": "J/task",
+    "power": "W",
+}
+
 QUIET_SECONDS = 5.0
 """Least time between two lines where standard error is no terminal."""
 

@@ -1,0 +1,426 @@
+"""The command line: `codesign solve | check | explain | profile | catalog | schema`.
+
+Exit codes: 0 done, 2 bad input, 3 infeasible, 4 a limit came before a plan, 5 `check` found a violation,
+1 anything unexpected.  Results go to standard output, all else to standard error.  Heavy imports stand inside
+the commands, so that `codesign --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shlex
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from codesign.planner import Explanation
+    from codesign.problem import Problem
+    from codesign.solution import Solution
+
+BAD_INPUT, INFEASIBLE, NO_PLAN, VIOLATION, UNEXPECTED = 2, 3, 4, 5, 1
+
+_STATUS_CODES = {"optimal": 0, "feasible": 0, "infeasible": INFEASIBLE, "no_solution": NO_PLAN}
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 2 bad input, 3 infeasible, 4 no plan within the limit, 5 violation, 1 unexpected.",
+)
+
+ProblemFile = Annotated[str, typer.Argument(metavar="PROBLEM", help="The problem file (YAML).")]
+Json = Annotated[bool, typer.Option("--json", help="The result as one JSON document.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used; the message says what was found and what would be right."""
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    _reserve_standard_output()
+    app(prog_name="codesign")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"codesign {version('codesign')}")
+        raise typer.Exit
+
+
+@app.callback()
+def codesign(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Which accelerators to buy for AI agents, how many, and how to configure them; with proof."""
+
+
+@app.command()
+def solve(
+    problem: ProblemFile,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="SOLUTION.json", help="Write the solution here.")
+    ] = None,
+    gap: Annotated[
+        str | None, typer.Option(metavar="0.1%", help="Stop at this distance from the bound.")
+    ] = None,
+    time_limit: Annotated[str | None, typer.Option(metavar="60s", help="Stop after this time.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Find the fleet of least cost (or energy, or power) that meets every SLO and limit."""
+    with _reported(debug):
+        wanted_gap = _quantity(gap, "fraction", "--gap")
+        seconds = _quantity(time_limit, "time", "--time-limit")
+        if seconds == 0:
+            raise InputError(f"--time-limit: found {time_limit!r}; expected a time above 0, such as '60 s'")
+        target = _writable(output, problem)
+        loaded = _load(problem)
+        from codesign.planner import solve as plan
+
+        words = ["codesign", "solve", problem]
+        words += ["--gap", gap] if gap is not None else []
+        words += ["--time-limit", time_limit] if time_limit is not None else []
+        cancel = threading.Event()
+        with _progress(loaded) as view:
+            solution = _interruptible(
+                lambda: plan(
+                    loaded,
+                    gap=wanted_gap,
+                    time_limit_s=seconds,
+                    progress=view,
+                    cancel=cancel,
+                    command=shlex.join(words),
+                ),
+                cancel,
+            )
+        if target is not None:
+            solution.write(target)
+        _show_solution(solution, as_json)
+        if cancel.is_set() and solution.objective.gap is not None:
+            _say(f"stopped by Ctrl-C: the plan is within {100 * solution.objective.gap:.2f} % of the bound")
+        if solution.status == "infeasible":
+            _say(f"why, and by how much each limit would have to give way: codesign explain {problem}")
+        if target is not None:
+            _say(f"wrote {output}")
+        raise typer.Exit(_STATUS_CODES[solution.status])
+
+
+@app.command()
+def check(
+    problem: ProblemFile,
+    solution: Annotated[str, typer.Argument(metavar="SOLUTION", help="The solution file (JSON).")],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Verify a solution file against its problem, independently of the optimiser."""
+    with _reported(debug):
+        loaded = _load(problem)
+        from codesign.solution import load_solution
+
+        try:
+            plan = load_solution(solution)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        from codesign.check import check as verify
+
+        report = verify(loaded, plan)
+        violations = [{"what": v.what, "limit": v.limit, "found": v.found} for v in report.violations]
+        if plan.provenance.problem_sha256 != loaded.sha256:
+            _say(f"note: {problem} is not the very file that this plan was made from (sha256 differs)")
+        if as_json:
+            _print_json({"ok": report.ok, "violations": violations})
+        else:
+            from codesign.report.violations import check_report
+
+            _print(check_report(plan, violations))
+        raise typer.Exit(0 if report.ok else VIOLATION)
+
+
+@app.command()
+def explain(problem: ProblemFile, as_json: Json = False, debug: Debug = False) -> None:
+    """Say why there is no plan, or what binds the plan and what one more unit is worth."""
+    with _reported(debug):
+        loaded = _load(problem)
+        from codesign.planner import explain as account
+
+        with _progress(loaded) as view:
+            explanation = _interruptible(lambda: account(loaded, progress=view))
+        if as_json:
+            _print_json(_explanation(explanation))
+        else:
+            from codesign.report.explanation import explanation_report
+
+            _print(explanation_report(explanation))
+
+
+@app.command()
+def profile(
+    problem: ProblemFile,
+    batch: Annotated[str, typer.Option(metavar="1,16,64", help="Batch sizes.")] = "1,16,64",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show operational intensity, capacity footprint and regime of every task, before anything is solved."""
+    with _reported(debug):
+        batches = _batches(batch)
+        loaded = _load(problem)
+        from codesign.problem import resolve
+        from codesign.workload.profile import profile as measure
+
+        result = measure(resolve(loaded), batches)
+        if as_json:
+            _print_json(result.to_dict())
+        else:
+            from codesign.report.profile import profile_report
+
+            _print(profile_report(result))
+
+
+@app.command()
+def catalog(
+    section: Annotated[
+        str | None,
+        typer.Argument(metavar="SECTION", help="accelerators, models, memory, links, workloads or prices."),
+    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="An entry to show.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the catalogue, or show an entry with its sources."""
+    with _reported(debug):
+        from codesign.report.catalogue import SECTIONS, cited_sources, entry_report, listing, overview
+
+        if section is None:
+            names = {each: list(part.entries()) for each, part in SECTIONS.items()}
+            _print_json(names) if as_json else _print(overview())
+            return
+        if section not in SECTIONS:
+            home = next((each for each, part in SECTIONS.items() if section in part.entries()), None)
+            hint = f" (try: codesign catalog {home} {section})" if home else ""
+            raise InputError(f"{_unknown('section', section, SECTIONS)}{hint}")
+        entries = SECTIONS[section].entries()
+        if name is None:
+            if as_json:
+                _print_json([entry.model_dump(mode="json") for entry in entries.values()])
+            else:
+                _print(listing(section))
+            return
+        if name not in entries:
+            raise InputError(_unknown(SECTIONS[section].noun, name, entries))
+        entry = entries[name]
+        if as_json:
+            cited = {code: source.model_dump(mode="json") for code, source in cited_sources(entry).items()}
+            _print_json(entry.model_dump(mode="json") | {"cited": cited})
+        else:
+            _print(entry_report(section, entry))
+
+
+@app.command()
+def schema(as_json: Json = True, debug: Debug = False) -> None:
+    """Print the JSON Schema of the problem file, from which editors complete."""
+    with _reported(debug):
+        from codesign.problem import json_schema
+
+        _print_json(json_schema())
+
+
+# ---- input
+
+
+def _load(path: str) -> Problem:
+    from codesign.problem import load_problem
+
+    return load_problem(path)
+
+
+def _quantity(text: str | None, kind: str, option: str) -> float | None:
+    if text is None:
+        return None
+    from codesign.units import UnitError, parse_quantity
+
+    try:
+        return parse_quantity(text, kind)
+    except UnitError as error:
+        raise InputError(f"{option}: found {error.found}; expected {error.expected}") from None
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdigit() and 1 <= int(word[:8]) and len(word) <= 7 for word in words):
+        raise InputError(f"--batch: found {text!r}; expected whole numbers from 1, such as '1,16,64'")
+    return tuple(dict.fromkeys(int(word) for word in words))
+
+
+def _unknown(noun: str, name: str, choices: Any) -> str:
+    from codesign.catalog import nearest
+
+    near = nearest(name, choices)
+    known = ", ".join(near) if near else ", ".join(choices)
+    return f"found no {noun} {name!r}; expected {'perhaps' if near else 'one of'} {known}"
+
+
+def _writable(output: str | None, problem: str) -> Path | None:
+    """The path of the solution file, tried before any work is done for it."""
+    if output is None:
+        return None
+    path = Path(output)
+    if path.exists() and not path.is_file():
+        # A device would be replaced by a file of its name.
+        raise InputError(f"--output: found {output!r}, which is no file; expected the path of a file")
+    if path.exists() and Path(problem).exists() and path.samefile(problem):
+        raise InputError(f"--output: found the problem file {output!r}; expected another path")
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            return path
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(
+            f"--output: found {output!r}, which cannot be written ({reason}); expected a path in a directory "
+            "that exists and takes files"
+        ) from None
+
+
+# ---- work
+
+
+def _interruptible(work: Callable[[], T], cancel: threading.Event | None = None) -> T:
+    """Do the work in a thread, so that Ctrl-C is heard at once: it sets `cancel`; pressed again, it ends all."""
+    done = threading.Event()
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    while not done.is_set():
+        try:
+            while not done.wait(0.2):
+                pass
+        except KeyboardInterrupt:
+            if cancel is None or cancel.is_set():
+                raise
+            cancel.set()
+            _say("stopping with the best plan so far (Ctrl-C again ends at once)")
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+@contextmanager
+def _progress(problem: Problem) -> Iterator[Any]:
+    from codesign.report.console import make_console
+    from codesign.report.progress import OBJECTIVE_UNITS, ProgressView
+
+    with ProgressView(make_console(stderr=True), OBJECTIVE_UNITS[problem.objective]) as view:
+        yield view
+
+
+def _explanation(explanation: Explanation) -> dict[str, Any]:
+    """The JSON document of an explanation: one of two sets of fields."""
+    if not explanation.feasible:
+        return {
+            "conflicts": [_plain(row) for row in explanation.conflicts],
+            "relaxations": [_plain(row) for row in explanation.relaxations],
+        }
+    return {
+        "binding": [_plain(row) for row in explanation.binding],
+        "shadow_prices": [price.model_dump(by_alias=True) for price in explanation.shadow_prices],
+        "not_chosen": [_plain(row) for row in explanation.not_chosen],
+    }
+
+
+# ---- output
+
+
+def _reserve_standard_output() -> None:
+    """Keep standard output for results: what a solver's library prints there goes to standard error."""
+    with suppress(OSError, ValueError, AttributeError):  # closed, or no real file
+        sys.stdout.flush()
+        own = os.dup(sys.stdout.fileno())
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        sys.stdout = os.fdopen(own, "w", encoding=sys.stdout.encoding, errors="replace")
+
+
+def _show_solution(solution: Solution, as_json: bool) -> None:
+    if as_json:
+        typer.echo(solution.to_json(), nl=False)
+    else:
+        from codesign.report.plan import plan_report
+
+        _print(plan_report(solution))
+
+
+def _print(report: RenderableType) -> None:
+    from codesign.report.console import make_console
+
+    make_console().print(report)
+
+
+def _print_json(document: Any) -> None:
+    typer.echo(json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses, tuples and numpy numbers as JSON has them; what is not finite becomes null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if not isinstance(value, (str, int, float)) and hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _say(message: str) -> None:
+    typer.echo(message, err=True)
+
+
+@contextmanager
+def _reported(debug: bool) -> Iterator[None]:
+    """Turn exceptions into exit codes and one clear message."""
+    try:
+        yield
+    except (typer.Exit, BrokenPipeError):
+        raise
+    except InputError as error:
+        _say(f"codesign: {error}")
+        raise typer.Exit(BAD_INPUT) from None
+    except Exception as error:
+        from codesign.problem import ProblemError
+
+        if isinstance(error, ProblemError):
+            _say(str(error))
+            raise typer.Exit(BAD_INPUT) from None
+        if debug:
+            raise
+        _say(f"codesign: unexpected {type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)")
+        raise typer.Exit(UNEXPECTED) from None
