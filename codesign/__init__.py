@@ -1,6 +1,9 @@
 """codesign: choose accelerator fleets and chips for AI-agent inference, with proof.
 
+In Python:
+
     from codesign import load_problem, solve, check
+
     problem = load_problem("problems/agent-fleet.yaml")
     solution = solve(problem)
     assert check(problem, solution).ok

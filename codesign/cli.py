@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shlex
+import signal
 import sys
 import tempfile
 import threading
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from codesign.solution import Solution
 
 BAD_INPUT, INFEASIBLE, NO_PLAN, VIOLATION, UNEXPECTED = 2, 3, 4, 5, 1
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it; an interrupted `solve` without a plan is NO_PLAN."""
 
 _STATUS_CODES = {"optimal": 0, "feasible": 0, "infeasible": INFEASIBLE, "no_solution": NO_PLAN}
 
@@ -40,7 +44,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 2 bad input, 3 infeasible, 4 no plan within the limit, 5 violation, 1 unexpected.",
+    epilog="Exit codes: 0 done, 2 bad input, 3 infeasible, 4 no plan within the limit, 5 violation, "
+    "1 unexpected.",
 )
 
 ProblemFile = Annotated[str, typer.Argument(metavar="PROBLEM", help="The problem file (YAML).")]
@@ -89,7 +94,7 @@ def solve(
     debug: Debug = False,
 ) -> None:
     """Find the fleet of least cost (or energy, or power) that meets every SLO and limit."""
-    with _reported(debug):
+    with _reported(debug, interrupted=NO_PLAN):
         wanted_gap = _quantity(gap, "fraction", "--gap")
         seconds = _quantity(time_limit, "time", "--time-limit")
         if seconds == 0:
@@ -267,7 +272,7 @@ def _quantity(text: str | None, kind: str, option: str) -> float | None:
 
 def _batches(text: str) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isascii() and word.isdigit() and 1 <= int(word[:8]) and len(word) <= 7 for word in words):
+    if not all(re.fullmatch("0*[1-9][0-9]{0,6}", word) for word in words):
         raise InputError(f"--batch: found {text!r}; expected whole numbers from 1, such as '1,16,64'")
     return tuple(dict.fromkeys(int(word) for word in words))
 
@@ -305,7 +310,10 @@ def _writable(output: str | None, problem: str) -> Path | None:
 
 
 def _interruptible(work: Callable[[], T], cancel: threading.Event | None = None) -> T:
-    """Do the work in a thread, so that Ctrl-C is heard at once: it sets `cancel`; pressed again, it ends all."""
+    """Do the work in a thread, so that Ctrl-C is heard at once, whatever a library is at.
+
+    Ctrl-C sets `cancel`; pressed again, or without `cancel`, it raises KeyboardInterrupt.
+    """
     done = threading.Event()
     results: list[T] = []
     errors: list[BaseException] = []
@@ -318,16 +326,21 @@ def _interruptible(work: Callable[[], T], cancel: threading.Event | None = None)
         finally:
             done.set()
 
-    threading.Thread(target=run, daemon=True).start()
-    while not done.is_set():
-        try:
-            while not done.wait(0.2):
-                pass
-        except KeyboardInterrupt:
-            if cancel is None or cancel.is_set():
-                raise
-            cancel.set()
-            _say("stopping with the best plan so far (Ctrl-C again ends at once)")
+    def interrupt(*_: object) -> None:
+        if cancel is None or cancel.is_set():
+            raise KeyboardInterrupt
+        cancel.set()
+
+    usual = signal.signal(signal.SIGINT, interrupt)
+    try:
+        threading.Thread(target=run, daemon=True).start()
+        told = False
+        while not done.wait(0.2):
+            if cancel is not None and cancel.is_set() and not told:
+                _say("stopping with the best plan so far (Ctrl-C again ends at once)")
+                told = True
+    finally:
+        signal.signal(signal.SIGINT, usual)
     if errors:
         raise errors[0]
     return results[0]
@@ -405,12 +418,15 @@ def _say(message: str) -> None:
 
 
 @contextmanager
-def _reported(debug: bool) -> Iterator[None]:
+def _reported(debug: bool, interrupted: int = INTERRUPTED) -> Iterator[None]:
     """Turn exceptions into exit codes and one clear message."""
     try:
         yield
     except (typer.Exit, BrokenPipeError):
         raise
+    except KeyboardInterrupt:
+        _say("codesign: interrupted")
+        raise typer.Exit(interrupted) from None
     except InputError as error:
         _say(f"codesign: {error}")
         raise typer.Exit(BAD_INPUT) from None
@@ -422,5 +438,6 @@ def _reported(debug: bool) -> Iterator[None]:
             raise typer.Exit(BAD_INPUT) from None
         if debug:
             raise
-        _say(f"codesign: unexpected {type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)")
+        words = " ".join(str(error).split())
+        _say(f"codesign: unexpected {type(error).__name__}: {words} (--debug shows where)")
         raise typer.Exit(UNEXPECTED) from None

@@ -40,9 +40,7 @@ def make_console(*, stderr: bool = False) -> Console:
 
 def make_table(title: str, left: Iterable[str], right: Iterable[str] = (), last: Iterable[str] = ()) -> Table:
     """A table whose columns `left` hold words, `right` figures, and `last` words again."""
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
-    )
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for position, name in enumerate(left):
         table.add_column(name, overflow="fold", no_wrap=position == 0)
     for name in right:

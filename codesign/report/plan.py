@@ -82,7 +82,7 @@ def _worth(value: float, unit: str, objective_unit: str) -> str:
 
 def _demand(solution: Solution) -> Table:
     table = make_table(
-        "Demand (Little's law)", ("task",), ("calls/s", "open tasks", "mean time", "resident KV")
+        "Demand (Little's law)", ("task",), ("calls/s", "open tasks", "time per call", "resident KV")
     )
     for task in solution.tasks:
         calls = sum(route.calls_per_s for route in solution.routing if route.task == task.name)
@@ -92,15 +92,16 @@ def _demand(solution: Solution) -> Table:
             task.name,
             f"{calls:,.4g}",
             open_tasks,
-            "–" if in_calls is None else f"{quantity(in_calls, 'time', 3)} a call",
+            quantity(in_calls, "time", 3),
             quantity(task.resident_kv_bytes, "bytes"),
         )
     return table
 
 
 def _fleet(solution: Solution) -> Table:
+    replicas = "replicas + spares" if any(pool.spares for pool in solution.fleet) else "replicas"
     table = make_table(
-        "Fleet", ("pool", "role", "accelerators"), ("replicas",),
+        "Fleet", ("pool", "role", "accelerators"), (replicas,),
         ("model", "weights/act./KV", "parallelism", "serves"),
     )  # fmt: skip
     table.add_column("$/h", justify="right")
@@ -118,8 +119,6 @@ def _fleet(solution: Solution) -> Table:
             _served(solution, pool.pool),
             money(pool.cost_per_hour),
         )
-    if any(pool.spares for pool in solution.fleet):
-        table.caption, table.caption_justify = "replicas + spares", "left"
     return table
 
 
@@ -192,7 +191,9 @@ def _purchases(solution: Solution) -> Table:
 
 def _routing(solution: Solution) -> Table:
     table = make_table(
-        "Routing", ("task", "variant", "prefill pool", "decode pool", "KV between calls"), ("calls/s", "share")
+        "Routing",
+        ("task", "variant", "prefill pool", "decode pool", "KV between calls"),
+        ("calls/s", "share"),
     )
     for route in solution.routing:
         total = sum(other.calls_per_s for other in solution.routing if other.task == route.task)
@@ -288,7 +289,7 @@ def _footer(solution: Solution) -> Iterator[RenderableType]:
     stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in record.seconds.items())
     total = record.seconds.get("total", sum(record.seconds.values()))
     yield (
-        f"{total:.1f} s ({stages}); {record.columns_total:,} configurations, {record.columns_considered:,} in "
-        f"the largest MILP, {record.nodes:,} nodes; {record.solver} "
+        f"{total:.1f} s ({stages}); {record.columns_total:,} configurations, {record.columns_considered:,} "
+        f"in the largest MILP, {record.nodes:,} nodes; {record.solver} "
         f"{record.versions.get('highspy', '')}".rstrip()
     )

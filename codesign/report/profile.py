@@ -21,7 +21,9 @@ def profile_report(profile: Profile) -> Group:
     for (task, variant, model, precision), rows in groupby(
         profile.phases, lambda row: (row.task, row.variant, row.model, _precision(row.precision))
     ):
-        named = f"{task}: {model} {precision}" if variant == model else f"{task}: {variant}, {model} {precision}"
+        named = (
+            f"{task}: {model} {precision}" if variant == model else f"{task}: {variant}, {model} {precision}"
+        )
         parts.append(_phases(named, list(rows)))
     if profile.capacity:
         parts.append(_capacity(profile.capacity))
@@ -103,8 +105,6 @@ def _capacity(rows: tuple[CapacityProfile, ...]) -> Table:
         rows, lambda row: (row.hardware, row.model, _precision(row.precision), row.accelerators)
     ):
         full = {row.batch: row.max_context_tokens for row in group}
-        cells = [
-            "any" if full.get(batch) is None else quantity(full[batch], "tokens") for batch in batches
-        ]
+        cells = ["any" if full.get(batch) is None else quantity(full[batch], "tokens") for batch in batches]
         table.add_row(hardware, model, precision[1:-1], str(size), *cells)
     return table

@@ -1,4 +1,4 @@
-"""Progress while a plan is sought: a status line on a terminal, else a line now and then; on standard error."""
+"""Progress while a plan is sought: a status line on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
