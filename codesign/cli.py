@@ -391,9 +391,9 @@ def _show_solution(solution: Solution, as_json: bool) -> None:
 
 
 def _print(report: RenderableType) -> None:
-    from codesign.report.console import make_console
+    from codesign.report.console import make_console, print_report
 
-    make_console().print(report)
+    print_report(make_console(), report)
 
 
 def _print_json(document: Any) -> None:

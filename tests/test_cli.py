@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from codesign import planner
 from codesign.cli import app
 from codesign.planner import PlanProgress
-from codesign.report.console import amount, money
+from codesign.report.console import amount, money, number, print_report, worth
 from codesign.report.plan import headline, parallelism, plan_report
 from codesign.report.progress import ProgressView
 from codesign.solution import Solution, load_solution
@@ -215,7 +215,7 @@ def planned(monkeypatch: pytest.MonkeyPatch, result: Solution) -> list[dict[str,
 
 def text_of(renderable: Any, width: int = 160) -> str:
     file = io.StringIO()
-    Console(file=file, width=width, markup=False, emoji=False, highlight=False).print(renderable)
+    print_report(Console(file=file, width=width, markup=False, emoji=False, highlight=False), renderable)
     return file.getvalue()
 
 
@@ -392,7 +392,8 @@ def test_the_plan_shows_what_a_planner_pastes_into_a_report() -> None:
     for words in (
         "agents [bold]: cost_per_hour 157.44 $/h, optimal within 0.28 % over 248,286 configurations",
         "4,000", "15 TB", "64 × h200-sxm", "3 + 1", "TP8 EP8 DP2", "fp8/fp8/fp8", "41.7",
-        "21.4 ms", "30 ms", "97 %", "capacity", "kernel-fit:h200_sxm ±15 %", "h200/rent", "147.60",
+        "21.4 ms", "30 ms", "97 %", "capacity",
+        "kernel-fit:h200_sxm, expected error ±15 %: h200-coder-decode", "h200/rent", "147.60",
         "semianalysis-2026-08-rental", "2026-08-01", "75 %", "0.0437", "91.23 kJ", "2.20", "p95", "3.1 s",
         "met", "MISSED", "140 kW", "9 × h200", "site.power", "0.0021 $/h per W", "no measured tool_wait",
         "11.5 s (build 1.5, optimize 10.0)",
@@ -430,6 +431,8 @@ def test_figures() -> None:
     assert amount(2e6, "W") == "2 MW"
     assert amount(91234.0, "J/task") == "91.23 kJ/task"
     assert amount(48, "accelerators") == "48 accelerators"
+    assert worth(0.8, "accelerators", "$/h") == "0.8 $/h per accelerator"
+    assert [number(x) for x in (None, 92838.4, 48.294)] == ["–", "92,838", "48.29"]
     assert parallelism(solution().fleet[0]) == "TP8 EP8 DP2"
 
 

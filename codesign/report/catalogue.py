@@ -13,7 +13,7 @@ from rich.text import Text
 
 from codesign import catalog
 from codesign.catalog import Accelerator, Entry, Link, MemoryTier, ModelCard, PriceList, WorkloadPreset
-from codesign.report.console import make_table, quantity
+from codesign.report.console import line, make_table, quantity
 from codesign.units import quantity_kind
 from codesign.workload.parameters import parameter_counts
 
@@ -95,10 +95,10 @@ def _entry(name: str, entry: Entry) -> Iterator[RenderableType]:
             codes.add_row(code, source.text, source.date)
         yield codes
     for assumption in getattr(entry, "assumptions", ()):
-        yield Text(f"Assumption: {assumption}", style="yellow")
+        yield line(f"Assumption: {assumption}", "yellow")
     notes = getattr(entry, "notes", "")
     if notes:
-        yield f"Note: {notes}"
+        yield line(f"Note: {notes}")
 
 
 def _derived(entry: Entry) -> Iterator[tuple[str, str, str]]:

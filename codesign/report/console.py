@@ -7,8 +7,9 @@ import shutil
 from collections.abc import Iterable
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from codesign.units import format_quantity
 
@@ -40,7 +41,8 @@ def make_console(*, stderr: bool = False) -> Console:
 
 def make_table(title: str, left: Iterable[str], right: Iterable[str] = (), last: Iterable[str] = ()) -> Table:
     """A table whose columns `left` hold words, `right` figures, and `last` words again."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.padding = (0, 1, 0, 0)
     for position, name in enumerate(left):
         table.add_column(name, overflow="fold", no_wrap=position == 0)
     for name in right:
@@ -48,6 +50,16 @@ def make_table(title: str, left: Iterable[str], right: Iterable[str] = (), last:
     for name in last:
         table.add_column(name, overflow="fold")
     return table
+
+
+def line(text: str, style: str = "") -> Text:
+    """A sentence that is not folded: a terminal folds it itself, and a file keeps it whole."""
+    return Text(text, style=style, no_wrap=True, overflow="ignore")
+
+
+def print_report(console: Console, report: RenderableType) -> None:
+    """Print tables and sentences; the latter may be longer than the console is wide."""
+    console.print(report, crop=False)
 
 
 def quantity(value: float | None, kind: str, digits: int = 4) -> str:
@@ -67,9 +79,24 @@ def joules(value: float | None) -> str:
     return "–" if value is None else f"{format_quantity(value, 'power').removesuffix('W')}J"
 
 
+def number(value: float | None) -> str:
+    """A count, whole where it is large."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def percent(value: float | None, digits: int = 3) -> str:
     """A fraction in percent."""
     return "–" if value is None else f"{100 * value:.{digits}g} %"
+
+
+def worth(value: float, unit: str, objective_unit: str) -> str:
+    """Objective saved per unit of a limit; the unit may already name both."""
+    if objective_unit in unit:
+        return f"{value:.4g} {unit}"
+    one = unit.removesuffix("s") if len(unit) > 2 else unit
+    return f"{value:.4g} {objective_unit} per {one}"
 
 
 def amount(value: float | None, unit: str) -> str:

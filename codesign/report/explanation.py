@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
-from codesign.report.console import amount, make_table
+from codesign.report.console import amount, line, make_table, worth
 from codesign.report.plan import headline
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ def explanation_report(explanation: Explanation) -> Group:
 
 
 def _infeasible(explanation: Explanation) -> Iterator[RenderableType]:
-    yield Text("Infeasible: these cannot hold together.", style="bold")
+    yield line("Infeasible: these cannot hold together.", "bold")
     yield ""
     conflicts = make_table("In conflict", ("limit",), ("allowed", "needed"), ("",))
     for conflict in explanation.conflicts:
@@ -50,7 +49,7 @@ def _infeasible(explanation: Explanation) -> Iterator[RenderableType]:
 def _feasible(explanation: Explanation) -> Iterator[RenderableType]:
     solution = explanation.solution
     if solution is not None:
-        yield Text(headline(solution), style="bold")
+        yield line(headline(solution), "bold")
         yield ""
     binding = make_table("What binds", ("what", "why"))
     for row in explanation.binding:
@@ -60,8 +59,7 @@ def _feasible(explanation: Explanation) -> Iterator[RenderableType]:
         unit = solution.objective.unit if solution is not None else "objective"
         prices = make_table("What one more unit is worth", ("limit",), ("saves",), ("from",))
         for price in explanation.shadow_prices:
-            per = price.unit if unit in price.unit else f"{unit} per {price.unit}"
-            prices.add_row(price.limit, f"{price.value:.4g} {per}", price.source)
+            prices.add_row(price.limit, worth(price.value, price.unit, unit), price.source)
         yield prices
     if explanation.not_chosen:
         others = make_table("Not chosen", ("accelerator", "why"), ("enters at $/h",))

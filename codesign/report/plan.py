@@ -8,7 +8,17 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from codesign.report.console import amount, joules, make_table, money, percent, quantity
+from codesign.report.console import (
+    amount,
+    joules,
+    line,
+    make_table,
+    money,
+    number,
+    percent,
+    quantity,
+    worth,
+)
 from codesign.solution import Pool, Solution
 
 STOPPED = {"clock": "the time limit", "interrupt": "Ctrl-C"}
@@ -17,7 +27,7 @@ _UTILIZATIONS = ("compute", "bandwidth", "capacity", "link", "slots", "busy")
 
 def plan_report(solution: Solution) -> Group:
     """All that a planner wants to see of a solution, Little's-law numbers first."""
-    parts: list[RenderableType] = [Text(headline(solution), style="bold"), ""]
+    parts: list[RenderableType] = [line(headline(solution), "bold"), ""]
     if solution.totals is not None:
         parts += _plan(solution)
     elif solution.conflicts:
@@ -60,6 +70,8 @@ def _plan(solution: Solution) -> Iterator[RenderableType]:
     yield _demand(solution)
     yield _fleet(solution)
     yield _operation(solution)
+    yield from _calibrations(solution)
+    yield ""
     yield _purchases(solution)
     if any(route.variant is not None for route in solution.routing) or len(solution.routing) > 1:
         yield _routing(solution)
@@ -71,13 +83,8 @@ def _plan(solution: Solution) -> Iterator[RenderableType]:
     if prices:
         table = make_table("What one more unit of a limit saves", ("limit",), ("worth",), ("from",))
         for price in prices:
-            table.add_row(price.limit, _worth(price.value, price.unit, solution.objective.unit), price.source)
+            table.add_row(price.limit, worth(price.value, price.unit, solution.objective.unit), price.source)
         yield table
-
-
-def _worth(value: float, unit: str, objective_unit: str) -> str:
-    """Objective saved per unit; the unit may already name both."""
-    return f"{value:.4g} {unit if objective_unit in unit else f'{objective_unit} per {unit}'}"
 
 
 def _demand(solution: Solution) -> Table:
@@ -86,12 +93,11 @@ def _demand(solution: Solution) -> Table:
     )
     for task in solution.tasks:
         calls = sum(route.calls_per_s for route in solution.routing if route.task == task.name)
-        open_tasks = "–" if task.open_tasks is None else f"{task.open_tasks:,.4g}"
         in_calls = task.open_tasks / calls if task.open_tasks is not None and calls else None
         table.add_row(
             task.name,
-            f"{calls:,.4g}",
-            open_tasks,
+            number(calls),
+            number(task.open_tasks),
             quantity(in_calls, "time", 3),
             quantity(task.resident_kv_bytes, "bytes"),
         )
@@ -154,10 +160,9 @@ def _operation(solution: Solution) -> Table:
         "Operation at the fixed point",
         ("pool",),
         ("batch", "step (TPOT)", "limit", "wait", *shown),
-        ("binds", "calibration"),
+        ("binds",),
     )
     for pool in solution.fleet:
-        error = "" if pool.expected_error is None else f" ±{percent(pool.expected_error, 2)}"
         table.add_row(
             pool.pool,
             "–" if pool.batch is None else f"{pool.batch:.3g}",
@@ -166,25 +171,34 @@ def _operation(solution: Solution) -> Table:
             quantity(pool.wait_s, "time", 3),
             *(percent(getattr(pool.utilization, name), 2) for name in shown),
             pool.binding,
-            f"{pool.calibration}{error}",
         )
     return table
+
+
+def _calibrations(solution: Solution) -> Iterator[Text]:
+    """What each pool's figures were calibrated on, and the error that is expected of them."""
+    pools: dict[str, list[str]] = {}
+    for pool in solution.fleet:
+        error = "" if pool.expected_error is None else f", expected error ±{percent(pool.expected_error, 2)}"
+        pools.setdefault(f"{pool.calibration}{error}", []).append(pool.pool)
+    for calibration, names in pools.items():
+        yield line(f"Calibration {calibration}: {', '.join(names)}")
 
 
 def _purchases(solution: Solution) -> Table:
     table = make_table(
         "Purchases", ("item", "kind"), ("count", "accelerators", "capital $", "$/h"), ("price list", "date")
     )
-    for line in solution.purchase:
+    for bought in solution.purchase:
         table.add_row(
-            line.item,
-            line.kind,
-            f"{line.count:,}",
-            f"{line.accelerators:,}",
-            money(line.capital_usd) if line.capital_usd else "–",
-            money(line.usd_per_hour),
-            line.price_source,
-            line.price_date or "–",
+            bought.item,
+            bought.kind,
+            f"{bought.count:,}",
+            f"{bought.accelerators:,}",
+            money(bought.capital_usd) if bought.capital_usd else "–",
+            money(bought.usd_per_hour),
+            bought.price_source,
+            bought.price_date or "–",
         )
     return table
 
@@ -203,7 +217,7 @@ def _routing(solution: Solution) -> Table:
             route.prefill_pool,
             route.decode_pool,
             route.kv_policy or "–",
-            f"{route.calls_per_s:,.4g}",
+            number(route.calls_per_s),
             percent(route.calls_per_s / total if total else None),
         )
     return table
@@ -281,14 +295,14 @@ def _footer(solution: Solution) -> Iterator[RenderableType]:
     provenance, record = solution.provenance, solution.solve
     if provenance.price_list:
         date = f", oldest price {provenance.price_date}" if provenance.price_date else ""
-        yield f"Prices: {', '.join(provenance.price_list)}{date}"
+        yield line(f"Prices: {', '.join(provenance.price_list)}{date}")
     elif solution.purchase:
         yield f"Prices: from the problem file{f', {provenance.price_date}' if provenance.price_date else ''}"
     for warning in provenance.warnings:
-        yield Text(f"Note: {warning}", style="yellow")
+        yield line(f"Note: {warning}", "yellow")
     stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in record.seconds.items())
     total = record.seconds.get("total", sum(record.seconds.values()))
-    yield (
+    yield line(
         f"{total:.1f} s ({stages}); {record.columns_total:,} configurations, {record.columns_considered:,} "
         f"in the largest MILP, {record.nodes:,} nodes; {record.solver} "
         f"{record.versions.get('highspy', '')}".rstrip()

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from codesign.report.console import make_table, quantity
+from codesign.report.console import line, make_table, number, quantity
 from codesign.workload.profile import CapacityProfile, PhaseProfile, Profile
 
 
@@ -46,7 +46,7 @@ def _totals(profile: Profile) -> Table:
             row.model,
             row.kv,
             quantity(row.task_seconds, "time"),
-            f"{row.open_tasks:,.4g}",
+            number(row.open_tasks),
             quantity(row.resident_kv_bytes, "bytes"),
             quantity(row.resident_kv_bytes_with_ttl, "bytes"),
             f"{100 * row.hit_ratio:.3g} %",
@@ -57,7 +57,7 @@ def _totals(profile: Profile) -> Table:
 def _assumptions(profile: Profile) -> Iterator[Text]:
     for task, row in profile.totals.items():
         for assumption in row.assumptions:
-            yield Text(f"Note: {task}: {assumption}", style="yellow")
+            yield line(f"Note: {task}: {assumption}", "yellow")
 
 
 def _phases(title: str, rows: list[PhaseProfile]) -> Table:

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
-from rich.text import Text
 
-from codesign.report.console import amount, make_table
+from codesign.report.console import amount, line, make_table
 from codesign.solution import Solution
 
 
@@ -17,7 +16,7 @@ def check_report(solution: Solution, violations: Sequence[Mapping[str, Any]]) ->
     value = amount(solution.objective.value, solution.objective.unit)
     if not violations:
         verdict = f"ok: {solution.provenance.problem}, {solution.objective.name} {value}, {solution.status}: "
-        return Group(Text(verdict + "every check holds.", style="bold green"))
+        return Group(line(verdict + "every check holds.", "bold green"))
     table = make_table(f"{len(violations)} violations", ("what",), ("limit", "found"))
     for violation in violations:
         table.add_row(str(violation["what"]), _figure(violation["limit"]), _figure(violation["found"]))
