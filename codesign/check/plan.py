@@ -124,9 +124,8 @@ def read_plan(instance: Instance, solution: Solution, findings: Findings) -> Pla
         if entry.pool in modelled or entry.pool in measured:
             findings.fail(f"fleet: pool names are unique: {entry.pool}", 1, 2)
         elif entry.replicas < 1 or entry.spares < 0:
-            findings.fail(
-                f"pool {entry.pool}: replicas ≥ 1 and spares ≥ 0", 1, min(entry.replicas, entry.spares)
-            )
+            found = f"{entry.replicas} and {entry.spares}"
+            findings.fail(f"pool {entry.pool}: replicas and spares", "≥ 1 and ≥ 0", found)
         elif entry.role == "serve":
             if findings.one_of(f"pool {entry.pool}: measured pool", entry.hardware, tuple(sources)):
                 measured[entry.pool] = MeasuredUse(entry, sources[entry.hardware])

@@ -83,6 +83,8 @@ def _tpot(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late:
 def call_moments(route: ModelledRoute, states: Mapping[str, PoolState]) -> tuple[float, float]:
     """Mean and variance (s, s²) of one call with the tool wait that follows it."""
     queue, decode = states[route.prefill.entry.pool], states[route.decode.entry.pool]
+    if not (np.isfinite(queue.wait_s) and np.isfinite(decode.step_s)):
+        return np.inf, np.inf
     points, tool = route.calls.population, route.calls.task.tool_wait
     weight, rest = ttft_parts(route, queue, decode)
     first = float(weight @ rest)
@@ -103,7 +105,7 @@ def _task_latency(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late
     if calls.task.task_latency_at == "reference":
         numbers = np.array([calls.task.calls.quantile(0.5) * calls.variant.calls_factor])
         weights = np.ones(1)
-    if not (np.isfinite(mean) and np.isfinite(variance)):
+    if not np.isfinite(mean):
         return lambda t: 1.0
     spread = np.sqrt(np.maximum(numbers * variance, 1e-18))
     # The last call is followed by no tool.

@@ -11,7 +11,9 @@ LIMIT_TOLERANCE = 1e-6
 ENERGY_TOLERANCE = 1e-4
 """Relative tolerance of watts and joules."""
 REPORT_TOLERANCE = 1e-3
-"""Relative tolerance of what a plan reports about its operation (steps, waits, shares, SLOs achieved)."""
+"""Relative tolerance of what a plan reports about its operation (steps, batches, waits, SLOs achieved)."""
+SHARE_TOLERANCE = 0.005
+"""Absolute tolerance of the utilisations that it reports: they are read in per cent."""
 
 
 class Violation(BaseModel):

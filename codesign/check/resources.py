@@ -6,7 +6,7 @@ import numpy as np
 
 from codesign.check.operation import PoolState, operate
 from codesign.check.plan import ModelledPool, Plan
-from codesign.check.report import REPORT_TOLERANCE, Findings
+from codesign.check.report import REPORT_TOLERANCE, SHARE_TOLERANCE, Findings
 
 
 def check_pools(plan: Plan, findings: Findings) -> dict[str, PoolState]:
@@ -35,8 +35,13 @@ def _check_limits(pool: ModelledPool, state: PoolState, findings: Findings) -> N
     if not state.busy < 1.0:
         findings.fail(f"{name}: load of the prompt queue", 1.0, state.busy)
     # Design limits are the planner's own promises: the unlinearised pool must keep them too.
-    if entry.step_limit_s is not None:
-        findings.at_most(f"{name}: step time, seconds", state.step_s, entry.step_limit_s)
+    for word, limit, found in (
+        ("step_limit_s", entry.step_limit_s, state.step_s),
+        ("utilization_limit", entry.utilization_limit, state.busy),
+        ("wait_limit_s", entry.wait_limit_s, state.wait_s),
+    ):
+        if limit is not None:
+            findings.at_most(f"{name}: {word}", found, limit)
 
 
 def _check_report(pool: ModelledPool, state: PoolState, findings: Findings) -> None:
@@ -56,8 +61,8 @@ def _check_report(pool: ModelledPool, state: PoolState, findings: Findings) -> N
         ("slots", shares.slots, state.slots_share),
         ("busy", shares.busy, state.busy),
     ):
-        if reported is not None:
-            _as_reported(pool, f"utilization.{word}", reported, found, findings)
+        if reported is not None and not abs(reported - found) <= SHARE_TOLERANCE:
+            findings.fail(f"pool {entry.pool}: utilization.{word} as reported", found, reported)
 
 
 def _as_reported(
