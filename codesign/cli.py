@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
@@ -36,6 +37,10 @@ INTERRUPTED = 130
 """128 + SIGINT, as shells have it; an interrupted `solve` without a plan is NO_PLAN."""
 
 _STATUS_CODES = {"optimal": 0, "feasible": 0, "infeasible": INFEASIBLE, "no_solution": NO_PLAN}
+
+_WORKER = "codesign-worker"
+_AGAIN_SECONDS = 1.0
+"""A second interrupt counts after this time: wrappers such as `timeout` send one signal twice."""
 
 T = TypeVar("T")
 
@@ -60,7 +65,15 @@ class InputError(ValueError):
 def main() -> None:
     """Run the command line of this process."""
     _reserve_standard_output()
-    app(prog_name="codesign")
+    try:
+        app(prog_name="codesign")
+    except SystemExit as end:
+        if any(thread.name == _WORKER for thread in threading.enumerate()):
+            # Interrupted: the interpreter cannot end in order while a solver's threads are at work.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code if isinstance(end.code, int) else UNEXPECTED)
+        raise
 
 
 def _version(asked: bool) -> None:
@@ -119,9 +132,11 @@ def solve(
                 ),
                 cancel,
             )
-        if target is not None:
-            solution.write(target)
-        _show_solution(solution, as_json)
+        try:
+            if target is not None:
+                solution.write(target)
+        finally:  # a full disk must not cost the answer
+            _show_solution(solution, as_json)
         if cancel.is_set() and solution.objective.gap is not None:
             _say(f"stopped by Ctrl-C: the plan is within {100 * solution.objective.gap:.2f} % of the bound")
         if solution.status == "infeasible":
@@ -327,13 +342,16 @@ def _interruptible(work: Callable[[], T], cancel: threading.Event | None = None)
             done.set()
 
     def interrupt(*_: object) -> None:
-        if cancel is None or cancel.is_set():
+        nonlocal first
+        if cancel is None or (first is not None and time.monotonic() - first > _AGAIN_SECONDS):
             raise KeyboardInterrupt
+        first = time.monotonic() if first is None else first
         cancel.set()
 
+    first: float | None = None
     usual = signal.signal(signal.SIGINT, interrupt)
     try:
-        threading.Thread(target=run, daemon=True).start()
+        threading.Thread(target=run, name=_WORKER, daemon=True).start()
         told = False
         while not done.wait(0.2):
             if cancel is not None and cancel.is_set() and not told:
