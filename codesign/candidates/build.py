@@ -15,7 +15,7 @@ from codesign.candidates.flows import FlowBook, build_flows
 from codesign.candidates.lengths import TaskCalls, task_calls
 from codesign.candidates.measured import measured_block
 from codesign.candidates.prefill import prefill_blocks
-from codesign.candidates.purchase import Market, build_market
+from codesign.candidates.purchase import Market, build_market, by_electricity
 from codesign.optimize.data import ColumnBlock, FleetData, Flow, Group, Packing
 from codesign.performance import PRECISIONS
 from codesign.problem.instance import Instance
@@ -43,6 +43,7 @@ def build_candidates(
     instance: Instance, progress: Callable[[str, float], None] | None = None
 ) -> Candidates:
     """Enumerate configurations, flows and operating points.  `progress` hears (what, share done)."""
+    instance = by_electricity(instance)
     configurations = enumerate_configurations(instance)
     cards = {model.name: model.card for model in instance.models}
     calls = [task_calls(task, cards) for task in instance.tasks]

@@ -6,7 +6,7 @@ Measured pools are bought like servers that hold one replica each, so that every
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from codesign.hardware.tco import offer_usd_per_hour
 from codesign.optimize.data import Hardware, Offer, SideLimit
@@ -48,14 +48,25 @@ def build_market(instance: Instance) -> Market:
     return Market(tuple(hardware), tuple(offers), tuple(limits), vendors)
 
 
+def by_electricity(instance: Instance) -> Instance:
+    """The same instance with options split whose offers differ in paying for power: two kinds of server."""
+    split = []
+    for option in instance.hardware:
+        for included in (True, False):
+            offers = tuple(o for o in option.offers if o.includes_power == included)
+            if offers:
+                split.append(replace(option, offers=offers))
+    return replace(instance, hardware=tuple(split))
+
+
 def _server(option: HardwareOption, instance: Instance) -> Hardware:
     site = instance.site
     peak = peak_power_w(option.accelerator) * option.server_accelerators
     racks = [r.name for r in site.racks]
     rack = racks.index(option.rack) if option.rack is not None else None
     per_rack = math.floor(site.racks[rack].power_w / peak + 1e-9) if rack is not None else 0
-    excluded = [not o.includes_power for o in option.offers]
-    electricity = site.electricity_usd_per_joule * _JOULES_PER_WH * site.pue if all(excluded) else 0.0
+    pays = not any(o.includes_power for o in option.offers)
+    electricity = site.electricity_usd_per_joule * _JOULES_PER_WH * site.pue if pays else 0.0
     return Hardware(option.name, option.server_accelerators, peak, electricity, rack, per_rack)
 
 
@@ -93,10 +104,12 @@ def _inventory(
     instance: Instance, hardware: list[Hardware], offers: list[Offer], first_measured: int
 ) -> list[SideLimit]:
     limits = []
-    options = {o.name: i for i, o in enumerate(instance.hardware)}
+    options: dict[str, set[int]] = {}
+    for i, option in enumerate(instance.hardware):
+        options.setdefault(option.name, set()).add(i)
     pools = {p.name: first_measured + i for i, p in enumerate(instance.measured_pools)}
     for item in instance.limits.inventory:
-        members = {options[n] for n in item.hardware} | {pools[n] for n in item.measured}
+        members = {pools[n] for n in item.measured}.union(*(options[n] for n in item.hardware))
         per_server = {o: float(hardware[f.hardware].accelerators) for o, f in enumerate(offers) if f.hardware in members}
         limits.append(
             SideLimit(f"limits.inventory.{item.name}", "accelerators", float(item.accelerators), per_server)

@@ -19,6 +19,7 @@ from codesign.optimize.branch import Tree
 from codesign.optimize.data import Bools, FleetData, Ints, SideLimit
 from codesign.optimize.highs import CompiledModel, Outcome
 from codesign.optimize.model import FleetModel
+from codesign.optimize.strengthen import strengthened
 from codesign.optimize.relaxation import Relaxation, relax
 
 Progress = Callable[[str, float, float], None]
@@ -141,6 +142,7 @@ def solve_fleet(
 
     Returns a plan with status infeasible when that is proven, no_solution when a limit came first.
     """
+    data = strengthened(data)
     search = _Search(
         data, gap, time.monotonic() + time_limit, threads, seed, cancel or threading.Event(), progress
     )

@@ -1,0 +1,35 @@
+"""Make the relaxation tell more of the truth: a replica offers no more than all demand asks of it.
+
+A column that is used at all has n ≥ n₁ whole replicas, and no plan can load row r with more than
+L_r = Σ_tasks max_flow use·(all calls of the task).  So Σ use·x ≤ min(limit_r, L_r/n₁)·n holds for every plan
+and cuts off the relaxation's slivers of large replicas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from codesign.optimize.data import ColumnBlock, FleetData, Floats
+
+
+def most_load(data: FleetData, block: ColumnBlock) -> Floats:
+    """[K, R] the most that all demand together can load each row of each column with."""
+    tasks = np.array([data.flows[f].task for f in block.flows.tolist()], dtype=np.int64)
+    open_flows = block.admissible * data.calls_bound[block.flows][None, :]
+    load = np.zeros(block.limit.shape)
+    for task in np.unique(tasks):
+        members = np.flatnonzero(tasks == task)
+        load += (block.use[:, :, members] * open_flows[:, None, members]).max(axis=2)
+    return load
+
+
+def strengthened(data: FleetData) -> FleetData:
+    """The same problem (same plans, same objective) with a tighter relaxation."""
+    blocks = []
+    for block in data.blocks:
+        load = most_load(data, block)
+        whole = load / np.maximum(block.min_replicas, 1)[:, None]
+        blocks.append(replace(block, limit=np.where(load > 0, np.minimum(block.limit, whole), block.limit)))
+    return replace(data, blocks=tuple(blocks))
