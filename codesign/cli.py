@@ -12,18 +12,18 @@ import math
 import os
 import re
 import shlex
-import signal
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from codesign.report.interrupt import interruptible, still_working
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,12 +37,6 @@ INTERRUPTED = 130
 """128 + SIGINT, as shells have it; an interrupted `solve` without a plan is NO_PLAN."""
 
 _STATUS_CODES = {"optimal": 0, "feasible": 0, "infeasible": INFEASIBLE, "no_solution": NO_PLAN}
-
-_WORKER = "codesign-worker"
-_AGAIN_SECONDS = 1.0
-"""A second interrupt counts after this time: wrappers such as `timeout` send one signal twice."""
-
-T = TypeVar("T")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -68,7 +62,7 @@ def main() -> None:
     try:
         app(prog_name="codesign")
     except SystemExit as end:
-        if any(thread.name == _WORKER for thread in threading.enumerate()):
+        if still_working():
             # Interrupted: the interpreter cannot end in order while a solver's threads are at work.
             sys.stdout.flush()
             sys.stderr.flush()
@@ -121,7 +115,7 @@ def solve(
         words += ["--time-limit", time_limit] if time_limit is not None else []
         cancel = threading.Event()
         with _progress(loaded) as view:
-            solution = _interruptible(
+            solution = interruptible(
                 lambda: plan(
                     loaded,
                     gap=wanted_gap,
@@ -131,6 +125,7 @@ def solve(
                     command=shlex.join(words),
                 ),
                 cancel,
+                _say,
             )
         try:
             if target is not None:
@@ -185,7 +180,7 @@ def explain(problem: ProblemFile, as_json: Json = False, debug: Debug = False) -
         from codesign.planner import explain as account
 
         with _progress(loaded) as view:
-            explanation = _interruptible(lambda: account(loaded, progress=view))
+            explanation = interruptible(lambda: account(loaded, progress=view), None, _say)
         if as_json:
             _print_json(_explanation(explanation))
         else:
@@ -322,46 +317,6 @@ def _writable(output: str | None, problem: str) -> Path | None:
 
 
 # ---- work
-
-
-def _interruptible(work: Callable[[], T], cancel: threading.Event | None = None) -> T:
-    """Do the work in a thread, so that Ctrl-C is heard at once, whatever a library is at.
-
-    Ctrl-C sets `cancel`; pressed again, or without `cancel`, it raises KeyboardInterrupt.
-    """
-    done = threading.Event()
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            done.set()
-
-    def interrupt(*_: object) -> None:
-        nonlocal first
-        if cancel is None or (first is not None and time.monotonic() - first > _AGAIN_SECONDS):
-            raise KeyboardInterrupt
-        first = time.monotonic() if first is None else first
-        cancel.set()
-
-    first: float | None = None
-    usual = signal.signal(signal.SIGINT, interrupt)
-    try:
-        threading.Thread(target=run, name=_WORKER, daemon=True).start()
-        told = False
-        while not done.wait(0.2):
-            if cancel is not None and cancel.is_set() and not told:
-                _say("stopping with the best plan so far (Ctrl-C again ends at once)")
-                told = True
-    finally:
-        signal.signal(signal.SIGINT, usual)
-    if errors:
-        raise errors[0]
-    return results[0]
 
 
 @contextmanager
