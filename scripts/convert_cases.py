@@ -44,12 +44,12 @@ def main() -> int:
     parser.add_argument("--note", help="where the figures come from; default: the case's own `source`")
     arguments = parser.parse_args()
     try:
-        problem = convert(arguments.case, arguments.rate, not arguments.no_inventory)
+        name = arguments.name or arguments.case.stem.replace("_", "-")
+        problem = convert(arguments.case, arguments.rate, not arguments.no_inventory) | {"name": name}
     except (OSError, UnicodeDecodeError) as error:
         parser.error(f"{arguments.case}: cannot be read: {error}")
     except (KeyError, TypeError, ValueError) as error:
         parser.error(f"{arguments.case}: not a case of a known shape: {error}")
-    problem["name"] = arguments.name or arguments.case.stem.replace("_", "-")
     note = arguments.note or source_of(arguments.case)
     comment = f"Written by scripts/convert_cases.py from {arguments.case.name}.\n{note}".rstrip()
     text = to_yaml(problem, comment)
@@ -139,7 +139,7 @@ def problem_data(
     """Assemble the file's data in the order in which people read it."""
     return {
         "kind": "procurement",
-        "name": "",
+        "name": "measured",
         "objective": "cost_per_hour",
         "tasks": tasks,
         "measured_pools": pools,

@@ -94,7 +94,7 @@ def test_buckets_become_tasks(tmp_path):
         "total_request_rate": 30.0,
     }
     case.write_text(json.dumps(data), encoding="utf-8")
-    made = Problem.from_dict(convert_cases.convert(case) | {"name": "case"})
+    made = Problem.from_dict(convert_cases.convert(case))
     assert [task.rate.value for task in made.tasks] == [27.0, 3.0]
     assert made.measured_pools[0].max_rate == {"in0-out0": 4.0}  # a rate of 0: cannot serve it
     assert made.measured_pools[1].max_rate == {"in0-out0": 8.0, "in0-out1": 2.0}
