@@ -430,7 +430,8 @@ def test_figures() -> None:
     assert [money(x) for x in (None, 0.0, 1240.494, 0.00412)] == ["–", "0.00", "1,240.49", "0.00412"]
     assert amount(2e6, "W") == "2 MW"
     assert amount(91234.0, "J/task") == "91.23 kJ/task"
-    assert amount(48, "accelerators") == "48 accelerators"
+    assert amount(343.3, "accelerators") == "344 accelerators"
+    assert amount(0.600661, "tasks/s") == "0.6007 tasks/s"
     assert worth(0.8, "accelerators", "$/h") == "0.8 $/h per accelerator"
     assert [number(x) for x in (None, 92838.4, 48.294)] == ["–", "92,838", "48.29"]
     assert parallelism(solution().fleet[0]) == "TP8 EP8 DP2"

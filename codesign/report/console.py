@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Iterable
@@ -27,6 +28,8 @@ _KIND_OF_UNIT = {
     "tokens": "tokens",
 }
 
+_COUNTS = ("accelerators", "servers", "designs", "vendors")
+
 
 def make_console(*, stderr: bool = False) -> Console:
     """A console that prints names as they stand: no markup, emoji codes or highlighting in users' words."""
@@ -43,6 +46,7 @@ def make_table(title: str, left: Iterable[str], right: Iterable[str] = (), last:
     """A table whose columns `left` hold words, `right` figures, and `last` words again."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.padding = (0, 1, 0, 0)
+    table.min_width = len(title) + 1  # a title is folded to the width of its table
     for position, name in enumerate(left):
         table.add_column(name, overflow="fold", no_wrap=position == 0)
     for name in right:
@@ -109,4 +113,6 @@ def amount(value: float | None, unit: str) -> str:
         return f"{money(value)} {unit}"
     if unit.startswith("J"):
         return f"{joules(value)}{unit[1:]}"
-    return f"{value:,.6g} {unit}".rstrip()
+    if unit in _COUNTS:
+        value = math.ceil(value - 1e-6)  # 343.3 accelerators are 344
+    return f"{number(value)} {unit}".rstrip()

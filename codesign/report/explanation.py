@@ -20,7 +20,11 @@ def explanation_report(explanation: Explanation) -> Group:
 
 
 def _infeasible(explanation: Explanation) -> Iterator[RenderableType]:
-    yield line("Infeasible: these cannot hold together.", "bold")
+    solution = explanation.solution
+    if solution is not None and solution.status == "no_solution":
+        yield line(headline(solution), "bold")
+    else:
+        yield line("Infeasible: these cannot hold together.", "bold")
     yield ""
     conflicts = make_table("In conflict", ("limit",), ("allowed", "needed"), ("",))
     for conflict in explanation.conflicts:
@@ -33,7 +37,7 @@ def _infeasible(explanation: Explanation) -> Iterator[RenderableType]:
         )
     yield conflicts
     if explanation.relaxations:
-        ways = make_table("What would do", ("limit",), ("from", "to", "change"), ("",))
+        ways = make_table("The least that makes a plan possible", ("limit",), ("from", "to", "change"), ("",))
         for way in explanation.relaxations:
             change = None if way.needed is None or not way.allowed else way.needed / way.allowed - 1
             ways.add_row(
@@ -64,6 +68,6 @@ def _feasible(explanation: Explanation) -> Iterator[RenderableType]:
     if explanation.not_chosen:
         others = make_table("Not chosen", ("accelerator", "why"), ("enters at $/h",))
         for part in explanation.not_chosen:
-            price = "–" if part.enters_at_price is None else f"{part.enters_at_price:,.3f}"
-            others.add_row(part.accelerator, part.reason, price)
+            enters = "–" if part.enters_at_price is None else f"{part.enters_at_price:,.3f}"
+            others.add_row(part.accelerator, part.reason, enters)
         yield others
