@@ -8,10 +8,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from codesign.candidates.build import Candidates, build_candidates
+from codesign.explanation import (
+    Binding,
+    Conflict,
+    Explanation,
+    NotChosen,
+    Relaxation,
+    explain_infeasible,
+    explain_plan,
+)
 from codesign.optimize.fleet import FleetPlan, solve_fleet
 from codesign.problem import Problem, resolve
 from codesign.solution.build import build_solution
 from codesign.solution.schema import Solution
+
+__all__ = [
+    "Binding",
+    "Conflict",
+    "Explanation",
+    "NotChosen",
+    "PlanProgress",
+    "Relaxation",
+    "explain",
+    "solve",
+]
+
+_EXPLAIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -53,9 +75,22 @@ def solve(
     solution = build_solution(candidates, plan, str(problem.name), command, seconds)
     if plan.status != "infeasible":
         return solution
-    from codesign.infeasibility import conflicts
+    conflicts, _ = explain_infeasible(candidates, _EXPLAIN_SECONDS, clock.tell)
+    return solution.model_copy(update={"conflicts": tuple(c.limit for c in conflicts)})
 
-    return solution.model_copy(update={"conflicts": tuple(c.limit for c in conflicts(candidates)[0])})
+
+def explain(problem: Problem, *, progress: Progress | None = None) -> Explanation:
+    """Why there is no plan and what would make one possible; or what binds, and why not the other parts."""
+    started = time.monotonic()
+    clock = _Clock(started, progress)
+    candidates = build_candidates(resolve(problem), lambda what, share: clock.tell(f"{what} {share:.0%}"))
+    plan = plan_fleet(candidates, None, None, clock)
+    seconds = {"optimize": time.monotonic() - started}
+    solution = build_solution(candidates, plan, str(problem.name), "explain", seconds)
+    if plan.replicas:
+        return explain_plan(candidates, plan, solution)
+    conflicts, relaxations = explain_infeasible(candidates, _EXPLAIN_SECONDS, clock.tell)
+    return Explanation(False, conflicts, relaxations, solution=solution)
 
 
 def plan_fleet(
@@ -95,4 +130,3 @@ class _Clock:
         low = bound if abs(bound) < float("inf") else None
         gap = (value - low) / abs(value) if value and low is not None else None
         self._progress(PlanProgress(stage, value, low, gap, time.monotonic() - self._started))
-

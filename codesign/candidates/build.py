@@ -17,7 +17,7 @@ from codesign.candidates.measured import measured_block
 from codesign.candidates.prefill import prefill_blocks
 from codesign.candidates.purchase import Market, build_market, by_electricity
 from codesign.optimize.data import ColumnBlock, FleetData, Flow, Group, Packing
-from codesign.performance import PRECISIONS
+from codesign.performance import PRECISIONS, ConfigurationTable
 from codesign.problem.instance import Instance
 
 _SECONDS_PER_HOUR = 3600.0
@@ -29,7 +29,8 @@ class Candidates:
 
     instance: Instance
     data: FleetData
-    configurations: Configurations
+    configurations: Configurations | None
+    """None where all pools are measured."""
     points: tuple[OperatingPoints | None, ...]
     """By block; None for measured pools."""
     book: FlowBook
@@ -37,6 +38,12 @@ class Candidates:
     """By task, the admissible variants."""
     first_measured_flow: int
     market: Market
+
+    def table(self, configuration: int) -> ConfigurationTable:
+        """The performance table of one configuration."""
+        if self.configurations is None:
+            raise ValueError("measured pools have no configurations")
+        return self.configurations.table.take(np.array([configuration]))
 
 
 def build_candidates(
@@ -51,7 +58,7 @@ def build_candidates(
     book = build_flows(instance, calls, vendors)
     blocks: list[ColumnBlock] = []
     points: list[OperatingPoints | None] = []
-    slices = _slices(instance, book, configurations)
+    slices = _slices(instance, book, configurations) if configurations else []
     for number, part in enumerate(slices):
         for block, point in _columns(part):
             blocks.append(block)
@@ -59,22 +66,27 @@ def build_candidates(
         if progress is not None:
             progress("configurations", (number + 1) / len(slices))
     market = build_market(instance)
-    packings = list(configurations.packings)
-    groups = _groups(instance, configurations)
+    packings = list(configurations.packings) if configurations else []
+    groups = _groups(instance, configurations) if configurations else []
     numbers = list(book.numbers)
     bound = book.calls_bound
     if instance.measured_pools:
-        measured, flows, measured_groups = measured_block(instance, len(numbers), len(packings), len(groups))
+        measured, flows, measured_groups = measured_block(
+            instance, len(numbers), len(packings), len(groups)
+        )
         blocks.append(measured)
         points.append(None)
         first = len(instance.hardware)
         packings += [
-            Packing(first + p, pool.accelerators_per_replica) for p, pool in enumerate(instance.measured_pools)
+            Packing(first + p, pool.accelerators_per_replica)
+            for p, pool in enumerate(instance.measured_pools)
         ]
         numbers += flows
         groups += measured_groups
         bound = np.concatenate([bound, [task.rate_per_s for task in instance.tasks]])
-    data = _data(instance, market, tuple(blocks), tuple(numbers), book, bound, tuple(packings), tuple(groups))
+    data = _data(
+        instance, market, tuple(blocks), tuple(numbers), book, bound, tuple(packings), tuple(groups)
+    )
     return Candidates(
         instance,
         data,
@@ -89,13 +101,12 @@ def build_candidates(
 
 def _slices(instance: Instance, book: FlowBook, configurations: Configurations) -> list[Slice]:
     """One slice for each (model, KV precision, vendor) that has configurations."""
-    if not len(configurations):
-        return []
     vendor = np.array([option.accelerator.vendor for option in instance.hardware])[configurations.hardware]
     keys = np.stack([configurations.model.astype(str), configurations.table.kv.astype(str), vendor], axis=1)
     found, where = np.unique(keys, axis=0, return_inverse=True)
     return [
-        Slice(instance, book, configurations, np.flatnonzero(where.ravel() == i), 0) for i in range(len(found))
+        Slice(instance, book, configurations, np.flatnonzero(where.ravel() == i), 0)
+        for i in range(len(found))
     ]
 
 
@@ -128,7 +139,9 @@ def _groups(instance: Instance, configurations: Configurations) -> list[Group]:
         for k in range(len(configurations)):
             option = instance.hardware[int(configurations.hardware[k])]
             model = instance.models[int(configurations.model[k])]
-            precision = "-".join(PRECISIONS[int(p[k])] for p in (table.weights, table.activations, table.kv))
+            precision = "-".join(
+                PRECISIONS[int(p[k])] for p in (table.weights, table.activations, table.kv)
+            )
             shape = f"tp{table.tp[k]}pp{table.pp[k]}ep{table.ep[k]}dp{table.dp[k]}"
             lost = max(1, option.server_accelerators // int(configurations.packed[k]))
             groups.append(
@@ -175,6 +188,7 @@ def _data(
         watt_weight=watt_weight,
         pue=instance.site.pue,
         max_designs=instance.limits.max_designs,
+        max_vendors=instance.limits.max_vendors,
         survive_one_server=instance.redundancy.survive == "one-server",
         split_tasks=instance.options.split_tasks,
     )

@@ -12,7 +12,7 @@ from codesign.candidates.context import (
     decode_constant_power,
     decode_power,
 )
-from codesign.candidates.decode import step_limits, longest_step
+from codesign.candidates.decode import longest_step, step_limits
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.prefill import distinct_waits
 from codesign.candidates.step import ANCHORS, Chords, step_chords
@@ -37,7 +37,9 @@ def colocated_blocks(
     found = []
     for chunk in CHUNKS:
         for anchor in ANCHORS[:2]:
-            usable = np.flatnonzero((capacity > 0) & (~part.convex if anchor else part.convex | (anchor == 0)))
+            usable = np.flatnonzero(
+                (capacity > 0) & (~part.convex if anchor else part.convex | (anchor == 0))
+            )
             if not len(usable):
                 continue
             chords = step_chords(part.table, chunk, anchor)
@@ -88,12 +90,13 @@ def _block(
         square = moments.tokens * steepest**2 + 2 * steepest * moments.attention + moments.attention_square
         first = np.ceil(chunks) * tau
         held = flow.calls.held_s if flow.residency == "colocated" else 0.0
-        waiting = float(first @ prompt.weight) + held
         use[:, :segments, v] = per_step[usable] * tau
         use[:, segments, v] = (square + chunk_square)[usable] * tau
         use[:, segments + 1, v] = moments.tokens * tau
-        use[:, segments + 2, v] = (moments.bytes_tokens * tau + moments.bytes_after * waiting)[usable]
-        use[:, segments + 3, v] = (moments.square_tokens * tau + moments.square_after * waiting)[usable]
+        use[:, segments + 2, v] = (moments.bytes_tokens * tau + moments.bytes_after * held)[usable]
+        use[:, segments + 3, v] = (moments.square_tokens * tau + moments.square_after * held)[usable]
+        use[:, segments + 2, v] += (prompt.held @ (first * prompt.weight))[usable]
+        use[:, segments + 3, v] += (prompt.held**2 @ (first * prompt.weight))[usable]
         use[:, segments + 4, v] = float(chunks @ prompt.weight) * tau
         use[:, segments + 5, v] = float((chunks * tau) ** 2 @ prompt.weight)
         power[:, v] = (decode_power(part, book, flow) + prompt.energy_j)[usable]

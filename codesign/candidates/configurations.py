@@ -49,8 +49,8 @@ class Configurations:
         return np.asarray(self.table.replica_accelerators, dtype=np.int64)
 
 
-def enumerate_configurations(instance: Instance) -> Configurations:
-    """All configurations of an instance; empty where it has no modelled hardware or models."""
+def enumerate_configurations(instance: Instance) -> Configurations | None:
+    """All configurations of an instance; None where it has no modelled hardware or no models."""
     rows: list[tuple[int, ...]] = []
     packings: list[Packing] = []
     for h, option in enumerate(instance.hardware):
@@ -64,6 +64,8 @@ def enumerate_configurations(instance: Instance) -> Configurations:
                     for precision in model.precisions
                 ]
     columns = np.array(rows, dtype=np.int64).reshape(-1, 11).T
+    if not rows:
+        return None
     table = ConfigurationTable(
         [option.accelerator for option in instance.hardware],
         [model.card for model in instance.models],

@@ -39,7 +39,9 @@ def longest_step(flow: CallFlow, spread: float) -> float:
     return float(min(limits))
 
 
-def decode_blocks(part: Slice, book: MomentBook, select: list[int]) -> list[tuple[ColumnBlock, OperatingPoints]]:
+def decode_blocks(
+    part: Slice, book: MomentBook, select: list[int]
+) -> list[tuple[ColumnBlock, OperatingPoints]]:
     """One block for each anchor of the step curve."""
     flows = [part.book.flows[f] for f in select]
     if not flows or not len(part.index):
@@ -63,9 +65,7 @@ def _block(
     chords: Chords,
     usable: np.ndarray,
 ) -> tuple[ColumnBlock, OperatingPoints]:
-    points = [
-        (tau, step, memory) for step, memory in SPREADS for tau in step_limits(flows, step).tolist()
-    ]
+    points = [(tau, step, memory) for step, memory in SPREADS for tau in step_limits(flows, step).tolist()]
     tau, step, memory = (np.array(column) for column in zip(*points, strict=True))
     segments = chords.slope.shape[1]
     rows = segments + 5
@@ -99,7 +99,14 @@ def _block(
     admissible = (tau[:, None] <= longest * (1 + 1e-12))[None] & (part.link[usable, None, None] >= fabric)
     keep_k, keep_p = np.nonzero(np.all(limit > 0, axis=2) & admissible.any(axis=2))
     configuration = part.index[usable[keep_k]]
-    names = (*(f"time{i}" for i in range(segments)), "spread", "slots", "capacity", "capacity spread", "link")
+    names = (
+        *(f"time{i}" for i in range(segments)),
+        "spread",
+        "slots",
+        "capacity",
+        "capacity spread",
+        "link",
+    )
     block = ColumnBlock(
         flows=np.array(select, dtype=np.int64),
         row_names=names,

@@ -49,6 +49,11 @@ class CallFlow:
     """Limit on the step time of the decode side (inf for colocated)."""
 
     @property
+    def admission_s(self) -> float:
+        """Step that the TTFT counts on for decode admission: from one grid, whatever SLOs a task has."""
+        return next((level for level in ADMISSION_LEVELS if level >= self.tpot_level_s), self.tpot_level_s)
+
+    @property
     def name(self) -> str:
         """A name that tells every part of the commodity."""
         levels = f"{self.fabric_bytes_per_s:.3g}|{self.ttft_level_s:.3g}|{self.tpot_level_s:.3g}"

@@ -90,8 +90,8 @@ def _merged(weight: Floats, context: Floats, cached: Floats, output: Floats) -> 
     keep = weight > 0
     weight, context, cached, output = weight[keep], context[keep], cached[keep], output[keep]
     prompts, where = np.unique(np.stack([context, cached]), axis=1, return_inverse=True)
-    total = np.bincount(where.ravel(), weights=weight)
-    mean_output = np.bincount(where.ravel(), weights=weight * output) / total
+    total: Floats = np.bincount(where.ravel(), weights=weight).astype(np.float64)
+    mean_output: Floats = np.bincount(where.ravel(), weights=weight * output).astype(np.float64) / total
     return PrefillPoints(total, prompts[0], prompts[1], mean_output)
 
 

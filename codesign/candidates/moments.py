@@ -62,9 +62,8 @@ class PromptMoments:
     busy_square: Floats
     attention: Floats
     """E[prefill attention seconds]."""
-    bytes_seconds: Floats
-    """E[S·bytes] held while computing."""
-    square_seconds: Floats
+    held: Floats
+    """[K, J] bytes of the prompt's session while it is computed and sent."""
     bytes_kept: Floats
     """E[bytes] of the whole session after the call, and its square."""
     square_kept: Floats
@@ -122,8 +121,7 @@ def prompt_moments(table: ConfigurationTable, calls: TaskCalls, residency: str) 
         busy=occupied @ weight,
         busy_square=occupied**2 @ weight,
         attention=prefill_attention_seconds(table, points.new, points.cached) @ weight,
-        bytes_seconds=(seconds * held) @ weight,
-        square_seconds=(seconds * held**2) @ weight,
+        held=held,
         bytes_kept=end @ weight,
         square_kept=end**2 @ weight,
         reload=np.maximum(there - base, 0.0) if residency == "decode" else nothing,

@@ -14,7 +14,9 @@ MEMORY_SPREADS = (0.1, 0.4)
 ROW_NAMES = ("busy", "wait", "capacity", "capacity spread", "link")
 
 
-def prefill_blocks(part: Slice, book: MomentBook, select: list[int]) -> list[tuple[ColumnBlock, OperatingPoints]]:
+def prefill_blocks(
+    part: Slice, book: MomentBook, select: list[int]
+) -> list[tuple[ColumnBlock, OperatingPoints]]:
     """The block of a slice's prefill columns (none where it has no flows)."""
     flows = [part.book.flows[f] for f in select]
     if not flows or not len(part.index):
@@ -39,15 +41,15 @@ def distinct_waits(waits: Ints) -> tuple[Ints, Ints, Ints]:
     first = np.ones(waits.shape, dtype=bool)
     for v in range(1, waits.shape[2]):
         first[:, :, v] = np.all(waits[:, :, :v] != waits[:, :, [v]], axis=2)
-    k, o, v = np.nonzero(first & (waits >= 0))
-    return k, o, waits[k, o, v]
+    k, o, flow = np.nonzero(first & (waits >= 0))
+    return k, o, waits[k, o, flow]
 
 
 def _waits(part: Slice, book: MomentBook, flow: CallFlow) -> Ints:
     """[K, O] longest wait of a flow: what reload, prefill, transfer and decode admission leave of its TTFT."""
     prompt = book.prompt(flow.calls, flow.residency)
     moved = (prompt.reload + prompt.send) / flow.fabric_bytes_per_s
-    seconds = prompt.seconds + moved + flow.tpot_level_s
+    seconds = prompt.seconds + moved + flow.admission_s
     waits = longest_waits(flow, QUEUES, seconds, prompt.weight, np.full(len(part.index), flow.tpot_level_s))
     waits[part.link < flow.fabric_bytes_per_s] = -1
     if flow.residency == "prefill":
@@ -72,12 +74,12 @@ def _block(
     power = np.zeros((count, len(flows)))
     for v, flow in enumerate(flows):
         prompt = book.prompt(flow.calls, flow.residency)
-        sending = (prompt.send @ prompt.weight) / flow.fabric_bytes_per_s
         held = flow.calls.held_s if flow.residency == "prefill" else 0.0
         use[:, 0, v] = prompt.busy
         use[:, 1, v] = prompt.busy_square
-        use[:, 2, v] = prompt.bytes_seconds + sending * prompt.bytes_kept + held * prompt.bytes_kept
-        use[:, 3, v] = prompt.square_seconds + (sending + held) * prompt.square_kept
+        there = prompt.seconds + prompt.send / flow.fabric_bytes_per_s
+        use[:, 2, v] = (there * prompt.held) @ prompt.weight + held * prompt.bytes_kept
+        use[:, 3, v] = (there * prompt.held**2) @ prompt.weight + held * prompt.square_kept
         arriving = prompt.reload @ prompt.weight + prompt.give_back
         use[:, 4, v] = np.maximum(arriving, prompt.send @ prompt.weight)
         power[:, v] = prompt.energy_j

@@ -23,8 +23,6 @@ class Market:
     hardware: tuple[Hardware, ...]
     offers: tuple[Offer, ...]
     limits: tuple[SideLimit, ...]
-    vendors: tuple[str, ...]
-    """By hardware; the accelerator's name for measured pools."""
 
 
 def build_market(instance: Instance) -> Market:
@@ -41,11 +39,8 @@ def build_market(instance: Instance) -> Market:
         offers.append(Offer(pool.name, len(hardware) - 1, pool.cost_usd_per_hour, 0.0, 0))
     limits += _inventory(instance, hardware, offers, first_measured)
     limits += _site(instance, hardware, offers)
-    limits += _budget(instance, offers)
-    vendors = tuple(o.accelerator.vendor for o in instance.hardware) + tuple(
-        p.accelerator for p in instance.measured_pools
-    )
-    return Market(tuple(hardware), tuple(offers), tuple(limits), vendors)
+    limits += _budget(instance, hardware, offers)
+    return Market(tuple(hardware), tuple(offers), tuple(limits))
 
 
 def by_electricity(instance: Instance) -> Instance:
@@ -67,7 +62,8 @@ def _server(option: HardwareOption, instance: Instance) -> Hardware:
     per_rack = math.floor(site.racks[rack].power_w / peak + 1e-9) if rack is not None else 0
     pays = not any(o.includes_power for o in option.offers)
     electricity = site.electricity_usd_per_joule * _JOULES_PER_WH * site.pue if pays else 0.0
-    return Hardware(option.name, option.server_accelerators, peak, electricity, rack, per_rack)
+    vendor = option.accelerator.vendor
+    return Hardware(option.name, option.server_accelerators, peak, electricity, rack, per_rack, vendor)
 
 
 def _add_offers(
@@ -97,7 +93,9 @@ def _add_offers(
 
 
 def _measured(pool: MeasuredPool) -> Hardware:
-    return Hardware(pool.name, pool.accelerators_per_replica, pool.power_w, 0.0, None, 0)
+    return Hardware(
+        pool.name, pool.accelerators_per_replica, pool.power_w, 0.0, None, 0, vendor=pool.accelerator
+    )
 
 
 def _inventory(
@@ -110,7 +108,11 @@ def _inventory(
     pools = {p.name: first_measured + i for i, p in enumerate(instance.measured_pools)}
     for item in instance.limits.inventory:
         members = {pools[n] for n in item.measured}.union(*(options[n] for n in item.hardware))
-        per_server = {o: float(hardware[f.hardware].accelerators) for o, f in enumerate(offers) if f.hardware in members}
+        per_server = {
+            o: float(hardware[f.hardware].accelerators)
+            for o, f in enumerate(offers)
+            if f.hardware in members
+        }
         limits.append(
             SideLimit(f"limits.inventory.{item.name}", "accelerators", float(item.accelerators), per_server)
         )
@@ -126,7 +128,9 @@ def _site(instance: Instance, hardware: list[Hardware], offers: list[Offer]) -> 
     for r, rack in enumerate(site.racks):
         # A server that is larger than a rack's power takes more racks than there are: it cannot be bought.
         share = {
-            o: 1.0 / hardware[f.hardware].servers_per_rack if hardware[f.hardware].servers_per_rack else rack.count + 1.0
+            o: 1.0 / hardware[f.hardware].servers_per_rack
+            if hardware[f.hardware].servers_per_rack
+            else rack.count + 1.0
             for o, f in enumerate(offers)
             if hardware[f.hardware].rack == r
         }
@@ -134,12 +138,16 @@ def _site(instance: Instance, hardware: list[Hardware], offers: list[Offer]) -> 
     return limits
 
 
-def _budget(instance: Instance, offers: list[Offer]) -> list[SideLimit]:
+def _budget(instance: Instance, hardware: list[Hardware], offers: list[Offer]) -> list[SideLimit]:
     limits = []
     if instance.limits.capital_usd is not None:
         capital = {o: f.capital_usd for o, f in enumerate(offers) if f.capital_usd > 0}
         limits.append(SideLimit("limits.budget.capital", "$", instance.limits.capital_usd, capital))
     if instance.limits.cost_usd_per_hour is not None:
         hourly = {o: f.usd_per_hour for o, f in enumerate(offers) if f.usd_per_hour > 0}
-        limits.append(SideLimit("limits.budget.cost_per_hour", "$/h", instance.limits.cost_usd_per_hour, hourly))
+        power = {
+            h: item.electricity_usd_per_wh for h, item in enumerate(hardware) if item.electricity_usd_per_wh
+        }
+        budget = instance.limits.cost_usd_per_hour
+        limits.append(SideLimit("limits.budget.cost_per_hour", "$/h", budget, hourly, per_watt=power))
     return limits

@@ -11,7 +11,7 @@ from codesign.candidates.flows import CallFlow, task_latency_probability
 from codesign.optimize.data import Floats, Ints
 from codesign.performance.queueing import pooling_factor, wait_exceeds, wait_probability
 
-WAITS = 0.004 * 1.6 ** np.arange(20)
+WAITS: Floats = np.asarray(0.004 * 1.6 ** np.arange(20.0), dtype=np.float64)
 """Mean waits of the prefill queue that operating points come with, seconds."""
 
 

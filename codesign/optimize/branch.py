@@ -41,9 +41,13 @@ class Node:
                 members = [o for o, offer in enumerate(data.offers) if offer.hardware == index]
             name = f"{kind} {index}"
             if math.isfinite(high):
-                limits.append(SideLimit(f"{name} ≤ {high:.0f}", "", high, **{kind: dict.fromkeys(members, 1.0)}))
+                limits.append(
+                    SideLimit(f"{name} ≤ {high:.0f}", "", high, **{kind: dict.fromkeys(members, 1.0)})
+                )
             if low > 0:
-                limits.append(SideLimit(f"{name} ≥ {low:.0f}", "", -low, **{kind: dict.fromkeys(members, -1.0)}))
+                limits.append(
+                    SideLimit(f"{name} ≥ {low:.0f}", "", -low, **{kind: dict.fromkeys(members, -1.0)})
+                )
         return limits
 
 
@@ -99,9 +103,7 @@ class Tree:
         low, high = node.intervals.get(key, (0.0, math.inf))
         for interval in ((low, float(math.floor(value))), (float(math.ceil(value)), high)):
             self._count += 1
-            heapq.heappush(
-                self._open, Node(node.bound, self._count, {**node.intervals, key: interval})
-            )
+            heapq.heappush(self._open, Node(node.bound, self._count, {**node.intervals, key: interval}))
 
     def _dearest_fraction(self, relaxation: Relaxation) -> tuple[Unit, float] | None:
         """The count whose rounding moves most money: servers, servers set aside, replicas of a group."""

@@ -113,6 +113,7 @@ class Hardware:
     """$ per watt-hour of average IT power at the meter (PUE included); 0 where the price covers it."""
     rack: int | None
     servers_per_rack: int
+    vendor: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class Group:
 class SideLimit:
     """A shared upper limit on what is bought or run, in the user's words or a branch of the search.
 
-    Σ per_server·servers + Σ per_packing·servers set aside + Σ per_group·replicas ≤ limit.
+    Σ per_server·servers + Σ per_packing·servers set aside + Σ per_group·replicas + Σ per_watt·watts ≤ limit.
     """
 
     name: str
@@ -150,6 +151,8 @@ class SideLimit:
     """Coefficient by packing."""
     per_group: dict[int, float] = field(default_factory=dict)
     """Coefficient by group."""
+    per_watt: dict[int, float] = field(default_factory=dict)
+    """Coefficient by hardware, per watt of mean IT power."""
 
     @property
     def scale(self) -> float:
@@ -181,6 +184,7 @@ class FleetData:
     """Objective per watt at the meter, beyond what usd_weight charges for electricity."""
     pue: float
     max_designs: int | None = None
+    max_vendors: int | None = None
     survive_one_server: bool = False
     split_tasks: bool = True
 
@@ -214,11 +218,6 @@ class FleetData:
     def server_price(self, offer: Offer) -> float:
         """Objective per server bought through this offer."""
         return self.usd_weight * offer.usd_per_hour
-
-    @cached_property
-    def packing_watt_price(self) -> Floats:
-        """[packings] objective per watt, by packing."""
-        return np.array([self.watt_price(p.hardware) for p in self.packings], dtype=np.float64)
 
     def locate(self, columns: Sequence[int] | Ints) -> list[tuple[int, int]]:
         """(block, position in the block) of global column indices."""

@@ -19,8 +19,8 @@ from codesign.optimize.branch import Tree
 from codesign.optimize.data import Bools, FleetData, Ints, SideLimit
 from codesign.optimize.highs import CompiledModel, Outcome
 from codesign.optimize.model import FleetModel
-from codesign.optimize.strengthen import strengthened
 from codesign.optimize.relaxation import Relaxation, relax
+from codesign.optimize.strengthen import strengthened
 
 Progress = Callable[[str, float, float], None]
 """Called with (stage, incumbent objective or inf, global bound)."""
@@ -54,6 +54,7 @@ class FleetPlan:
     spares: dict[int, int] = field(default_factory=dict)
     """By group."""
     demand_duals: tuple[float, ...] = ()
+    commodity_duals: tuple[float, ...] = ()
     limit_duals: tuple[float, ...] = ()
     columns_considered: int = 0
     nodes: int = 0
@@ -90,7 +91,9 @@ class _Search:
             self.progress(stage, min(incumbent, self.objective), max(bound, self.bound))
 
     def closed(self) -> bool:
-        return np.isfinite(self.objective) and self.objective - self.bound <= max(self.gap, 1e-9) * abs(self.objective)
+        return np.isfinite(self.objective) and self.objective - self.bound <= max(self.gap, 1e-9) * abs(
+            self.objective
+        )
 
     def left(self) -> float:
         return self.deadline - time.monotonic()
@@ -153,7 +156,9 @@ def solve_fleet(
         cancelled=search.cancel.is_set,
     )
     if _proves_infeasible(relaxation):
-        return FleetPlan("infeasible", np.inf, np.inf, columns_considered=data.columns, rounds=relaxation.rounds)
+        return FleetPlan(
+            "infeasible", np.inf, np.inf, columns_considered=data.columns, rounds=relaxation.rounds
+        )
     search.bound = relaxation.bound
     infeasible = False
     if data.columns <= _SMALL:
@@ -168,7 +173,9 @@ def solve_fleet(
             infeasible = _branch_and_prove(data, relaxation, search)
     if search.best is None:
         status = "infeasible" if infeasible else "no_solution"
-        return FleetPlan(status, np.inf, search.bound, columns_considered=search.considered, nodes=search.nodes)
+        return FleetPlan(
+            status, np.inf, search.bound, columns_considered=search.considered, nodes=search.nodes
+        )
     stopped = None
     if not search.closed():
         stopped = "interrupt" if search.cancel.is_set() else "clock"
@@ -258,7 +265,9 @@ def _carry(old: FleetModel, values: dict[int, float], new: FleetModel) -> dict[i
 
 def _settle(model: FleetModel, outcome: Outcome) -> tuple[float, dict[int, float]]:
     """Round what must be whole, solve the rates again: the objective and values of an exactly integer plan."""
-    whole = [v for v in model.pyomo.component_data_objects(pyo.Var) if not v.is_continuous() and not v.fixed]
+    whole = [
+        v for v in model.pyomo.component_data_objects(pyo.Var) if not v.is_continuous() and not v.fixed
+    ]
     for variable in whole:
         variable.fix(round(outcome.values.get(id(variable), 0.0)))
     settled = CompiledModel(model.pyomo).run()
@@ -291,6 +300,7 @@ def _read(search: _Search, relaxation: Relaxation, stopped: str | None) -> Fleet
         servers={o: whole(m.servers[o]) for o in m.servers if whole(m.servers[o])},
         spares={g: whole(m.spares[g]) for g in m.spares if whole(m.spares[g])},
         demand_duals=tuple(relaxation.duals.demand.tolist()),
+        commodity_duals=tuple(relaxation.duals.commodity.tolist()),
         limit_duals=tuple(relaxation.duals.limit.tolist()),
         columns_considered=search.considered,
         nodes=search.nodes,

@@ -36,7 +36,7 @@ class Outcome:
     values: dict[int, float]
     """By id of the Pyomo variable."""
     duals: dict[str, Floats]
-    """By family of SHARED_ROWS, in index order (LP only): shadow prices, all ≥ 0."""
+    """By family of SHARED_ROWS, in index order (LP only): shadow prices, ≥ 0 except those of equalities."""
 
 
 class CompiledModel:
@@ -67,7 +67,7 @@ class CompiledModel:
             lp.integrality_ = [
                 highspy.HighsVarType.kInteger if w else highspy.HighsVarType.kContinuous for w in whole
             ]
-        self.highs = highspy.Highs()
+        self.highs: Any = highspy.Highs()  # type: ignore[no-untyped-call]
         self.highs.silent()
         self.highs.setOptionValue("threads", threads)
         self.highs.setOptionValue("random_seed", seed)
@@ -148,7 +148,7 @@ class CompiledModel:
         for (constraint, kind), dual in zip(self._rows, row_dual.tolist(), strict=True):
             found = place.get(id(constraint))
             if found is not None:
-                duals[found[0]][found[1]] = max(0.0, dual if kind < 0 else -dual)
+                duals[found[0]][found[1]] = dual if kind == 0 else max(0.0, dual if kind < 0 else -dual)
         return duals
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,17 +22,25 @@ from codesign.optimize.data import ColumnBlock, FleetData
 _Term = tuple[float, Any]
 
 
+@dataclass(frozen=True)
+class Penalty:
+    """Objective per whole task class left unserved, and per whole limit exceeded [L]."""
+
+    shortfall: float
+    excess: tuple[float, ...]
+
+
 class FleetModel:
     """The Pyomo model of a fleet over a subset of its columns.
 
     `relaxed` drops integrality together with the families that exist only for integers (least servers,
     least replicas, spares, designs, unsplit tasks): what is left is a relaxation of the fleet MILP.
-    With a `penalty` (objective per whole unmet task, and per whole limit exceeded) demand and limits may be
-    missed at that price: column generation starts from there, and infeasibility is explained with it.
+    With a `penalty` demand and limits may be missed at a price: column generation starts from there, and
+    infeasibility is explained with it.
     """
 
     def __init__(
-        self, data: FleetData, columns: Sequence[int], relaxed: bool, penalty: float | None = None
+        self, data: FleetData, columns: Sequence[int], relaxed: bool, penalty: Penalty | None = None
     ) -> None:
         self.data = data
         self.penalty = penalty
@@ -42,7 +51,9 @@ class FleetModel:
             for k, (b, i) in zip(self.columns, data.locate(self.columns), strict=True)
         }
         self.flow_keys = [
-            (k, int(v)) for k in self.columns for v in np.flatnonzero(self.place[k][0].admissible[self.place[k][1]])
+            (k, int(v))
+            for k in self.columns
+            for v in np.flatnonzero(self.place[k][0].admissible[self.place[k][1]])
         ]
         self.pyomo = pyo.ConcreteModel("fleet")
         self._add_variables()
@@ -61,6 +72,8 @@ class FleetModel:
                 self._define_designs()
             if data.survive_one_server:
                 self._define_spares()
+            if data.max_vendors is not None:
+                self._define_vendors()
         self._define_objective()
 
     # -- variables -------------------------------------------------------------------------------------
@@ -123,14 +136,15 @@ class FleetModel:
         )
 
     def _define_commodity(self) -> None:
-        """commodity[m]:  Σ decode rate − Σ prefill rate ≥ 0   [calls/s]; both phases carry the same commodity."""
+        """commodity[m]:  Σ decode rate − Σ prefill rate = 0   [calls/s]; both phases carry the same commodity."""
         terms: dict[int, list[_Term]] = defaultdict(list)
         for key in self.flow_keys:
             flow = self.data.flows[self._flow(*key)]
             if flow.commodity is not None:
                 terms[flow.commodity].append((float(flow.commodity_sign), self.pyomo.rate[key]))
         self.pyomo.commodity = pyo.Constraint(
-            range(len(self.data.commodities)), rule=lambda m, i: _at_least(terms[i], 0.0)
+            range(len(self.data.commodities)),
+            rule=lambda m, i: (0.0, _linear(terms[i]), 0.0) if terms[i] else pyo.Constraint.Feasible,
         )
 
     def _define_capacity(self) -> None:
@@ -143,7 +157,9 @@ class FleetModel:
             block, i = self.place[k]
             scale = float(block.limit[i, r]) or 1.0
             terms = [
-                (float(block.use[i, r, v]) / scale, m.rate[k, v]) for v in by_column[k] if block.use[i, r, v] != 0
+                (float(block.use[i, r, v]) / scale, m.rate[k, v])
+                for v in by_column[k]
+                if block.use[i, r, v] != 0
             ]
             if not terms:
                 return pyo.Constraint.Skip
@@ -176,8 +192,14 @@ class FleetModel:
         """bought[h]:  Σ_p set_aside[p] ≤ Σ_o servers[o]   [servers of hardware h]."""
 
         def rule(m: Any, h: int) -> Any:
-            aside = [(1.0, m.set_aside[p]) for p, packing in enumerate(self.data.packings) if packing.hardware == h]
-            bought = [(-1.0, m.servers[o]) for o, offer in enumerate(self.data.offers) if offer.hardware == h]
+            aside = [
+                (1.0, m.set_aside[p])
+                for p, packing in enumerate(self.data.packings)
+                if packing.hardware == h
+            ]
+            bought = [
+                (-1.0, m.servers[o]) for o, offer in enumerate(self.data.offers) if offer.hardware == h
+            ]
             return _at_most(aside + bought, 0.0)
 
         self.pyomo.bought = pyo.Constraint(range(len(self.data.hardware)), rule=rule)
@@ -192,6 +214,7 @@ class FleetModel:
             limit = self.data.limits[i]
             terms: list[_Term] = [(c / limit.scale, m.servers[o]) for o, c in limit.per_server.items()]
             terms += [(c / limit.scale, m.set_aside[p]) for p, c in limit.per_packing.items()]
+            terms += self._power({h: c / limit.scale for h, c in limit.per_watt.items()})
             terms += [
                 (c / limit.scale, m.replicas[k]) for g, c in limit.per_group.items() for k in members[g]
             ]
@@ -210,7 +233,8 @@ class FleetModel:
         ceiling = {o: float(self._most_servers(offers[o].hardware, offers[o].min_servers)) for o in least}
         m.taken = pyo.Var(least, domain=pyo.Binary)
         m.least_servers = pyo.Constraint(
-            least, rule=lambda m, o: _at_most([(offers[o].min_servers, m.taken[o]), (-1.0, m.servers[o])], 0.0)
+            least,
+            rule=lambda m, o: _at_most([(offers[o].min_servers, m.taken[o]), (-1.0, m.servers[o])], 0.0),
         )
         m.most_servers = pyo.Constraint(
             least, rule=lambda m, o: _at_most([(1.0, m.servers[o]), (-ceiling[o], m.taken[o])], 0.0)
@@ -272,7 +296,9 @@ class FleetModel:
             ),
         )
         if self.data.max_designs is not None:
-            m.designs = pyo.Constraint(rule=_at_most([(1.0, m.used[g]) for g in groups], self.data.max_designs))
+            m.designs = pyo.Constraint(
+                rule=_at_most([(1.0, m.used[g]) for g in groups], self.data.max_designs)
+            )
 
     def _define_spares(self) -> None:
         """spare[g], small_pool[g]:  spares[g] ≥ min(replicas lost with a server, replicas of the group)."""
@@ -293,31 +319,61 @@ class FleetModel:
         m.small_pool = pyo.Constraint(
             groups,
             rule=lambda m, g: _at_most(
-                [(1.0, m.replicas[k]) for k in members[g]] + [(-1.0, m.spares[g]), (most[g], m.small[g])], most[g]
+                [(1.0, m.replicas[k]) for k in members[g]] + [(-1.0, m.spares[g]), (most[g], m.small[g])],
+                most[g],
             ),
         )
+
+    def _define_vendors(self) -> None:
+        """vendor[o], vendors:  servers[o] ≤ M_o·trusted[vendor of o],  Σ trusted ≤ V."""
+        m, data = self.pyomo, self.data
+        m.trusted = pyo.Var(sorted({h.vendor for h in data.hardware}), domain=pyo.Binary)
+        m.vendor = pyo.Constraint(
+            range(len(data.offers)),
+            rule=lambda m, o: _at_most(
+                [
+                    (1.0, m.servers[o]),
+                    (
+                        -float(self._most_servers(data.offers[o].hardware, data.offers[o].min_servers)),
+                        m.trusted[data.hardware[data.offers[o].hardware].vendor],
+                    ),
+                ],
+                0.0,
+            ),
+        )
+        most = float(data.max_vendors or 0)
+        m.vendors = pyo.Constraint(rule=_at_most([(1.0, v) for v in m.trusted.values()], most))
 
     def _define_objective(self) -> None:
         """cost:  Σ server price·servers + watt price·(Σ replica power·(replicas + spares) + Σ flow power·rate)."""
         data, m = self.data, self.pyomo
         terms = [(data.server_price(offer), m.servers[o]) for o, offer in enumerate(data.offers)]
+        terms += self._power({h: data.watt_price(h) for h in range(len(data.hardware))})
+        if self.penalty is not None:
+            terms += [(self.penalty.shortfall, m.shortfall[c]) for c in range(len(data.tasks))]
+            terms += [(price, m.excess[i]) for i, price in enumerate(self.penalty.excess)]
+        m.cost = pyo.Objective(expr=_linear(terms), sense=pyo.minimize)
+
+    def _power(self, price: dict[int, float]) -> list[_Term]:
+        """Mean IT power of everything on some hardware, times a price per watt by hardware."""
+        terms: list[_Term] = []
         spared: set[int] = set()
         for k in self.columns:
             block, i = self.place[k]
-            price = float(data.packing_watt_price[int(block.packing[i])])
-            terms.append((price * float(block.replica_power_w[i]), m.replicas[k]))
+            watt = price.get(self.data.packings[int(block.packing[i])].hardware, 0.0)
+            if watt == 0.0:
+                continue
+            terms.append((watt * float(block.replica_power_w[i]), self.pyomo.replicas[k]))
             group = int(block.group[i])
             if not self.relaxed and group not in spared:
                 spared.add(group)
-                terms.append((price * float(block.replica_power_w[i]), m.spares[group]))
+                terms.append((watt * float(block.replica_power_w[i]), self.pyomo.spares[group]))
         for k, v in self.flow_keys:
             block, i = self.place[k]
-            price = float(data.packing_watt_price[int(block.packing[i])])
-            terms.append((price * float(block.flow_power_w[i, v]), m.rate[k, v]))
-        if self.penalty is not None:
-            terms += [(self.penalty, m.shortfall[c]) for c in range(len(data.tasks))]
-            terms += [(self.penalty, m.excess[i]) for i in range(len(data.limits))]
-        m.cost = pyo.Objective(expr=_linear(terms), sense=pyo.minimize)
+            watt = price.get(self.data.packings[int(block.packing[i])].hardware, 0.0)
+            if watt != 0.0:
+                terms.append((watt * float(block.flow_power_w[i, v]), self.pyomo.rate[k, v]))
+        return terms
 
 
 def _linear(terms: list[_Term]) -> LinearExpression:

@@ -17,7 +17,7 @@ import numpy as np
 
 from codesign.optimize.data import FleetData, Floats, Ints
 from codesign.optimize.highs import CompiledModel
-from codesign.optimize.model import FleetModel
+from codesign.optimize.model import FleetModel, Penalty
 from codesign.optimize.pricing import best_values, upper_values
 
 _PER_ROUND = 150
@@ -26,7 +26,7 @@ _ENTERS_BELOW = -1e-9
 
 @dataclass(frozen=True)
 class Duals:
-    """Shadow prices of the shared rows, all ≥ 0, in objective units."""
+    """Shadow prices of the shared rows, in objective units; those of demand and limits are ≥ 0."""
 
     demand: Floats
     """[C] per whole task class."""
@@ -77,27 +77,36 @@ def column_costs(data: FleetData, limit_duals: Floats) -> Floats:
             for i, p in enumerate(data.packings)
         ]
     )
+    watt = watt_prices(data, limit_duals)
     group = np.zeros(len(data.groups))
     for sigma, limit in zip(limit_duals.tolist(), data.limits, strict=True):
         for g, coefficient in limit.per_group.items():
             group[g] += sigma * coefficient / limit.scale
     return np.concatenate(
         [
-            slot[b.packing] * b.packed
-            + group[b.group]
-            + data.packing_watt_price[b.packing] * b.replica_power_w
+            slot[b.packing] * b.packed + group[b.group] + watt[b.packing] * b.replica_power_w
             for b in data.blocks
         ]
         or [np.zeros(0)]
     )
 
 
+def watt_prices(data: FleetData, limit_duals: Floats) -> Floats:
+    """[packings] objective per watt of mean IT power, the shared limits' part included."""
+    hardware = np.array([data.watt_price(h) for h in range(len(data.hardware))], dtype=np.float64)
+    for sigma, limit in zip(limit_duals.tolist(), data.limits, strict=True):
+        for h, coefficient in limit.per_watt.items():
+            hardware[h] += sigma * coefficient / limit.scale
+    return hardware[[p.hardware for p in data.packings]] if len(data.packings) else np.zeros(0)
+
+
 def _priced(data: FleetData, limit_duals: Floats, kind: str, index: int) -> float:
     """Shadow price that the shared limits put on one unit of an offer or packing."""
-    return sum(
-        float(sigma) * getattr(limit, kind).get(index, 0.0) / limit.scale
-        for sigma, limit in zip(limit_duals, data.limits, strict=True)
-    )
+    price = 0.0
+    for sigma, limit in zip(limit_duals.tolist(), data.limits, strict=True):
+        coefficients: dict[int, float] = getattr(limit, kind)
+        price += sigma * coefficients.get(index, 0.0) / limit.scale
+    return price
 
 
 def flow_worth(data: FleetData, duals: Duals) -> Floats:
@@ -114,9 +123,10 @@ def flow_worth(data: FleetData, duals: Duals) -> Floats:
 def column_values(data: FleetData, duals: Duals, costs: Floats, exact_below: float = np.inf) -> Floats:
     """[columns] best earnings of one replica; an upper bound instead where cost − bound ≥ `exact_below`."""
     worth = flow_worth(data, duals)
+    watts = watt_prices(data, duals.limit)
     values = np.zeros(data.columns)
     for b, block in enumerate(data.blocks):
-        watt = data.packing_watt_price[block.packing][:, None]
+        watt = watts[block.packing][:, None]
         gain = np.where(block.admissible, worth[block.flows][None, :] - watt * block.flow_power_w, 0.0)
         cost = costs[data.offsets[b] : data.offsets[b + 1]]
         found = upper_values(block, gain)
@@ -130,7 +140,8 @@ def lower_bound(data: FleetData, duals: Duals) -> tuple[float, Duals, Floats]:
     """A valid bound from any duals, the scaled duals that prove it, and all reduced costs [columns] there."""
     costs = column_costs(data, duals.limit)
     limits = sum(
-        float(sigma) * limit.limit / limit.scale for sigma, limit in zip(duals.limit, data.limits, strict=True)
+        float(sigma) * limit.limit / limit.scale
+        for sigma, limit in zip(duals.limit, data.limits, strict=True)
     )
     slack = 1e-12 * np.maximum(1.0, costs)
     for _ in range(60):
@@ -151,7 +162,7 @@ def solo_costs(data: FleetData, block_index: int, costs: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         need = np.where(block.use > 0, block.use / block.limit[:, :, None], 0.0).max(axis=1)
     cost = costs[data.offsets[block_index] : data.offsets[block_index + 1], None]
-    watt = data.packing_watt_price[block.packing][:, None]
+    watt = watt_prices(data, np.zeros(len(data.limits)))[block.packing][:, None]
     usable = block.admissible & np.all(block.limit >= 0, axis=1)[:, None]
     return np.where(usable, need * cost + watt * block.flow_power_w, np.inf)
 
@@ -189,21 +200,27 @@ def relax(
     deadline: float,
     gap: float = 0.0,
     start: Sequence[int] = (),
+    penalty: Penalty | None = None,
     progress: Callable[[float, float], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Relaxation:
     """Column generation to the relaxation's optimum (or to `gap`, `deadline` in time.monotonic seconds).
 
-    `start` are the columns of the first master; without them it holds the cheapest of each flow.
+    `start` are the columns of the first master; without them it holds the cheapest of each flow.  The default
+    `penalty` is out of reach of any sensible plan, so that shortfall and excess prove infeasibility.
     """
     columns, _, alone = first_columns(data)
-    penalty = 1e3 * float(alone[np.isfinite(alone)].sum() or 1.0)
+    if penalty is None:
+        price = 1e3 * float(alone[np.isfinite(alone)].sum() or 1.0)
+        penalty = Penalty(price, (price,) * len(data.limits))
     if start:
         columns = sorted(set(start))
     inside = np.zeros(data.columns, dtype=bool)
     inside[columns] = True
     best = -np.inf
-    best_duals = Duals(np.zeros(len(data.tasks)), np.zeros(len(data.commodities)), np.zeros(len(data.limits)))
+    best_duals = Duals(
+        np.zeros(len(data.tasks)), np.zeros(len(data.commodities)), np.zeros(len(data.limits))
+    )
     reduced = column_costs(data, best_duals.limit)
     rounds = 0
     while True:

@@ -78,7 +78,18 @@ def settle(candidates: Candidates, plan: FleetPlan) -> Accounts:
         size = int(part.packed[i])
         power = float(part.replica_power_w[i]) * (replicas + spare) + sum(flow_power.values())
         drafts.append(
-            (column, group, hardware, replicas, spare, size, power, share, flow_power, float(loads[binding]))
+            (
+                column,
+                group,
+                hardware,
+                replicas,
+                spare,
+                size,
+                power,
+                share,
+                flow_power,
+                float(loads[binding]),
+            )
         )
     used = np.zeros(len(data.hardware))
     for _, _, hardware, replicas, spare, size, *_ in drafts:
@@ -97,7 +108,7 @@ def settle(candidates: Candidates, plan: FleetPlan) -> Accounts:
         )
     task_cost = dict.fromkeys(range(len(data.tasks)), 0.0)
     task_power = dict.fromkeys(range(len(data.tasks)), 0.0)
-    idle = 0.0
+    idle = idle_power = 0.0
     for pool in pools:
         constant = pool.power_w - sum(pool.flow_power_w.values())
         for task, part_of in pool.share.items():
@@ -105,10 +116,14 @@ def settle(candidates: Candidates, plan: FleetPlan) -> Accounts:
             task_power[task] += part_of * constant + pool.flow_power_w.get(task, 0.0)
         if not pool.share:
             idle += pool.cost_per_hour
+            idle_power += pool.power_w
     idle += float(by_hardware[used == 0].sum())
     spread = sum(task_cost.values())
     if spread > 0 and idle > 0:
         task_cost = {task: cost * (1 + idle / spread) for task, cost in task_cost.items()}
+    drawn = sum(task_power.values())
+    if drawn > 0 and idle_power > 0:
+        task_power = {task: power * (1 + idle_power / drawn) for task, power in task_power.items()}
     return Accounts(
         tuple(pools),
         float(by_hardware.sum()),

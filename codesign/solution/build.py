@@ -210,14 +210,14 @@ def _pool(
             expected_error=None,
         )
     k = int(points.configuration[i])
-    table = candidates.configurations.table.take(np.array([k]))
-    option = instance.hardware[int(candidates.configurations.hardware[k])]
+    table = candidates.table(k)
+    option = instance.hardware[account.hardware]
     stepping = points.role != "prefill"
     return Pool(
         **common,  # type: ignore[arg-type]
         role=points.role,  # type: ignore[arg-type]
         accelerator=option.catalogue_id,
-        model=instance.models[int(candidates.configurations.model[k])].name,
+        model=instance.models[int(table.card[0])].name,
         precision=Precision(
             weights=PRECISIONS[int(table.weights[0])],
             activations=PRECISIONS[int(table.activations[0])],
@@ -326,7 +326,7 @@ def _little(candidates: Candidates, mine: list[Way]) -> tuple[float, float]:
         population = calls.population
         mean, _ = call_latency(candidates, way)
         open_tasks += way.calls_per_s * (mean - calls.task.tool_wait.mean / calls.calls_per_task)
-        table = candidates.configurations.table.take(np.array([way.decode.configuration]))
+        table = candidates.table(way.decode.configuration)
         held = kv_bytes(table, population.context + population.output)[0]
         held = held - kv_bytes(table, np.array([calls.shared]))[0, 0]
         seconds = population.output * way.decode.step_s
@@ -415,4 +415,3 @@ def _shadow_prices(candidates: Candidates, plan: FleetPlan) -> list[ShadowPrice]
             )
         )
     return found
-

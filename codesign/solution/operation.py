@@ -90,7 +90,7 @@ def _state(
     points = candidates.points[block]
     assert points is not None
     configuration = int(points.configuration[position])
-    table = candidates.configurations.table.take(np.array([configuration]))
+    table = candidates.table(configuration)
     if points.role == "prefill":
         return _prefill(candidates, column, configuration, table, replicas, flows)
     chunk = float(points.chunk[position]) if points.role == "colocated" else 0.0
@@ -109,8 +109,8 @@ def _stepping(
 ) -> PoolState:
     """Decode and colocated pools."""
     tokens = attention = prompt_tokens = prompt_attention = chunks = 0.0
-    chunk_squares = kept = kept_square = active = active_square = waiting = waiting_square = link = 0.0
-    flops = reads = 0.0
+    chunk_squares = kept = kept_square = active = active_square = waiting = waiting_square = 0.0
+    flops = reads = arriving = leaving = 0.0
     for flow, rate in flows:
         x = rate / replicas
         population = flow.calls.population
@@ -133,15 +133,14 @@ def _stepping(
             prompt_attention += x * float(prompt.attention[0])
             chunks += x * float(pieces @ prompt.weight)
             chunk_squares += x * float(pieces**2 @ prompt.weight)
-            whole = x * float(np.ceil(pieces) @ prompt.weight)
-            waiting += whole * float(moments.bytes_after[0])
-            waiting_square += whole * float(moments.square_after[0])
+            whole = x * np.ceil(pieces) * prompt.weight
+            waiting += float(prompt.held[0] @ whole)
+            waiting_square += float(prompt.held[0] ** 2 @ whole)
             cached = flow.calls.prefill_points(flow.residency)
             flops += x * float(prefill_flops(table, cached.new, cached.cached)[0] @ cached.weight)
         else:
-            arriving = float(prompt.send[0] @ prompt.weight)
-            leaving = float(prompt.reload[0] @ prompt.weight) + float(prompt.give_back[0])
-            link += x * max(arriving, leaving)
+            arriving += x * float(prompt.send[0] @ prompt.weight)
+            leaving += x * (float(prompt.reload[0] @ prompt.weight) + float(prompt.give_back[0]))
     added = attention + prompt_attention
 
     def step(batch: float, prompt: float) -> float:
@@ -178,7 +177,7 @@ def _stepping(
         "slots": batch / float(poisson_mean_within(candidates.instance.options.max_sequences)),
     }
     if role == "decode":
-        shares["link"] = link / float(link_bytes_per_s(table)[0])
+        shares["link"] = max(arriving, leaving) / float(link_bytes_per_s(table)[0])
     else:
         shares["busy"] = utilization
     return PoolState(
@@ -195,18 +194,18 @@ def _prefill(
     replicas: int,
     flows: tuple[tuple[CallFlow, float], ...],
 ) -> PoolState:
-    busy = square = held = held_square = link = flops = 0.0
+    busy = square = held = held_square = arriving = leaving = flops = 0.0
     for flow, rate in flows:
         prompt = prompt_moments(table, flow.calls, flow.residency)
         points = flow.calls.prefill_points(flow.residency)
         busy += rate * float(prompt.busy[0])
         square += rate * float(prompt.busy_square[0])
-        stay = float(prompt.send[0] @ prompt.weight) / flow.fabric_bytes_per_s
-        stay += flow.calls.held_s if flow.residency == "prefill" else 0.0
-        held += rate * (float(prompt.bytes_seconds[0]) + stay * float(prompt.bytes_kept[0]))
-        held_square += rate * (float(prompt.square_seconds[0]) + stay * float(prompt.square_kept[0]))
-        arriving = float(prompt.reload[0] @ prompt.weight) + float(prompt.give_back[0])
-        link += rate * max(arriving, float(prompt.send[0] @ prompt.weight))
+        there = (prompt.seconds[0] + prompt.send[0] / flow.fabric_bytes_per_s) * prompt.weight
+        kept = flow.calls.held_s if flow.residency == "prefill" else 0.0
+        held += rate * (float(prompt.held[0] @ there) + kept * float(prompt.bytes_kept[0]))
+        held_square += rate * (float(prompt.held[0] ** 2 @ there) + kept * float(prompt.square_kept[0]))
+        arriving += rate * (float(prompt.reload[0] @ prompt.weight) + float(prompt.give_back[0]))
+        leaving += rate * float(prompt.send[0] @ prompt.weight)
         flops += rate * float(prefill_flops(table, points.new, points.cached)[0] @ points.weight)
     sticky = any(flow.residency == "prefill" for flow, _ in flows)
     servers = 1 if sticky else replicas
@@ -218,7 +217,7 @@ def _prefill(
     shares = {
         "compute": flops / replicas / (peak * accelerators),
         "capacity": (held + Z * float(np.sqrt(held_square * replicas))) / replicas / room,
-        "link": link / replicas / float(link_bytes_per_s(table)[0]),
+        "link": max(arriving, leaving) / replicas / float(link_bytes_per_s(table)[0]),
         "busy": busy / replicas,
     }
     return PoolState(
@@ -249,7 +248,7 @@ def rest_of_ttft(
     candidates: Candidates, flow: CallFlow, prefill: PoolState, decode: PoolState
 ) -> tuple[Floats, Floats]:
     """(weight [J], seconds [J]) of a call's TTFT beside the wait, on the pools that it goes through."""
-    table = candidates.configurations.table.take(np.array([prefill.configuration]))
+    table = candidates.table(prefill.configuration)
     prompt = prompt_moments(table, flow.calls, flow.residency)
     if prefill.role == "colocated":
         return prompt.weight, np.ceil(prompt.new_tokens / prefill.chunk) * prefill.full_step_s

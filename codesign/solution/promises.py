@@ -75,7 +75,11 @@ def slo_results(candidates: Candidates, task: TaskClass, routes: list[Way]) -> l
     ttft = _mixture([_ttft_tail(candidates, way) for way in routes], shares)
     tpot = _mixture([_tpot_tail(way) for way in routes], shares)
     latency = _mixture([_latency_tail(candidates, way) for way in routes], shares)
-    metrics = (("ttft", task.ttft_slo, ttft), ("tpot", task.tpot_slo, tpot), ("task_latency", task.task_latency_slo, latency))
+    metrics = (
+        ("ttft", task.ttft_slo, ttft),
+        ("tpot", task.tpot_slo, tpot),
+        ("task_latency", task.task_latency_slo, latency),
+    )
     for metric, levels, tail in metrics:
         for percentile, target in levels:
             results.append(
@@ -137,7 +141,10 @@ def _latency_tail(candidates: Candidates, way: Way) -> Tail:
     mean, variance = call_latency(candidates, way)
     calls = way.flow.calls
     if calls.task.task_latency_at == "reference":
-        numbers, weights = np.array([calls.task.calls.quantile(0.5) * calls.variant.calls_factor]), np.ones(1)
+        numbers, weights = (
+            np.array([calls.task.calls.quantile(0.5) * calls.variant.calls_factor]),
+            np.ones(1),
+        )
     else:
         numbers, weights = calls.population.calls_values, calls.population.calls_weights
     tool = calls.task.tool_wait.mean
