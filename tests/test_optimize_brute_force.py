@@ -1,0 +1,30 @@
+"""Random tiny fleets: the MILP finds what enumeration of every integer fleet finds."""
+
+import math
+
+import pytest
+from fleets import brute_force, tiny_fleets
+from hypothesis import HealthCheck, event, given, settings
+
+from codesign.optimize.fleet import solve_fleet
+
+QUIET = settings(
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)
+
+
+@settings(QUIET, max_examples=200)
+@given(tiny_fleets())
+def test_whole_milp_is_brute_force(data):
+    expected = brute_force(data)
+    plan = solve_fleet(data, gap=0.0, threads=1)
+    event(plan.status)
+    if math.isinf(expected):
+        assert plan.status == "infeasible"
+        return
+    assert plan.status == "optimal"
+    assert plan.objective == pytest.approx(expected, rel=1e-6)
+    assert plan.gap <= 1e-6
