@@ -50,8 +50,10 @@ def decode_step_seconds(
     # The head stands on the last stage alone, once for each of the pp microbatches of a cycle.
     time += r.gemms["head"].seconds(heads) * r.pp
     time += _pipeline(r, tokens)
-    time += r.table.part_accelerators.host_step[table.accelerator] * r.pp
-    time += r.table.part_accelerators.host_per_sequence[table.accelerator] * sequences
+    time *= table.part_engines.multiplier[table.accelerator]
+    time += _host_step(table) * r.pp
+    per_sequence = table.part_accelerators.host_per_sequence + table.part_engines.per_sequence_s
+    time += per_sequence[table.accelerator] * sequences
     return time.T
 
 
@@ -72,7 +74,8 @@ def decode_attention_seconds(table: ConfigurationTable, context: ArrayLike) -> F
         layers = layers + card["sliding"] * _sequence(terms, np.minimum(length, card["window"]))
     if np.any(card["linear"]):
         layers = layers + _state_seconds(r)
-    return (layers * (r.imbalance / (r.pp * r.dp))).T
+    multiplier = table.part_engines.multiplier[table.accelerator]
+    return (layers * (multiplier * r.imbalance / (r.pp * r.dp))).T
 
 
 def prefill_seconds(
@@ -98,9 +101,9 @@ def prefill_seconds(
     time *= r.imbalance
     time += r.gemms["head"].seconds(np.ones((1, 1)))
     time += _pipeline(r, new)
-    parts = table.part_accelerators
-    time *= parts.prefill_factor[table.accelerator]
-    time += parts.host_step[table.accelerator] * r.pp
+    parts, engines = table.part_accelerators, table.part_engines
+    time *= (parts.prefill_factor * engines.multiplier)[table.accelerator]
+    time += _host_step(table) * r.pp
     return time.T
 
 
@@ -121,8 +124,16 @@ def prefill_attention_seconds(
     """
     r = replica(table)
     time = _prefill_attention(r, points_first(new_tokens), points_first(cached_tokens))
-    factor = table.part_accelerators.prefill_factor[table.accelerator]
+    parts, engines = table.part_accelerators, table.part_engines
+    factor = (parts.prefill_factor * engines.multiplier)[table.accelerator]
     return (time * (r.imbalance * factor / (r.pp * r.dp))).T
+
+
+def _host_step(table: ConfigurationTable) -> FloatArray:
+    """Host seconds of a step [K]: those of the engine profile, else the constants file's default."""
+    given = table.part_engines.host_step_s
+    host = np.where(np.isnan(given), table.part_accelerators.host_step, given)
+    return np.asarray(host[table.accelerator])
 
 
 def _layers(r: Replica, tokens: FloatArray, expanded: FloatArray, group_tokens: FloatArray) -> FloatArray:

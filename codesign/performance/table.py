@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from codesign.performance.parts import AcceleratorArrays, CardArrays
+from codesign.performance.profile import EngineArrays, EngineProfile
 
 if TYPE_CHECKING:
     from codesign.catalog import Accelerator, ModelCard
@@ -44,6 +45,8 @@ class ConfigurationTable:
     pp: IntArray
     ep: IntArray
     dp: IntArray
+    engines: tuple[EngineProfile, ...] = ()
+    """Engine profiles: the first that applies to an accelerator holds for it, else the default."""
 
     def __post_init__(self) -> None:
         """Make every column an integer array; raises ValueError when their lengths differ."""
@@ -61,7 +64,7 @@ class ConfigurationTable:
         """The configurations at an index array, boolean mask or slice, over the same parts."""
         index = selection if isinstance(selection, slice) else np.asarray(selection)
         columns = {name: getattr(self, name)[index] for name in COLUMNS}
-        taken = ConfigurationTable(self.accelerators, self.cards, **columns)
+        taken = ConfigurationTable(self.accelerators, self.cards, **columns, engines=self.engines)
         # Building the per-part arrays costs more than a small selection is worth: hand them on.
         vars(taken).update(part_accelerators=self.part_accelerators, part_cards=self.part_cards)
         return taken
@@ -77,12 +80,19 @@ class ConfigurationTable:
         return CardArrays.build(self.cards)
 
     @cached_property
+    def part_engines(self) -> EngineArrays:
+        """What the engine profile of each of ``accelerators`` says."""
+        return EngineArrays.build(self.accelerators, self.engines)
+
+    @cached_property
     def replica_accelerators(self) -> IntArray:
         """Accelerators of one replica [K]."""
         return self.tp * self.pp * self.dp
 
 
-COLUMNS = tuple(f.name for f in fields(ConfigurationTable) if f.name not in ("accelerators", "cards"))
+COLUMNS = tuple(
+    f.name for f in fields(ConfigurationTable) if f.name not in ("accelerators", "cards", "engines")
+)
 
 
 def points_first(values: ArrayLike) -> FloatArray:
