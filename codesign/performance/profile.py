@@ -1,7 +1,7 @@
 """Engine profiles: what a serving engine adds to kernel times, as defaults by engine and year or calibrated.
 
-A profile has few numbers on purpose: overheads fitted in detail do not transfer to rows that the fit has not seen
-(facts/performance_model.md 1). ``data/engines.toml`` holds the defaults with their ranges;
+A profile has few numbers on purpose: overheads fitted in detail do not transfer to rows that the fit has not
+seen (facts/performance_model.md 1). ``data/engines.toml`` holds the defaults with their ranges;
 ``codesign calibrate`` writes one from a user's own measured points.
 """
 
@@ -41,11 +41,11 @@ class EngineProfile:
     per_sequence_s: float = 0.0
     """Seconds per step and running sequence (sampling, detokenisation, block tables)."""
     prefill_charge: float = 1.0
-    """Share of other requests' prefill time that decoding requests wait for (κ; 0.7 to 1.05 when measured)."""
+    """κ: share of other requests' prefill time that decoding requests wait for; measured 0.7 to 1.05."""
     scheduler_delay_steps: float = 10.0
-    """Steps between a request's arrival at a busy engine and the start of its prefill; 3 to 50 when measured."""
+    """Steps between arrival at a busy engine and the start of the prefill; 3 to 50 when measured."""
     expected_error: float | None = None
-    """Half width of an 80 % band relative to the prediction where points of this very stack set it."""
+    """Relative half width of an 80 % band where points of this very stack set it."""
     accelerators: tuple[str, ...] = ()
     """Catalogue ids of the accelerators that it holds for; empty: all."""
     source: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -45,7 +45,7 @@ class ConfigurationTable:
     pp: IntArray
     ep: IntArray
     dp: IntArray
-    engines: tuple[EngineProfile, ...] = ()
+    engines: tuple[EngineProfile, ...] = field(default=(), kw_only=True)
     """Engine profiles: the first that applies to an accelerator holds for it, else the default."""
 
     def __post_init__(self) -> None:
