@@ -337,21 +337,21 @@ def tiny_fleets(draw):
     """2 to 4 columns on 1 or 2 kinds of server for 1 to 3 tasks, with any of the side conditions."""
     pick = st.sampled_from
     tasks = draw(st.integers(1, 3))
-    demand = [draw(pick((0.5, 1.0, 1.7))) for _ in range(tasks)]
+    demand = [draw(pick((1.7, 1.0, 0.5))) for _ in range(tasks)]
     calls = [draw(pick((1.0, 2.0))) for _ in range(tasks)]
     hardware = tuple(
         server(f"box{h}", draw(pick((1, 2, 4))), draw(pick((300.0, 1000.0))), draw(pick((0.0, 1e-3))))
-        for h in range(draw(st.integers(1, 2)))
+        for h in range(draw(pick((2, 1, 2))))
     )
     packings = [Packing(h, box.accelerators) for h, box in enumerate(hardware)]
-    if draw(st.booleans()):  # servers of their own for a size outside the chain: of 4 slots 3 hold such a replica
+    if draw(st.integers(0, 2)) == 2:  # servers of their own for a size outside the chain: of 4 slots 3 hold such a replica
         packings.append(Packing(0, 3 if hardware[0].accelerators == 4 else hardware[0].accelerators))
     offers = [Offer(f"rent{h}", h, draw(pick(_PRICES)), 0.0, 0) for h in range(len(hardware))]
     if draw(st.booleans()):
         least = draw(st.integers(2, 3))
         offers.append(Offer("reserved", 0, 0.7 * offers[0].usd_per_hour, 50.0, least))
     flows = []
-    kinds = draw(pick(("together", "apart", "both")))
+    kinds = draw(pick(("both", "apart", "together")))
     together = [colocated(c, calls[c]) for c in range(tasks)] if kinds != "apart" else []
     apart = [phases(c, c, calls[c]) for c in range(tasks)] if kinds != "together" else []
     flows += together
@@ -376,7 +376,7 @@ def tiny_fleets(draw):
         use = [
             [[draw(pick(_USES)) for _ in members], [draw(pick((0.0, *_USES))) for _ in members]] for _ in range(count)
         ]
-        open_ = np.array([[draw(st.integers(0, 4)) > 0 for _ in members] for _ in range(count)])
+        open_ = np.array([[draw(st.integers(0, 15)) < 15 for _ in members] for _ in range(count)])
         same_power = {}
         power = [same_power.setdefault(g, draw(pick((0.0, 100.0, 400.0)))) for g in number]
         blocks.append(
@@ -395,21 +395,21 @@ def tiny_fleets(draw):
         )
 
     if together:
-        add(range(tasks), draw(st.integers(1, 2)))
+        add(range(tasks), draw(st.integers(1, 2)) + (not apart))
     if apart:
         add(prefill, 1)
-        add(decode, 1)
+        add(decode, 1 + (not together and draw(st.booleans())))
     limits = []
-    if draw(st.integers(0, 2)) == 0:
+    if draw(pick((False, False, True))):
         size = hardware[0].accelerators
         members = {o: float(size) for o, offer in enumerate(offers) if offer.hardware == 0}
-        limits.append(SideLimit("inventory", "accelerators", float(size * draw(st.integers(0, 3))), members))
-    if draw(st.integers(0, 3)) == 0:
+        limits.append(SideLimit("inventory", "accelerators", float(size * draw(pick((6, 4, 2, 1, 0)))), members))
+    if draw(pick((False, False, False, True))):
         members = {o: offer.usd_per_hour for o, offer in enumerate(offers)}
-        limits.append(SideLimit("budget", "$/h", draw(pick((3.0, 9.0, 20.0))), members))
-    if draw(st.integers(0, 3)) == 0:
+        limits.append(SideLimit("budget", "$/h", draw(pick((60.0, 30.0, 20.0, 9.0))), members))
+    if draw(pick((False, False, False, True))):
         members = {o: hardware[offer.hardware].peak_power_w for o, offer in enumerate(offers)}
-        limits.append(SideLimit("power", "W", draw(pick((1000.0, 3000.0))), members))
+        limits.append(SideLimit("power", "W", draw(pick((20000.0, 9000.0, 5000.0, 2000.0))), members))
     return fleet(
         demand,
         flows,
@@ -422,7 +422,7 @@ def tiny_fleets(draw):
         usd_weight=1.0,
         watt_weight=draw(pick((0.0, 0.0, 0.01))),
         pue=1.25,
-        max_designs=draw(pick((None, None, 1, 2))),
+        max_designs=draw(pick((None, None, None, None, 3, 2, 1))),
         survive_one_server=draw(pick((False, False, True))),
         split_tasks=draw(pick((True, True, False))),
     )
