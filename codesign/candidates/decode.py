@@ -19,16 +19,21 @@ from codesign.performance.queueing import normal_quantile
 
 SPREADS = ((0.05, 0.06), (0.05, 0.2), (0.05, 0.4), (0.15, 0.06), (0.15, 0.2), (0.3, 0.2), (0.3, 0.4))
 """(share of the step limit, share of the memory) kept free for fluctuation."""
-_UNLIMITED_S = 1.0
+_DECADE_MS = (10.0, 12.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0, 80.0)
+STEP_LIMITS = np.array([5.0, 6.0, 8.0, *_DECADE_MS, *(10 * ms for ms in _DECADE_MS), 1000.0]) / 1000.0
+"""Step limits that every problem may plan for, seconds: round numbers, since SLOs are such."""
+_UNLIMITED_S = float(STEP_LIMITS[-1])
 """Longest step where no SLO asks for less."""
 
 
 def step_limits(flows: list[CallFlow], spread: float) -> Floats:
-    """Distinct longest step limits [T] that some flow tolerates when `spread` of the step fluctuates.
+    """Step limits [T]: the longest that each flow tolerates when `spread` of the step fluctuates, and the grid.
 
-    A limit between two of these admits the same flows as the next one up and offers less: it is dominated.
+    The rows plan for a batch that takes the whole limit, so where memory or slots bind a shorter limit carries
+    more; the grid is absolute, so that a tighter SLO takes limits away (its own value aside).
     """
-    return np.unique([longest_step(flow, spread) for flow in flows])
+    longest = np.array([longest_step(flow, spread) for flow in flows], dtype=np.float64)
+    return np.unique(np.concatenate([STEP_LIMITS[longest.max() > STEP_LIMITS], longest]))
 
 
 def longest_step(flow: CallFlow, spread: float) -> float:
