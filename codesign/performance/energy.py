@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from codesign.performance.footprint import decode_weight_bytes, kv_transfer_bytes, prefill_flops
+from codesign.performance.footprint import (
+    decode_flops,
+    decode_weight_bytes,
+    kv_read_bytes,
+    kv_transfer_bytes,
+    prefill_flops,
+)
 from codesign.performance.latency import prefill_seconds
 from codesign.performance.parts import AcceleratorArrays
 from codesign.performance.table import ConfigurationTable
@@ -41,6 +47,36 @@ def joules_per_flop(table: ConfigurationTable) -> FloatArray:
 def tdp_w(table: ConfigurationTable) -> FloatArray:
     """Thermal design power of one accelerator [K], W: the cap of its power."""
     return table.part_accelerators.tdp[table.accelerator]
+
+
+def mean_power_w(
+    table: ConfigurationTable,
+    batch: FloatArray,
+    step_seconds: FloatArray,
+    context: FloatArray,
+    prompts_per_s: ArrayLike = 0.0,
+    prompt_tokens: ArrayLike = 1.0,
+) -> FloatArray:
+    """Mean power [K] of a replica, W, while it decodes ``batch`` sequences and prefills prompts between.
+
+    All arguments are [K]. Per accelerator min(TDP, base + joules/byte·bytes/s + joules/FLOP·FLOP/s); the
+    weights that a prefill streams are counted once per 4,096 prompt tokens.
+    """
+    prompts = np.asarray(prompts_per_s, dtype=float) + np.zeros_like(batch)
+    tokens = np.asarray(prompt_tokens, dtype=float) + np.zeros_like(batch)
+    weights = decode_weight_bytes(table, np.stack([batch, np.full_like(batch, 4096.0)], axis=1))
+    moved = weights[:, 0] + batch * kv_read_bytes(table, context[:, None])[:, 0]
+    bytes_per_s = moved / step_seconds + prompts * tokens / 4096.0 * weights[:, 1]
+    flop = batch / step_seconds * decode_flops(table, context[:, None])[:, 0]
+    flop_per_s = flop + prompts * prefill_flops(table, tokens[:, None])[:, 0]
+    dynamic = joules_per_byte(table) * bytes_per_s + joules_per_flop(table) * flop_per_s
+    ceiling = tdp_w(table) * table.replica_accelerators
+    return np.minimum(ceiling, base_power_w(table) + dynamic)
+
+
+def wall_power_w(table: ConfigurationTable, accelerator_watts: FloatArray) -> FloatArray:
+    """Power of a replica at the wall [K], W, from that of its accelerators: hosts, fans and losses added."""
+    return accelerator_watts + 0.35 * tdp_w(table) * table.replica_accelerators
 
 
 def peak_power_w(accelerator: Accelerator) -> float:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from codesign.performance.constants import constants
 from codesign.performance.operators import (
     all_reduce_seconds,
     causal_pairs,
@@ -131,8 +132,13 @@ def prefill_attention_seconds(
 
 def _host_step(table: ConfigurationTable) -> FloatArray:
     """Host seconds of a step [K]: those of the engine profile, else the constants file's default."""
-    given = table.part_engines.host_step_s
-    host = np.where(np.isnan(given), table.part_accelerators.host_step, given)
+    parts = table.part_accelerators
+    given, exact = table.part_engines.host_step_s, table.part_engines.exact
+    # A default is beside what a vendor's parts add; a profile that was measured on the part includes it.
+    extra = np.where(
+        exact, 0.0, parts.host_step - float(constants().sections["engine"]["host_step_ms"]) * 1e-3
+    )
+    host = np.where(np.isnan(given), parts.host_step, given + extra)
     return np.asarray(host[table.accelerator])
 
 

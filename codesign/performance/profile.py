@@ -97,8 +97,8 @@ class EngineArrays:
     host_step_s: FloatArray
     """NaN where the constants file's default holds."""
     per_sequence_s: FloatArray
-    prefill_charge: FloatArray
-    scheduler_delay_steps: FloatArray
+    exact: NDArray[np.bool_]
+    """Whether the profile names the accelerator: its host step then includes what the vendor's parts add."""
 
     @classmethod
     def build(cls, accelerators: Sequence[Accelerator], profiles: Sequence[EngineProfile]) -> EngineArrays:
@@ -109,7 +109,12 @@ class EngineArrays:
             values = [getattr(profile, name) for profile in chosen]
             return np.array([np.nan if value is None else value for value in values], dtype=float)
 
-        return cls(**{name: column(name) for name in cls.__dataclass_fields__})
+        return cls(
+            multiplier=column("multiplier"),
+            host_step_s=column("host_step_s"),
+            per_sequence_s=column("per_sequence_s"),
+            exact=np.array([bool(profile.accelerators) for profile in chosen], dtype=bool),
+        )
 
 
 def profile_of(accelerator_id: str, profiles: Sequence[EngineProfile]) -> EngineProfile:

@@ -1,0 +1,211 @@
+"""TTFT, TPOT, throughput and energy of measured points, all at once (facts/performance_model.md 2).
+
+    TPOT = step(B) + B·attention(isl + osl/2) + κ·(B − 1)/osl·P
+
+with B = min(concurrency, what the KV memory holds) and P a prompt's share of a 4,096-token batch of prompts:
+while a sequence decodes osl tokens every other one is prefilled once. Host terms are part of the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codesign.catalog import accelerators, models
+from codesign.performance import (
+    PRECISIONS,
+    ConfigurationTable,
+    calibration,
+    decode_attention_seconds,
+    decode_step_seconds,
+    kv_bytes,
+    kv_capacity_bytes,
+    prefill_attention_seconds,
+    prefill_seconds,
+)
+from codesign.performance.energy import mean_power_w, wall_power_w
+from codesign.performance.profile import EngineProfile, default_profile
+from codesign.validation.measured import METRICS
+from codesign.validation.points import Point
+
+FloatArray = NDArray[np.float64]
+
+BATCHED_PROMPT_TOKENS = 4096.0
+"""Tokens of the batch of prompts whose time a prompt shares: a lone short prompt over-charges by 70 %."""
+MAX_RUNNING = 2048.0
+"""Sequences that an engine runs at once where a benchmark sets no limit."""
+OPEN_DELAY_STEPS = 1.5
+"""Steps that a request waits at an engine with spare capacity: half of the current one, and its own."""
+BRACKET = (0.8, 1.2, 0.1)
+"""TTFT lies in [0.8·P, 1.2·(P + B·P + step + 0.1 s)]: it covered 92 % in facts/performance_model.md 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Predictions of N points; arrays are [N], NaN where a point has no such figure."""
+
+    values: Mapping[str, FloatArray]
+    """By metric of :data:`~codesign.validation.measured.METRICS`, in its unit."""
+    batch: FloatArray
+    """Sequences that decode at once in a replica."""
+    ttft_low_ms: FloatArray
+    ttft_high_ms: FloatArray
+    fits: NDArray[np.bool_]
+    calibration: tuple[str, ...]
+    """``kernel-fit:<system>`` or ``inherited:<system>``."""
+    engine: tuple[str, ...]
+    """Engine profile of each point."""
+
+
+EngineOf = Callable[[Point], EngineProfile]
+
+
+def stack_default(point: Point) -> EngineProfile:
+    """The default profile of a point's engine and year."""
+    return default_profile(point.engine, point.year)
+
+
+def predict(points: Sequence[Point], engine: EngineOf = stack_default) -> Prediction:
+    """Predict points, each with the profile that ``engine`` gives it."""
+    profiles = [engine(point) for point in points]
+    groups: dict[EngineProfile, list[int]] = {}
+    for index, profile in enumerate(profiles):
+        groups.setdefault(profile, []).append(index)
+    count = len(points)
+    columns = {name: np.full(count, np.nan) for name in (*METRICS, "batch", "low", "high")}
+    fits = np.zeros(count, dtype=bool)
+    keys = [""] * count
+    for profile, indices in groups.items():
+        chosen = [points[i] for i in indices]
+        table = table_of(chosen, profile)
+        found = _evaluate(table, chosen, profile)
+        for name, values in found.items():
+            if name == "fits":
+                fits[indices] = values > 0
+            else:
+                columns[name][indices] = values
+        by_part = calibration(table)
+        for i, part in zip(indices, table.accelerator, strict=True):
+            keys[i] = by_part[part]
+    return Prediction(
+        values={metric: columns[metric] for metric in METRICS},
+        batch=columns["batch"],
+        ttft_low_ms=columns["low"],
+        ttft_high_ms=columns["high"],
+        fits=fits,
+        calibration=tuple(keys),
+        engine=tuple(profile.name for profile in profiles),
+    )
+
+
+def table_of(points: Sequence[Point], profile: EngineProfile) -> ConfigurationTable:
+    """One configuration per point, all under one engine profile."""
+    parts = list(dict.fromkeys(point.accelerator for point in points))
+    cards = list(dict.fromkeys(point.model for point in points))
+    part_index, card_index = ({name: i for i, name in enumerate(names)} for names in (parts, cards))
+    columns = zip(
+        *(
+            (
+                part_index[p.accelerator],
+                card_index[p.model],
+                *(PRECISIONS.index(name) for name in (p.weights, p.activations, p.kv)),
+                *(p.tp, p.pp, p.ep, p.dp),
+            )
+            for p in points
+        ),
+        strict=True,
+    )
+    return ConfigurationTable(
+        [accelerators()[name] for name in parts],
+        [models()[name] for name in cards],
+        *(np.array(column) for column in columns),
+        engines=(profile,),
+    )
+
+
+def shared_prefill_seconds(table: ConfigurationTable, isl: FloatArray) -> FloatArray:
+    """Seconds [K] of the replica that one prompt costs in a batch of 4,096 prompt tokens.
+
+    Products run over the whole batch; each prompt attends to itself alone, all in one kernel per layer.
+    """
+    spread = (table.pp * table.dp).astype(float)
+    prompts = np.maximum(1.0, BATCHED_PROMPT_TOKENS / isl)
+    tokens = (prompts * isl)[:, None]
+    batch = prefill_seconds(table, tokens)[:, 0] / spread
+    own = prefill_attention_seconds(table, isl[:, None])[:, 0]
+    floor = prefill_attention_seconds(table, np.ones((len(isl), 1)))[:, 0]
+    together = prefill_attention_seconds(table, tokens)[:, 0]
+    attention = prompts * np.maximum(own - floor, 0.0) + floor
+    return np.asarray((batch - together + attention) / prompts)
+
+
+def _evaluate(
+    table: ConfigurationTable, points: Sequence[Point], profile: EngineProfile
+) -> dict[str, FloatArray]:
+    def column(name: str) -> FloatArray:
+        return np.array([getattr(point, name) for point in points], dtype=float)
+
+    isl, osl = column("isl"), column("osl")
+    load = np.array([point.load for point in points])
+    closed, offline, opened = (load == word for word in ("closed", "offline", "open"))
+    # Waves of equal requests behave as batches: prefilled together, then decoding undisturbed.
+    static = (load == "static") | (load == "waves")
+    gpus = table.replica_accelerators.astype(float)
+    # TensorRT-LLM admits what it can finish without eviction; others hold what has been written so far.
+    guaranteed = np.array([point.engine == "tensorrt-llm" for point in points]) | static
+    held = kv_bytes(table, (isl + np.where(guaranteed, osl, osl / 2.0))[:, None])[:, 0]
+    room = kv_capacity_bytes(table) / held
+    fits = (room >= 1.0) & np.isfinite(room)
+    asked = np.minimum(column("concurrency"), np.where(offline, MAX_RUNNING * table.dp, np.inf))
+    most = np.maximum(1.0, np.minimum(asked, room))
+    own = prefill_seconds(table, isl[:, None])[:, 0]
+    shared = shared_prefill_seconds(table, isl)
+    attention = decode_attention_seconds(table, (isl + osl / 2.0)[:, None])[:, 0]
+    charge = np.where(static, 0.0, profile.prefill_charge) * shared / osl
+
+    def tpot_at(batch: FloatArray) -> FloatArray:
+        step = decode_step_seconds(table, batch[:, None])[:, 0] + batch * attention
+        return np.asarray(step + np.maximum(batch - 1.0, 0.0) * charge)
+
+    batch = np.where(opened, _open_batch(tpot_at, column("rate_per_s") * osl, room), most)
+    tpot = np.minimum(tpot_at(batch), column("tpot_limit_s"))
+    step = tpot - np.maximum(batch - 1.0, 0.0) * charge
+    delay = np.where(closed, profile.scheduler_delay_steps, np.where(opened, OPEN_DELAY_STEPS, 0.0))
+    # A static batch is prefilled as a whole; one client alone never waits.
+    ttft = np.where(static, own + (batch - 1.0) * shared, own + np.where(asked > 1.0, delay, 0.0) * tpot)
+    request = np.where(static | closed, ttft, 0.0) + np.maximum(osl - (static | closed), 0.0) * tpot
+    per_s = np.where(opened, column("rate_per_s"), batch / request)
+    # Clients beyond the memory's room wait for a place.
+    queued = np.where(closed & np.isfinite(asked), np.maximum(asked - batch, 0.0) / per_s, 0.0)
+    scope = np.array([point.power_scope == "wall" for point in points])
+    watts = mean_power_w(table, batch, tpot, isl + osl / 2.0, prompts_per_s=per_s, prompt_tokens=isl)
+    watts = np.where(scope, wall_power_w(table, watts), watts)
+    low, high, slack = BRACKET
+    return {
+        "ttft_ms_p50": 1e3 * (ttft + queued),
+        "tpot_ms_p50": 1e3 * tpot,
+        "output_tok_s_per_gpu": per_s * osl / gpus,
+        "total_tok_s_per_gpu": per_s * (isl + osl) / gpus,
+        "energy_per_output_token_j": watts / (per_s * osl),
+        "batch": batch,
+        "low": 1e3 * low * own,
+        "high": 1e3 * high * (own + batch * shared + step + slack),
+        "fits": fits.astype(float),
+    }
+
+
+def _open_batch(
+    tpot_at: Callable[[FloatArray], FloatArray], tokens_per_s: FloatArray, room: FloatArray
+) -> FloatArray:
+    """Running sequences B = TPOT(B)·tokens/s of an open load (Little), at most what the memory holds."""
+    most = np.maximum(1.0, np.minimum(room, MAX_RUNNING))
+    low, high = np.ones_like(most), most.copy()
+    rate = np.nan_to_num(tokens_per_s)
+    for _ in range(30):
+        middle = np.sqrt(low * high)
+        enough = middle >= rate * tpot_at(middle)
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return np.asarray(high)
