@@ -84,7 +84,7 @@ class Tree:
                 self.data.with_limits(limits), deadline, start=sorted(self.start), cancelled=cancelled
             )
             self.start.update(k for k in relaxation.columns if relaxation.reduced_cost[k] < 1e-6)
-            if np.any(relaxation.excess > 1e-7) or np.any(relaxation.shortfall > 1e-7):
+            if relaxation.infeasible:
                 continue
             child = Node(max(node.bound, relaxation.bound), node.number, node.intervals)
             self._branch(child, relaxation)

@@ -26,7 +26,8 @@ def upper_values(block: ColumnBlock, worth: Floats) -> Floats:
         use = block.use[:, row, :]
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(gain > 0, gain / use, 0.0)
-        best = np.minimum(best, np.max(ratio, axis=1, initial=0.0) * block.limit[:, row])
+            most = np.max(ratio, axis=1, initial=0.0) * block.limit[:, row]
+        best = np.fmin(best, most)  # nan where a flow spares a row of limit 0: that row bounds nothing
     best[np.all(gain <= 0, axis=1)] = 0.0
     return best
 

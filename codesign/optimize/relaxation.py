@@ -22,6 +22,9 @@ from codesign.optimize.pricing import best_values, upper_values
 
 _PER_ROUND = 150
 _ENTERS_BELOW = -1e-9
+_TOUCHED = 1e-7
+_DEARER = (1e3, 1e6)
+"""Prices of a whole missed task or limit, in costs of all tasks: the next where the last one was worth paying."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,13 @@ class Relaxation:
     excess: Floats
     """[L] share by which limits are exceeded where demand is not given up."""
     rounds: int
+    converged: bool
+    """At its optimum over all columns; else the clock or an interrupt came first."""
+
+    @property
+    def infeasible(self) -> bool:
+        """Is it proven that no plan keeps all limits and serves all demand?"""
+        return self.converged and bool(np.any(self.shortfall > _TOUCHED) or np.any(self.excess > _TOUCHED))
 
 
 def column_costs(data: FleetData, limit_duals: Floats) -> Floats:
@@ -206,13 +216,14 @@ def relax(
 ) -> Relaxation:
     """Column generation to the relaxation's optimum (or to `gap`, `deadline` in time.monotonic seconds).
 
-    `start` are the columns of the first master; without them it holds the cheapest of each flow.  The default
-    `penalty` is out of reach of any sensible plan, so that shortfall and excess prove infeasibility.
+    `start` are the columns of the first master; without them it holds the cheapest of each flow.  Without a
+    `penalty` missing demand or limits grows so dear that shortfall and excess prove infeasibility.
     """
     columns, _, alone = first_columns(data)
+    dearer: list[Penalty] = []
     if penalty is None:
-        price = 1e3 * float(alone[np.isfinite(alone)].sum() or 1.0)
-        penalty = Penalty(price, (price,) * len(data.limits))
+        prices = [factor * float(alone[np.isfinite(alone)].sum() or 1.0) for factor in _DEARER]
+        penalty, *dearer = [Penalty(price, (price,) * len(data.limits)) for price in prices]
     if start:
         columns = sorted(set(start))
     inside = np.zeros(data.columns, dtype=bool)
@@ -237,8 +248,14 @@ def relax(
             progress(outcome.objective, best)
         entering = _entering(data, current, costs, inside)
         closed = outcome.objective - best <= max(gap, 1e-9) * abs(outcome.objective)
-        if closed or not len(entering) or time.monotonic() > deadline or cancelled():
-            model = master.pyomo
+        converged = closed or not len(entering)
+        stopped = time.monotonic() > deadline or cancelled()
+        model = master.pyomo
+        missed = [outcome.values.get(id(v), 0.0) for v in (*model.shortfall.values(), *model.excess.values())]
+        if converged and not stopped and dearer and max(missed) > _TOUCHED:
+            penalty = dearer.pop(0)
+            continue
+        if converged or stopped:
             return Relaxation(
                 value=outcome.objective,
                 bound=best,
@@ -251,6 +268,7 @@ def relax(
                 shortfall=np.array([outcome.values.get(id(v), 0.0) for v in model.shortfall.values()]),
                 excess=np.array([outcome.values.get(id(v), 0.0) for v in model.excess.values()]),
                 rounds=rounds,
+                converged=converged,
             )
         inside[entering] = True
         columns = sorted([*columns, *entering.tolist()])
