@@ -88,7 +88,10 @@ def explain_infeasible(
                 relaxations.append(relaxation)
     if found.unserved:
         return tuple(conflicts), tuple(relaxations)
+    alone = {i.limit for i in found.limits}
     conflicts += [Conflict(i.limit, i.unit, i.allowed, i.needed) for i in found.limits]
+    # Limits beyond the minimal set that would stand in the way next: they have to give way too.
+    conflicts += [Conflict(i.limit, i.unit, i.allowed, None) for i in found.together if i.limit not in alone]
     for c in found.tasks:
         task = candidates.instance.tasks[c]
         conflicts.append(Conflict(f"tasks.{task.name}.rate", "tasks/s", task.rate_per_s, None))

@@ -1,6 +1,6 @@
 """Hand-made fleet problems for the optimiser's tests, and their optimum by brute force.
 
-The brute force shares nothing with codesign.optimize but the meaning of its arrays: it enumerates replicas and
+The brute force shares nothing with codesign.optimize but the meaning of its arrays: it counts replicas and
 servers one by one and asks scipy whether the calls fit.
 """
 
@@ -18,7 +18,9 @@ from codesign.optimize.data import ColumnBlock, FleetData, Flow, Group, Hardware
 TOLERANCE = 1e-9
 
 
-def block(flows, use, limit, *, packing=0, packed=1.0, group=0, least=1, power=0.0, flow_power=0.0, open_=True):
+def block(
+    flows, use, limit, *, packing=0, packed=1.0, group=0, least=1, power=0.0, flow_power=0.0, open_=True
+):
     """A block of columns: `use` [K, R, V] and `limit` [K, R] as lists, the rest per column or one for all."""
     use, limit = np.array(use, dtype=np.float64), np.array(limit, dtype=np.float64)
     count, rows, width = use.shape
@@ -57,12 +59,14 @@ def phases(task, commodity, calls=1.0):
     )
 
 
-def server(name="box", accelerators=1, peak=0.0, electricity=0.0):
+def server(name="box", accelerators=1, peak=0.0, electricity=0.0, vendor=""):
     """A kind of server."""
-    return Hardware(name, accelerators, peak, electricity, None, 0)
+    return Hardware(name, accelerators, peak, electricity, None, 0, vendor)
 
 
-def fleet(demand, flows, blocks, *, hardware=None, offers=None, packings=None, groups=None, limits=(), **options):
+def fleet(
+    demand, flows, blocks, *, hardware=None, offers=None, packings=None, groups=None, limits=(), **options
+):
     """A fleet problem; by default one hardware of one slot at 1 $/h and a group for each column."""
     hardware = hardware or (server(),)
     offers = offers or tuple(Offer(h.name, i, 1.0, 0.0, 0) for i, h in enumerate(hardware))
@@ -73,13 +77,14 @@ def fleet(demand, flows, blocks, *, hardware=None, offers=None, packings=None, g
             Group(f"group{g}", packings[numbers.get(g, 0)].hardware, 1) for g in range(max(numbers) + 1)
         )
     demand = np.array(demand, dtype=np.float64)
+    commodities = 1 + max([f.commodity for f in flows if f.commodity is not None], default=-1)
     weights = {"usd_weight": 1.0, "watt_weight": 0.0, "pue": 1.0}
     return FleetData(
         tasks=tuple(f"task{c}" for c in range(len(demand))),
         demand=demand,
         calls_bound=np.array([demand[f.task] / f.tasks_per_call for f in flows]),
         flows=tuple(flows),
-        commodities=tuple(f"commodity{i}" for i in range(1 + max([f.commodity or 0 for f in flows if f.commodity is not None], default=-1))),
+        commodities=tuple(f"commodity{i}" for i in range(commodities)),
         blocks=tuple(blocks),
         offers=tuple(offers),
         hardware=tuple(hardware),
@@ -113,9 +118,7 @@ class _Columns:
         self.packing, self.packed, self.group = gather("packing"), gather("packed"), gather("group")
         self.least, self.power = gather("min_replicas"), gather("replica_power_w")
         hardware = [data.hardware[data.packings[p].hardware] for p in self.packing]
-        self.watt = np.array(
-            [data.usd_weight * h.electricity_usd_per_wh + data.watt_weight * data.pue for h in hardware]
-        )
+        self.watt = np.array([_watt_price(data, h) for h in hardware])
         self.keys = [
             (k, v, int(b.flows[v]))
             for k, (b, i) in enumerate(self.place)
@@ -165,22 +168,29 @@ def _structure(data, columns, counts):
         lost = np.array([g.replicas_lost_with_server for g in data.groups])
         spares = np.minimum(used, lost)
     slots = np.zeros((len(counts), len(data.packings)))
-    watts = counts @ (columns.watt * columns.power)
+    box = np.array([data.packings[p].hardware for p in columns.packing])
+    watts = np.zeros((len(counts), len(data.hardware)))
     for k in range(len(columns)):
         slots[:, columns.packing[k]] += counts[:, k] * columns.packed[k]
+        watts[:, box[k]] += counts[:, k] * columns.power[k]
     for g in range(groups):
         member = int(np.flatnonzero(columns.group == g)[0]) if np.any(columns.group == g) else None
         if member is not None:
             slots[:, columns.packing[member]] += spares[:, g] * columns.packed[member]
-            watts = watts + spares[:, g] * columns.watt[member] * columns.power[member]
+            watts[:, box[member]] += spares[:, g] * columns.power[member]
     aside = np.ceil(slots / np.array([p.slots for p in data.packings]) - TOLERANCE)
     needed = np.zeros((len(counts), len(data.hardware)))
     for p, packing in enumerate(data.packings):
         needed[:, packing.hardware] += aside[:, p]
-    return allowed, _purchase(data, needed, aside, used) + watts
+    price = np.array([_watt_price(data, h) for h in data.hardware])
+    return allowed, _purchase(data, needed, aside, used, watts) + watts @ price
 
 
-def _purchase(data, needed, aside, used):
+def _watt_price(data, hardware):
+    return data.usd_weight * hardware.electricity_usd_per_wh + data.watt_weight * data.pue
+
+
+def _purchase(data, needed, aside, used, watts):
     """[N] the cheapest servers that cover `needed` [N, H] within the limits, inf where nothing does."""
     most = [int(needed[:, o.hardware].max(initial=0)) + o.min_servers for o in data.offers]
     baskets = np.array(list(itertools.product(*(range(m + 1) for m in most))), dtype=np.float64)
@@ -193,18 +203,25 @@ def _purchase(data, needed, aside, used):
     for o, offer in enumerate(data.offers):
         bought[:, offer.hardware] += baskets[:, o]
 
+    if data.max_vendors is not None:
+        vendors = sorted({h.vendor for h in data.hardware})
+        of_vendor = np.array([[data.hardware[o.hardware].vendor == v for v in vendors] for o in data.offers])
+        kept = np.count_nonzero(baskets @ of_vendor, axis=1) <= data.max_vendors
+        baskets, price, bought = baskets[kept], price[kept], bought[kept]
+
     def of(coefficients, width):
         return np.array([coefficients.get(i, 0.0) for i in range(width)])
 
     cost = np.full(len(needed), np.inf)
     seen = {}
     for n in range(len(needed)):
-        key = (*needed[n], *aside[n], *used[n])
+        key = (*needed[n], *aside[n], *used[n], *watts[n])
         if key not in seen:
             good = np.all(bought >= needed[n] - TOLERANCE, axis=1)
             for limit in data.limits:
                 run = of(limit.per_packing, len(data.packings)) @ aside[n]
                 run += of(limit.per_group, len(data.groups)) @ used[n]
+                run += of(limit.per_watt, len(data.hardware)) @ watts[n]
                 spent = baskets @ of(limit.per_server, len(data.offers)) + run
                 good &= spent <= limit.limit + TOLERANCE * limit.scale
             seen[key] = price[np.argmax(good)] if good.any() else np.inf
@@ -275,19 +292,34 @@ class _Routing:
                 row = np.array([columns.use(j, v)[r] if j == k else 0.0 for j, v, _ in columns.keys])
                 rows.append(row / limit)
                 self._limits.append((k, 1.0))
-        for c in range(len(data.commodities)):
-            rows.append(np.array([-data.flows[f].commodity_sign * (data.flows[f].commodity == c) for *_, f in columns.keys], dtype=float))
-            self._limits.append((None, 0.0))
         for task, demand in enumerate(data.demand):
-            rows.append(np.array([-data.flows[f].tasks_per_call * (data.flows[f].serves and data.flows[f].task == task) / demand for *_, f in columns.keys]))
+            flows = [data.flows[f] for *_, f in columns.keys]
+            shares = [f.tasks_per_call / demand if f.serves and f.task == task else 0.0 for f in flows]
+            rows.append(-np.array(shares))
             self._limits.append((None, -1.0))
+        self._balance = np.array(
+            [
+                [
+                    float(data.flows[f].commodity_sign * (data.flows[f].commodity == c))
+                    for *_, f in columns.keys
+                ]
+                for c in range(len(data.commodities))
+            ]
+        ).reshape(len(data.commodities), width)
         self._matrix = np.array(rows).reshape(len(rows), width)
 
     def cost(self, counts):
         limits = [value if k is None else counts[k] for k, value in self._limits]
         if not self._matrix.shape[1]:
             return np.inf
-        found = linprog(self._price, A_ub=self._matrix, b_ub=np.array(limits) + 1e-9, method="highs-ds")
+        found = linprog(
+            self._price,
+            A_ub=self._matrix,
+            b_ub=np.array(limits) + TOLERANCE,
+            A_eq=self._balance,
+            b_eq=np.zeros(len(self._balance)),
+            method="highs-ds",
+        )
         return found.fun if found.status == 0 else np.inf
 
 
@@ -340,16 +372,19 @@ def tiny_fleets(draw):
     demand = [draw(pick((1.7, 1.0, 0.5))) for _ in range(tasks)]
     calls = [draw(pick((1.0, 2.0))) for _ in range(tasks)]
     hardware = tuple(
-        server(f"box{h}", draw(pick((1, 2, 4))), draw(pick((300.0, 1000.0))), draw(pick((0.0, 1e-3))))
+        server(
+            f"box{h}", draw(pick((1, 2, 4))), draw(pick((300.0, 1000.0))), draw(pick((0.0, 1e-3))), f"v{h}"
+        )
         for h in range(draw(pick((2, 1, 2))))
     )
     packings = [Packing(h, box.accelerators) for h, box in enumerate(hardware)]
-    if draw(st.integers(0, 2)) == 2:  # servers of their own for a size outside the chain: of 4 slots 3 hold such a replica
+    if draw(st.integers(0, 2)) == 2:  # its own servers, a size outside the chain: 3 of 4 slots
         packings.append(Packing(0, 3 if hardware[0].accelerators == 4 else hardware[0].accelerators))
     offers = [Offer(f"rent{h}", h, draw(pick(_PRICES)), 0.0, 0) for h in range(len(hardware))]
     if draw(st.booleans()):
         least = draw(st.integers(2, 3))
         offers.append(Offer("reserved", 0, 0.7 * offers[0].usd_per_hour, 50.0, least))
+    electric = draw(pick((False, False, True)))  # a budget that pays for power: of replicas alone, here
     flows = []
     kinds = draw(pick(("both", "apart", "together")))
     together = [colocated(c, calls[c]) for c in range(tasks)] if kinds != "apart" else []
@@ -374,7 +409,8 @@ def tiny_fleets(draw):
             number.append(len(groups))
             groups.append(Group(f"g{len(groups)}", box, max(1, hardware[box].accelerators // int(packed[k]))))
         use = [
-            [[draw(pick(_USES)) for _ in members], [draw(pick((0.0, *_USES))) for _ in members]] for _ in range(count)
+            [[draw(pick(_USES)) for _ in members], [draw(pick((0.0, *_USES))) for _ in members]]
+            for _ in range(count)
         ]
         open_ = np.array([[draw(st.integers(0, 15)) < 15 for _ in members] for _ in range(count)])
         same_power = {}
@@ -389,7 +425,9 @@ def tiny_fleets(draw):
                 group=number,
                 least=[draw(pick((1, 1, 1, 2, 3))) for _ in range(count)],
                 power=power,
-                flow_power=[[draw(pick((0.0, 50.0))) for _ in members] for _ in range(count)],
+                flow_power=[
+                    [0.0 if electric else draw(pick((0.0, 50.0))) for _ in members] for _ in range(count)
+                ],
                 open_=open_,
             )
         )
@@ -403,10 +441,15 @@ def tiny_fleets(draw):
     if draw(pick((False, False, True))):
         size = hardware[0].accelerators
         members = {o: float(size) for o, offer in enumerate(offers) if offer.hardware == 0}
-        limits.append(SideLimit("inventory", "accelerators", float(size * draw(pick((6, 4, 2, 1, 0)))), members))
-    if draw(pick((False, False, False, True))):
+        limits.append(
+            SideLimit("inventory", "accelerators", float(size * draw(pick((6, 4, 2, 1, 0)))), members)
+        )
+    if electric or draw(pick((False, False, False, True))):
         members = {o: offer.usd_per_hour for o, offer in enumerate(offers)}
-        limits.append(SideLimit("budget", "$/h", draw(pick((60.0, 30.0, 20.0, 9.0))), members))
+        watts = {h: 1e-3 for h in range(len(hardware))} if electric else {}
+        limits.append(
+            SideLimit("budget", "$/h", draw(pick((60.0, 30.0, 20.0, 9.0))), members, per_watt=watts)
+        )
     if draw(pick((False, False, False, True))):
         members = {o: hardware[offer.hardware].peak_power_w for o, offer in enumerate(offers)}
         limits.append(SideLimit("power", "W", draw(pick((20000.0, 9000.0, 5000.0, 2000.0))), members))
@@ -423,6 +466,7 @@ def tiny_fleets(draw):
         watt_weight=draw(pick((0.0, 0.0, 0.01))),
         pue=1.25,
         max_designs=draw(pick((None, None, None, None, 3, 2, 1))),
+        max_vendors=draw(pick((None, None, None, 1))),
         survive_one_server=draw(pick((False, False, True))),
         split_tasks=draw(pick((True, True, False))),
     )

@@ -19,9 +19,8 @@ from codesign.performance.queueing import normal_quantile
 
 SPREADS = ((0.05, 0.06), (0.05, 0.2), (0.05, 0.4), (0.15, 0.06), (0.15, 0.2), (0.3, 0.2), (0.3, 0.4))
 """(share of the step limit, share of the memory) kept free for fluctuation."""
-_DECADE_MS = (10.0, 12.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0, 80.0)
-STEP_LIMITS = np.array([5.0, 6.0, 8.0, *_DECADE_MS, *(10 * ms for ms in _DECADE_MS), 1000.0]) / 1000.0
-"""Step limits that every problem may plan for, seconds: round numbers, since SLOs are such."""
+STEP_LIMITS = np.array([0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0])
+"""Step limits that every problem may plan for, seconds, beside those of its SLOs."""
 _UNLIMITED_S = float(STEP_LIMITS[-1])
 """Longest step where no SLO asks for less."""
 

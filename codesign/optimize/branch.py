@@ -18,6 +18,8 @@ from codesign.optimize.data import FleetData, SideLimit
 from codesign.optimize.relaxation import Relaxation, relax
 
 _FRACTIONAL = 1e-6
+_ROUNDS_UP = 0.4
+"""Fraction from which a plunge rounds a count up."""
 
 
 Unit = tuple[str, int]
@@ -61,6 +63,7 @@ class Tree:
         self.exhausted = False
         self._count = 0
         self._open: list[Node] = []
+        self._preferred: Node | None = None
         self._leaf_bound = math.inf
         self._share = np.zeros(len(data.groups))
         for block in data.blocks:
@@ -69,41 +72,52 @@ class Tree:
         self._branch(Node(root.bound, 0, {}), root)
 
     def step(
-        self, cutoff: float, deadline: float, cancelled: Callable[[], bool]
-    ) -> tuple[Relaxation, list[SideLimit]] | None:
-        """Solve the open node of least bound and branch on it; None when nothing below `cutoff` is open."""
-        while self._open:
-            node = heapq.heappop(self._open)
-            self.bound = min(node.bound, self._leaf_bound)
-            if node.bound >= cutoff:
-                heapq.heappush(self._open, node)
-                break
-            limits = node.limits(self.data)
+        self, cutoff: float, deadline: float, cancelled: Callable[[], bool], plunge: bool = False
+    ) -> Relaxation | None:
+        """Solve an open node and branch on it; None when nothing below `cutoff` is open.
+
+        The node is that of least bound, or with `plunge` the child nearest to the last one's relaxation: a few
+        plunges fix the counts of a whole plan, and their relaxations bring the columns that it needs.
+        """
+        while self._open and self._open[0].bound < cutoff:
+            node = self._preferred if plunge and self._preferred in self._open else self._open[0]
+            self._open.remove(node)
+            heapq.heapify(self._open)
             # Limits are hard: a node that can only buy its way out of them is infeasible.
             relaxation = relax(
-                self.data.with_limits(limits), deadline, start=sorted(self.start), cancelled=cancelled
+                self.data.with_limits(node.limits(self.data)),
+                deadline,
+                start=sorted(self.start),
+                cancelled=cancelled,
             )
             self.start.update(k for k in relaxation.columns if relaxation.reduced_cost[k] < 1e-6)
             if relaxation.infeasible:
                 continue
-            child = Node(max(node.bound, relaxation.bound), node.number, node.intervals)
-            self._branch(child, relaxation)
+            self._branch(
+                Node(max(node.bound, relaxation.bound), node.number, node.intervals), relaxation
+            )
             self._refresh()
-            return relaxation, limits
+            return relaxation
         self._refresh()
         return None
 
     def _branch(self, node: Node, relaxation: Relaxation) -> None:
         unit = self._dearest_fraction(relaxation)
+        self._preferred = None
         if unit is None:
             # All counts are whole: what gap is left lies between columns of a group, and the bound stands.
             self._leaf_bound = min(self._leaf_bound, node.bound)
             return
         key, value = unit
         low, high = node.intervals.get(key, (0.0, math.inf))
-        for interval in ((low, float(math.floor(value))), (float(math.ceil(value)), high)):
+        below = (low, float(math.floor(value)))
+        above = (float(math.ceil(value)), high)
+        for interval in (below, above):
             self._count += 1
-            heapq.heappush(self._open, Node(node.bound, self._count, {**node.intervals, key: interval}))
+            child = Node(node.bound, self._count, {**node.intervals, key: interval})
+            heapq.heappush(self._open, child)
+            if (interval is above) == (value - math.floor(value) >= _ROUNDS_UP):
+                self._preferred = child
 
     def _dearest_fraction(self, relaxation: Relaxation) -> tuple[Unit, float] | None:
         """The count whose rounding moves most money: servers, servers set aside, replicas of a group."""

@@ -29,10 +29,12 @@ _SMALL = 300
 """Columns up to which the whole problem goes to the MILP at once."""
 _RESTRICTED = (80, 200)
 """Columns of the first MILPs, which look for plans."""
-_NODE_COLUMNS = 70
-_NODE_SHARE = 0.05
-_PLANS_EVERY = 4
-"""Nodes between two searches for a plan in the tree."""
+_POLISH_SECONDS = 2.0
+_PLAN_SHARE = 0.12
+_NODE_SHARE = 0.06
+_PLUNGE = 5
+"""Nodes that follow one another downwards before a plan is sought among the columns that they brought."""
+_IN_SUPPORT = 1e-6
 _SURVIVORS = 1500
 """Columns up to which a MILP over all that could improve the plan is tried as a proof."""
 
@@ -98,6 +100,15 @@ class _Search:
     def left(self) -> float:
         return self.deadline - time.monotonic()
 
+    def running(self) -> list[tuple[int, float]]:
+        """(column, calls/s) of what the best plan uses."""
+        if self.best is None:
+            return []
+        rates: dict[int, float] = {}
+        for k, v in self.best.flow_keys:
+            rates[k] = rates.get(k, 0.0) + self.values.get(id(self.best.pyomo.rate[k, v]), 0.0)
+        return [(k, rate) for k, rate in rates.items() if rate > 1e-9]
+
     def over(self) -> bool:
         return self.closed() or self.left() <= 0 or self.cancel.is_set()
 
@@ -155,7 +166,7 @@ def solve_fleet(
         progress=lambda value, bound: search.tell("relaxation", np.inf, bound),
         cancelled=search.cancel.is_set,
     )
-    if _proves_infeasible(relaxation):
+    if relaxation.infeasible:
         return FleetPlan(
             "infeasible", np.inf, np.inf, columns_considered=data.columns, rounds=relaxation.rounds
         )
@@ -168,9 +179,14 @@ def solve_fleet(
     else:
         for size in _RESTRICTED:
             if not search.over():
-                search.milp(_promising(data, relaxation, size), "plan", share=0.3)
+                search.milp(_promising(data, relaxation, size), "plan", share=_PLAN_SHARE)
         if not search.over():
             infeasible = _branch_and_prove(data, relaxation, search)
+    if search.best is not None and not search.closed():
+        # What the plan uses, solved once more for itself: idle replicas and servers go.
+        used = [k for k, _ in search.running()]
+        search.deadline = max(search.deadline, time.monotonic() + _POLISH_SECONDS)
+        search.milp(np.array(used, dtype=np.int64), "polish", share=1.0)
     if search.best is None:
         status = "infeasible" if infeasible else "no_solution"
         return FleetPlan(
@@ -180,10 +196,6 @@ def solve_fleet(
     if not search.closed():
         stopped = "interrupt" if search.cancel.is_set() else "clock"
     return _read(search, relaxation, stopped)
-
-
-def _proves_infeasible(relaxation: Relaxation) -> bool:
-    return bool(np.any(relaxation.shortfall > 1e-7) or np.any(relaxation.excess > 1e-7))
 
 
 def _promising(data: FleetData, relaxation: Relaxation, size: int) -> Ints:
@@ -211,20 +223,23 @@ def _branch_and_prove(data: FleetData, relaxation: Relaxation, search: _Search) 
     survivors = _survivors(data, relaxation, search)
     tree = Tree(data.keep(survivors), relaxation, _positions(survivors, relaxation.columns))
     kept = np.flatnonzero(survivors)
+    support = {k for k in relaxation.columns if relaxation.reduced_cost[k] < _IN_SUPPORT}
     while not search.over():
         cutoff = search.objective * (1 - search.gap) if np.isfinite(search.objective) else np.inf
-        found = tree.step(cutoff, search.deadline, search.cancel.is_set)
+        plunge = search.nodes % (_PLUNGE + 1) > 0
+        node = tree.step(cutoff, search.deadline, search.cancel.is_set, plunge)
         search.raise_bound(tree.bound)
-        if found is None:
+        if node is None:
             break
-        node, limits = found
         search.nodes += 1
         search.tell("branching", np.inf, search.bound)
-        if search.over():
-            break
-        if search.nodes % _PLANS_EVERY == 1:
-            columns = kept[_promising(tree.data, node, _NODE_COLUMNS)]
-            search.milp(columns, "branching", share=_NODE_SHARE, limits=limits)
+        fresh = np.array(node.columns)[node.reduced_cost[node.columns] < _IN_SUPPORT]
+        support.update(kept[fresh].tolist())
+        if search.nodes % (_PLUNGE + 1) == 0 and not search.over():
+            # The plan's own columns and those that the last relaxations used: small, and never worse.
+            columns = {k for k, _ in search.running()} | support
+            search.milp(np.array(sorted(columns), dtype=np.int64), "branching", share=_NODE_SHARE)
+            support = set(kept[fresh].tolist())
     if search.over():
         return False
     survivors = _survivors(data, relaxation, search)

@@ -24,7 +24,7 @@ _PER_ROUND = 150
 _ENTERS_BELOW = -1e-9
 _TOUCHED = 1e-7
 _DEARER = (1e3, 1e6)
-"""Prices of a whole missed task or limit, in costs of all tasks: the next where the last one was worth paying."""
+"""Prices of a missed task or limit, in costs of all tasks: the next where the last was worth paying."""
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,24 @@
 """Power and energy of replicas: base power plus joules per byte and per FLOP (facts/performance_model.md 4).
 
 An accelerator draws min(TDP, base + joules_per_byte·bytes/s + joules_per_flop·FLOP/s): system-level constants
-per generation, far above device tables. Others inherit the base in proportion to their TDP and the joules
-unchanged. Scope: the accelerator itself (NVML); host and network come with all-in power.
+per generation (``data/energy.toml``, written by ``scripts/fit_energy.py``), far above device tables. Others
+inherit the base in proportion to their TDP and the joules unchanged. Scope: the accelerator itself (NVML);
+:func:`wall_power_w` adds hosts, all-in power adds network, and PUE comes on top of either.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from codesign.performance.constants import constants
 from codesign.performance.footprint import (
     decode_flops,
     decode_weight_bytes,
@@ -29,19 +36,67 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 
 
+@dataclass(frozen=True, eq=False)
+class PowerArrays:
+    """Constants of power for each of A accelerators, [A]."""
+
+    base_w: FloatArray
+    idle_w: FloatArray
+    host_w: FloatArray
+    joules_per_byte: FloatArray
+    joules_per_flop: FloatArray
+
+    @staticmethod
+    def build(accelerators: Sequence[Accelerator], tdp: FloatArray) -> PowerArrays:
+        """Of a sequence of catalogue accelerators with their TDP; inherited where a system has no row."""
+        facts = energy_constants()
+        rows = {row["system"]: row for row in facts["power"]}
+        systems = [constants().system(accelerator)[0] for accelerator in accelerators]
+        # Hopper's newer parts (H200) and whatever else has no row of its own take the H100's.
+        chosen = [rows.get(system, rows["h100_sxm"]) for system in systems]
+        return PowerArrays(
+            base_w=np.array([row["base_w"] / row["tdp_w"] for row in chosen]) * tdp,
+            idle_w=facts["idle"]["watts_over_tdp"] * tdp,
+            host_w=facts["host"]["watts_over_tdp"] * tdp,
+            joules_per_byte=np.array([row["pj_per_byte"] for row in chosen]) * 1e-12,
+            joules_per_flop=np.array([row["pj_per_flop"] for row in chosen]) * 1e-12,
+        )
+
+
+@lru_cache(maxsize=1)
+def energy_constants() -> Mapping[str, Any]:
+    """The file ``data/energy.toml``, read once."""
+    text = files("codesign.performance").joinpath("data/energy.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def power_arrays(table: ConfigurationTable) -> PowerArrays:
+    """The constants of a table's accelerators, computed on first use and kept with it."""
+    found: PowerArrays | None = vars(table).get("_power")
+    if found is None:
+        found = PowerArrays.build(table.accelerators, table.part_accelerators.tdp)
+        vars(table)["_power"] = found
+    return found
+
+
 def base_power_w(table: ConfigurationTable) -> FloatArray:
-    """Power of a powered replica that moves nothing [K], W."""
-    return table.part_accelerators.base_power[table.accelerator] * table.replica_accelerators
+    """Power of a working replica that moves nothing [K], W."""
+    return power_arrays(table).base_w[table.accelerator] * table.replica_accelerators
+
+
+def idle_power_w(table: ConfigurationTable) -> FloatArray:
+    """Power of a powered replica without any work [K], W: an assumption, see ``data/energy.toml``."""
+    return power_arrays(table).idle_w[table.accelerator] * table.replica_accelerators
 
 
 def joules_per_byte(table: ConfigurationTable) -> FloatArray:
     """Energy of a byte streamed from memory [K], J/B."""
-    return table.part_accelerators.joules_per_byte[table.accelerator]
+    return power_arrays(table).joules_per_byte[table.accelerator]
 
 
 def joules_per_flop(table: ConfigurationTable) -> FloatArray:
     """Energy of a floating-point operation [K], J/FLOP."""
-    return table.part_accelerators.joules_per_flop[table.accelerator]
+    return power_arrays(table).joules_per_flop[table.accelerator]
 
 
 def tdp_w(table: ConfigurationTable) -> FloatArray:
@@ -76,7 +131,7 @@ def mean_power_w(
 
 def wall_power_w(table: ConfigurationTable, accelerator_watts: FloatArray) -> FloatArray:
     """Power of a replica at the wall [K], W, from that of its accelerators: hosts, fans and losses added."""
-    return accelerator_watts + 0.35 * tdp_w(table) * table.replica_accelerators
+    return accelerator_watts + power_arrays(table).host_w[table.accelerator] * table.replica_accelerators
 
 
 def peak_power_w(accelerator: Accelerator) -> float:
@@ -96,7 +151,6 @@ def prefill_energy_j(
     Counted over the accelerators of one attention group and stage at a time (replica/(pp·dp)), which is what
     a prefill keeps busy.
     """
-    parts, a = table.part_accelerators, table.accelerator
     busy = table.tp[:, None]
     seconds = prefill_seconds(table, new_tokens, cached_tokens)
     total = np.asarray(new_tokens, dtype=float) + np.asarray(cached_tokens, dtype=float)
@@ -108,5 +162,6 @@ def prefill_energy_j(
     moved = weights + kv_transfer_bytes(table, total)
     dynamic = moved * joules_per_byte(table)[:, None]
     dynamic = dynamic + prefill_flops(table, new_tokens, cached_tokens) * joules_per_flop(table)[:, None]
-    ceiling = np.maximum(parts.tdp[a] - parts.base_power[a], 0.0)[:, None] * busy
+    above = tdp_w(table) - power_arrays(table).base_w[table.accelerator]
+    ceiling = np.maximum(above, 0.0)[:, None] * busy
     return np.minimum(dynamic, seconds * ceiling)

@@ -22,8 +22,8 @@ TASK_PROMPT_TOKENS = {
     "lm-arena-chat": 300,
     "gpqa": 300,
     "sourcegraph-fim": 2000,
-    "image-chat": 1500,
-    "video-chat": 4000,
+    "image-chat": 1000,
+    "video-chat": 2000,
     "chat": 200,
     "code": 200,
 }
