@@ -246,7 +246,7 @@ def test_dear_alternatives_do_not_look_infeasible():
 
 
 def test_the_clock_proves_nothing(monkeypatch):
-    """A search that is stopped at once neither calls a plan optimal nor a problem infeasible without proof."""
+    """A search that is stopped at once calls no plan optimal and no problem infeasible without proof."""
     data = many_columns(2)
     optimum = solve_fleet(data, gap=0.0, threads=1).objective
     monkeypatch.setattr(fleet_module, "_SMALL", 0)
