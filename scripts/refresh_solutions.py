@@ -9,7 +9,6 @@ the file as it stands: run this after a change to a problem, or to the model beh
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from codesign.planner import solve
@@ -29,10 +28,10 @@ def main() -> None:
     unknown = sorted(set(names) - set(known))
     if unknown:
         parser.error(f"no problem file {', '.join(unknown)}; there are {', '.join(known)}")
-    os.chdir(ROOT)  # a solution names its problem file by the path from here
     for name in names:
-        solution = solve(load_problem(Path("problems") / f"{name}.yaml"))
-        solution.write(Path("solutions") / f"{name}.json")
+        problem = load_problem(ROOT / "problems" / f"{name}.yaml")
+        solution = solve(problem, command=f"scripts/refresh_solutions.py {name}")
+        solution.write(ROOT / "solutions" / f"{name}.json")
         objective, seconds = solution.objective, sum(solution.solve.seconds.values())
         found = "no plan" if objective.value is None else f"{objective.value:.6g} {objective.unit}"
         gap = "" if objective.gap is None else f", gap {objective.gap:.2%}"
