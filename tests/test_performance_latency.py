@@ -23,6 +23,7 @@ from codesign.performance import (
     prefill_seconds,
     shape_valid,
 )
+from codesign.performance.confidence import half_width
 from codesign.performance.constants import constants
 
 BATCHES = np.array([1.0, 4.0, 16.0, 64.0, 256.0])
@@ -327,7 +328,8 @@ def test_calibration_says_what_was_measured():
         "inherited:h100_sxm",
         "inherited:h100_sxm",
     ]
-    assert expected_error(table) == pytest.approx([0.15, 0.35, 0.35, 0.35, 0.35])
+    known, inherited = (np.expm1(half_width("time", kind)) for kind in ("known_kernels", "inherited"))
+    assert expected_error(table) == pytest.approx([known, *4 * [inherited]])
     assert PRECISIONS[0] == "bf16"
     assert isinstance(table.take([True, False, False, False, False]), ConfigurationTable)
 

@@ -1,8 +1,8 @@
 """How far a prediction can be trusted: where its constants come from, and the 80 % band around it.
 
 Bands are symmetric in the logarithm: a prediction p stands for [p·e^−h, p·e^h]. The half widths h stand in
-``data/intervals.toml`` by class of prediction; ``scripts/fit_intervals.py`` writes them from measured rows and
-tests them on accelerator–model pairs that did not set them.
+``data/intervals.toml`` by class of prediction; ``scripts/fit_intervals.py`` writes them from measured rows
+and tests them on accelerator–model pairs that did not set them.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ def expected_error(table: ConfigurationTable) -> FloatArray:
 def safety_factor(table: ConfigurationTable, percentile: float, quantity: str = "time") -> FloatArray:
     """Factor [K] on predicted times that a share ``percentile`` (0 to 1) of such predictions stays below.
 
-    1 at the median; errors are taken as normal in the logarithm, with the 80 % band that rows never seen gave.
+    1 at the median; errors are taken as normal in the logarithm, with the 80 % band that unseen rows gave.
+
+    Raises ValueError for a percentile that is none.
     """
     from scipy.special import ndtri
 

@@ -63,7 +63,7 @@ class Point:
     rate_per_s: float
     """Requests per second and replica of open loads, else NaN."""
     tpot_limit_s: float
-    """TPOT that an open load is known to have met (the SLO of a valid MLPerf run); inf where none is known."""
+    """TPOT that an open load is known to have met (a valid MLPerf run's SLO); inf where none is known."""
     power_scope: str
     """gpu or wall."""
     measured: Mapping[str, float]
@@ -229,7 +229,7 @@ def _width(words: str) -> str | None:
 def precisions_of(
     row: Row, card: ModelCard, accelerator: Accelerator, engine: str, when: int | None
 ) -> tuple[str, str, str]:
-    """(weights, activations, KV) of a row; what it does not say follows the model, the division and the engine.
+    """(weights, activations, KV) of a row; what it leaves out follows the model, the division and the engine.
 
     KV caches are in 8 bits where TensorRT-LLM runs narrow weights, else in 16 (the engines' own defaults).
     """

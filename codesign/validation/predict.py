@@ -40,9 +40,12 @@ MAX_RUNNING = 2048.0
 OPEN_DELAY_STEPS = 1.5
 """Steps that a request waits at an engine with spare capacity: half of the current one, and its own."""
 OPEN_TPOT_SHARE = 0.75
-"""Median TPOT of an open load over the SLO that it was driven up to: SLOs are on p99, TPOT spreads by some 14 %."""
+"""Median TPOT of an open load over the SLO that it was driven up to: SLOs are on p99, which spreads 14 %."""
+LONGEST_DELAY_STEPS = 50.0
+"""Upper end of the range of scheduler delays that has been measured."""
 BRACKET = (0.8, 1.2, 0.1)
-"""TTFT lies in [0.8·P, 1.2·(P + B·P + step + 0.1 s)]: it covered 92 % in facts/performance_model.md 1."""
+"""TTFT lies in [0.8·P, 1.2·(P + B·P + delay + 0.1 s)]: prefill alone, or behind everyone else and the longest
+delay."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,50 +147,94 @@ def shared_prefill_seconds(table: ConfigurationTable, isl: FloatArray) -> FloatA
     return np.asarray((batch - together + attention) / prompts)
 
 
+@dataclass(frozen=True, eq=False)
+class Load:
+    """What the engine is asked to run in each of K points, and the kernel times of it; all arrays [K]."""
+
+    isl: FloatArray
+    osl: FloatArray
+    asked: FloatArray
+    """Requests on the replica at once."""
+    batch: FloatArray
+    """Of these, the ones that memory holds."""
+    fits: NDArray[np.bool_]
+    together: NDArray[np.bool_]
+    """Batches and waves of equal requests: prefilled together, then decoding undisturbed."""
+    own_s: FloatArray
+    """Prefill of a prompt alone."""
+    shared_s: FloatArray
+    """A prompt's share of a batch of 4,096 prompt tokens."""
+    attention_s: FloatArray
+    """Decode attention of one sequence per step, at its mean context."""
+
+    @staticmethod
+    def of(table: ConfigurationTable, points: Sequence[Point]) -> Load:
+        """The load of points that a table was made for."""
+        isl, osl = _column(points, "isl"), _column(points, "osl")
+        load = np.array([point.load for point in points])
+        together = (load == "static") | (load == "waves")
+        # TensorRT-LLM admits what it can finish without eviction; others hold what has been written so far.
+        guaranteed = np.array([point.engine == "tensorrt-llm" for point in points]) | together
+        held = kv_bytes(table, (isl + np.where(guaranteed, osl, osl / 2.0))[:, None])[:, 0]
+        room = kv_capacity_bytes(table) / held
+        asked = np.minimum(_column(points, "concurrency"), MAX_RUNNING * table.dp)
+        return Load(
+            isl=isl,
+            osl=osl,
+            asked=asked,
+            batch=np.maximum(1.0, np.minimum(asked, room)),
+            fits=np.asarray((room >= 1.0) & np.isfinite(room), dtype=bool),
+            together=np.asarray(together, dtype=bool),
+            own_s=prefill_seconds(table, isl[:, None])[:, 0],
+            shared_s=shared_prefill_seconds(table, isl),
+            attention_s=decode_attention_seconds(table, (isl + osl / 2.0)[:, None])[:, 0],
+        )
+
+    def step_s(self, table: ConfigurationTable, batch: FloatArray) -> FloatArray:
+        """A decode step of ``batch`` sequences."""
+        return np.asarray(decode_step_seconds(table, batch[:, None])[:, 0] + batch * self.attention_s)
+
+    def interference_s(self, batch: FloatArray, charge: float) -> FloatArray:
+        """What the others' prefills add to a step: each of them once while this one decodes."""
+        one = np.where(self.together, 0.0, charge) * self.shared_s / self.osl
+        return np.asarray(np.maximum(batch - 1.0, 0.0) * one)
+
+
+def _column(points: Sequence[Point], name: str) -> FloatArray:
+    return np.array([getattr(point, name) for point in points], dtype=float)
+
+
 def _evaluate(
     table: ConfigurationTable, points: Sequence[Point], profile: EngineProfile
 ) -> dict[str, FloatArray]:
-    def column(name: str) -> FloatArray:
-        return np.array([getattr(point, name) for point in points], dtype=float)
-
-    isl, osl = column("isl"), column("osl")
-    load = np.array([point.load for point in points])
-    closed, offline, opened = (load == word for word in ("closed", "offline", "open"))
-    # Waves of equal requests behave as batches: prefilled together, then decoding undisturbed.
-    static = (load == "static") | (load == "waves")
+    load = Load.of(table, points)
+    mode = np.array([point.load for point in points])
+    closed, opened = mode == "closed", mode == "open"
+    isl, osl, own = load.isl, load.osl, load.own_s
     gpus = table.replica_accelerators.astype(float)
-    # TensorRT-LLM admits what it can finish without eviction; others hold what has been written so far.
-    guaranteed = np.array([point.engine == "tensorrt-llm" for point in points]) | static
-    held = kv_bytes(table, (isl + np.where(guaranteed, osl, osl / 2.0))[:, None])[:, 0]
-    room = kv_capacity_bytes(table) / held
-    fits = (room >= 1.0) & np.isfinite(room)
-    asked = np.minimum(column("concurrency"), np.where(offline, MAX_RUNNING * table.dp, np.inf))
-    most = np.maximum(1.0, np.minimum(asked, room))
-    own = prefill_seconds(table, isl[:, None])[:, 0]
-    shared = shared_prefill_seconds(table, isl)
-    attention = decode_attention_seconds(table, (isl + osl / 2.0)[:, None])[:, 0]
-    charge = np.where(static, 0.0, profile.prefill_charge) * shared / osl
+    rate = _column(points, "rate_per_s")
 
     def tpot_at(batch: FloatArray) -> FloatArray:
-        step = decode_step_seconds(table, batch[:, None])[:, 0] + batch * attention
-        return np.asarray(step + np.maximum(batch - 1.0, 0.0) * charge)
+        return load.step_s(table, batch) + load.interference_s(batch, profile.prefill_charge)
 
-    batch = np.where(opened, _open_batch(tpot_at, column("rate_per_s") * osl, room), most)
+    batch = np.where(opened, _open_batch(tpot_at, rate * osl, load.batch), load.batch)
     # Near saturation TPOT says nothing about the machine: the load was raised until it met the limit.
-    limit = column("tpot_limit_s")
-    tpot = np.where(np.isfinite(limit), OPEN_TPOT_SHARE * limit, tpot_at(batch))
-    step = tpot - np.maximum(batch - 1.0, 0.0) * charge
+    limit = _column(points, "tpot_limit_s")
+    tpot = np.where(opened & np.isfinite(limit), OPEN_TPOT_SHARE * limit, tpot_at(batch))
     delay = np.where(closed, profile.scheduler_delay_steps, np.where(opened, OPEN_DELAY_STEPS, 0.0))
-    # A static batch is prefilled as a whole; one client alone never waits.
-    ttft = np.where(static, own + (batch - 1.0) * shared, own + np.where(asked > 1.0, delay, 0.0) * tpot)
-    request = np.where(static | closed, ttft, 0.0) + np.maximum(osl - (static | closed), 0.0) * tpot
-    per_s = np.where(opened, column("rate_per_s"), batch / request)
+    everyone = own + (batch - 1.0) * load.shared_s
+    # One client alone never waits.
+    ttft = np.where(load.together, everyone, own + np.where(load.asked > 1.0, delay, 0.0) * tpot)
+    first = closed | load.together
+    request = np.where(first, ttft, 0.0) + np.maximum(osl - first, 0.0) * tpot
+    per_s = np.where(opened, rate, batch / request)
     # Clients beyond the memory's room wait for a place.
-    queued = np.where(closed & np.isfinite(asked), np.maximum(asked - batch, 0.0) / per_s, 0.0)
-    scope = np.array([point.power_scope == "wall" for point in points])
+    queued = np.where(closed, np.maximum(load.asked - batch, 0.0) / per_s, 0.0)
+    wall = np.array([point.power_scope == "wall" for point in points])
     watts = mean_power_w(table, batch, tpot, isl + osl / 2.0, prompts_per_s=per_s, prompt_tokens=isl)
-    watts = np.where(scope, wall_power_w(table, watts), watts)
+    watts = np.where(wall, wall_power_w(table, watts), watts)
     low, high, slack = BRACKET
+    latest = own + batch * load.shared_s + (1.0 + LONGEST_DELAY_STEPS) * load.step_s(table, batch) + slack
     return {
         "ttft_ms_p50": 1e3 * (ttft + queued),
         "tpot_ms_p50": 1e3 * tpot,
@@ -196,17 +243,16 @@ def _evaluate(
         "energy_per_output_token_j": watts / (per_s * osl),
         "batch": batch,
         "low": 1e3 * low * own,
-        "high": 1e3 * high * (own + batch * shared + step + slack),
-        "fits": fits.astype(float),
+        "high": 1e3 * high * latest,
+        "fits": load.fits.astype(float),
     }
 
 
 def _open_batch(
     tpot_at: Callable[[FloatArray], FloatArray], tokens_per_s: FloatArray, room: FloatArray
 ) -> FloatArray:
-    """Running sequences B = TPOT(B)·tokens/s of an open load (Little), at most what the memory holds."""
-    most = np.maximum(1.0, np.minimum(room, MAX_RUNNING))
-    low, high = np.ones_like(most), most.copy()
+    """Running sequences B = TPOT(B)·tokens/s of an open load (Little), at most ``room``."""
+    low, high = np.ones_like(room), room.copy()
     rate = np.nan_to_num(tokens_per_s)
     for _ in range(30):
         middle = np.sqrt(low * high)
