@@ -1,4 +1,4 @@
-"""The Pyomo model: families as ARCHITECTURE.md lists them, rows as written by hand, the same to any solver."""
+"""The Pyomo model: families as ARCHITECTURE.md lists them, rows as written by hand, any solver alike."""
 
 import re
 from pathlib import Path
@@ -136,7 +136,7 @@ GOLDEN = {
             1.0,
         ),
     },
-    # Column 0 serves 3 calls/s of task 0 and 3 of task 1: 2.25 replicas, so at most 3, and 2 more for pooling.
+    # Column 0 serves 3 calls/s of task 0 and 3 of task 1: 2.25 replicas: at most 3, and 2 more for pooling.
     "least_servers": {1: ({"taken[1]": 3.0, "servers[1]": -1.0}, None, 0.0)},
     "pooled": {0: ({"open[0]": 2.0, "replicas[0]": -1.0}, None, 0.0)},
     "unpooled": {0: ({"replicas[0]": 1.0, "open[0]": -5.0}, None, 0.0)},

@@ -158,7 +158,8 @@ def lower_bound(data: FleetData, duals: Duals) -> tuple[float, Duals, Floats]:
         reduced = costs - column_values(data, duals, costs, exact_below=0.0)
         if np.all(reduced >= -slack):
             break
-        worst = float(np.min(costs / np.maximum(costs - reduced, 1e-300)))
+        earning = costs - reduced
+        worst = float(np.min(costs[earning > 0] / earning[earning > 0], initial=1.0))
         duals = duals.scaled(max(0.0, min(worst, 1.0)) * (1 - 1e-12))
     else:
         duals = duals.scaled(0.0)

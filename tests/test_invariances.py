@@ -1,0 +1,190 @@
+"""What must not change a plan, and which way a plan may change: modelled problems solved to a gap of 0."""
+
+import functools
+import itertools
+import json
+
+import pytest
+
+from codesign.check import check
+from codesign.planner import solve
+from codesign.problem import Problem
+
+TOLERANCE = 1e-6
+
+AGENT = {
+    "name": "agent",
+    "rate": "0.5/s",
+    "calls": 4,
+    "context": {"p50": 8000, "p90": 20000},
+    "append": 800,
+    "output": {"mean": 250},
+    "tool_wait": {"mean": "5 s"},
+    "prefix": {"shared": 1000, "reusable": 0.9},
+    "models": ["llama"],
+    "slo": {"ttft": {"p95": "2 s"}, "tpot": {"p95": "80 ms"}},
+}
+CHAT = {
+    "name": "chat",
+    "rate": "6/s",
+    "calls": 1,
+    "context": {"p50": 800, "p90": 3000},
+    "append": 300,
+    "output": {"mean": 200},
+    "tool_wait": "0 s",
+    "models": ["llama"],
+    "slo": {"ttft": {"p95": "1 s"}, "tpot": {"p95": "40 ms"}},
+}
+H100 = {"accelerator": "h100-sxm", "server": {"accelerators": 2}, "offers": {"rent": {"rent": "2.5 $/h"}}}
+L40S = {
+    "accelerator": "l40s",
+    "server": {"accelerators": 1},
+    "offers": {"own": {"capital": "28000 $", "life": "4 years"}},
+}
+BASE = {
+    "name": "small",
+    "models": {"llama": {"card": "Llama-3.1-8B", "weights": ["fp8"]}},
+    "tasks": [AGENT, CHAT],
+    "hardware": {"h100": H100, "l40s": L40S},
+    "options": {"gap": 0, "time_limit": "60 s", "threads": 1, "max_replica_accelerators": 1},
+}
+SINGLE = BASE | {"tasks": [AGENT | {"rate": "1/s"}]}
+MODES = ("never", "always")
+
+
+@functools.cache
+def _solved(description, changes):
+    problem = Problem.from_dict(json.loads(description)).replace(json.loads(changes))
+    plan = solve(problem)
+    assert plan.status == "optimal"
+    assert plan.objective.gap <= 1e-8
+    report = check(problem, plan)
+    assert report.ok, report.violations
+    return plan
+
+
+def solved(description, mode="never", **changes):
+    """The plan of a description under dotted changes; phases apart always, never, or as decided."""
+    changes = {"options.disaggregation": mode} | changes
+    return _solved(json.dumps(description), json.dumps(changes))
+
+
+def cost(*arguments, **changes):
+    return solved(*arguments, **changes).objective.value
+
+
+# ---- prices ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_scaled_prices_scale_the_optimum(mode):
+    dearer = {
+        "hardware.h100.offers.rent.rent": "7.5 $/h",
+        "hardware.l40s.offers.own.capital": "84000 $",
+        "site.electricity": "0.24 $/kWh",
+    }
+    assert cost(BASE, mode, **dearer) == pytest.approx(3 * cost(BASE, mode), rel=TOLERANCE)
+
+
+def test_energy_does_not_ask_for_prices():
+    power = {"objective": "power"}
+    dearer = power | {"hardware.h100.offers.rent.rent": "9 $/h", "site.electricity": "1 $/kWh"}
+    assert cost(SINGLE, **dearer) == pytest.approx(cost(SINGLE, **power), rel=TOLERANCE)
+
+
+def test_cost_per_task_is_cost_per_hour():
+    per_task = cost(SINGLE, objective="cost_per_task")
+    assert per_task * 3600 * 1.0 == pytest.approx(cost(SINGLE), rel=TOLERANCE)
+
+
+# ---- more choice, tighter promises -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "more",
+    [{"a100": {"accelerator": "a100-80-sxm"}}, {"mi300x": {"accelerator": "mi300x", "price": "1.9 $/h"}}],
+)
+def test_another_accelerator_never_raises_cost(mode, more):
+    wider = BASE | {"hardware": BASE["hardware"] | more}
+    assert cost(wider, mode) <= cost(BASE, mode) * (1 + TOLERANCE)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_another_model_never_raises_cost(mode):
+    models = SINGLE["models"] | {"oss": {"card": "gpt-oss-20b"}}
+    task = SINGLE["tasks"][0] | {"models": ["llama", "oss"]}
+    wider = SINGLE | {"models": models, "tasks": [task]}
+    assert cost(wider, mode) <= cost(SINGLE, mode) * (1 + TOLERANCE)
+
+
+def test_both_ways_are_never_dearer_than_one():
+    together, apart = (cost(SINGLE, mode) for mode in MODES)
+    assert cost(SINGLE, "decide") <= min(together, apart) * (1 + TOLERANCE)
+
+
+# Each chain tightens from left to right; step limits are those of the absolute grid, whose values alone leave
+# no gap between a promise and the columns that keep it.
+CHAINS = {
+    "ttft": [{"p95": "8 s"}, {"p95": "2 s"}, {"p95": "1 s"}, {"p95": "500 ms"}],
+    "ttft percentile": [{"p90": "2 s"}, {"p95": "2 s"}, {"p99": "2 s"}],
+    "tpot": [{"p95": "320 ms"}, {"p95": "80 ms"}, {"p95": "40 ms"}, {"p95": "20 ms"}],
+    "tpot percentile": [{"p50": "40 ms"}, {"p90": "40 ms"}, {"p95": "40 ms"}, {"p99": "40 ms"}],
+    "task_latency": [{"p90": "10 min"}, {"p90": "90 s"}, {"p90": "60 s"}, {"p90": "50 s"}],
+    "task_latency percentile": [{"p50": "80 s"}, {"p90": "80 s"}, {"p95": "80 s"}],
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_tighter_slo_never_lowers_cost(mode, chain):
+    metric = chain.split()[0]
+    costs = [cost(SINGLE, mode, **{f"tasks.agent.slo.{metric}": slo}) for slo in CHAINS[chain]]
+    for loose, tight in itertools.pairwise(costs):
+        assert loose <= tight * (1 + TOLERANCE), costs
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_more_load_never_lowers_cost(mode):
+    costs = [cost(SINGLE, mode, **{"tasks.agent.rate": f"{rate}/s"}) for rate in (0.5, 1, 1.5)]
+    assert costs == sorted(costs)
+
+
+# ---- names, order, division --------------------------------------------------------------------------------
+
+
+def same(plan, other):
+    assert other.objective.value == pytest.approx(plan.objective.value, rel=TOLERANCE)
+    assert other.totals.cost_per_hour == pytest.approx(plan.totals.cost_per_hour, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_names_mean_nothing(mode):
+    renamed = json.loads(
+        json.dumps(BASE)
+        .replace('"llama"', '"zephyr"')
+        .replace('"agent"', '"z-agent"')
+        .replace('"chat"', '"a-chat"')
+        .replace('"h100"', '"z-box"')
+        .replace('"l40s": {', '"a-box": {')
+    )
+    assert renamed["hardware"].keys() == {"z-box", "a-box"}
+    same(solved(BASE, mode), solved(renamed, mode))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_order_means_nothing(mode):
+    turned = {
+        "tasks": BASE["tasks"][::-1],
+        "hardware": dict(reversed(BASE["hardware"].items())),
+        "models": {"unused": {"card": "gpt-oss-20b"}} | BASE["models"],
+    }
+    same(solved(BASE, mode), solved(BASE | turned, mode))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_halves_are_a_whole(mode):
+    """With a shared prefix they would be two prefixes: each class has its own."""
+    whole = AGENT | {"rate": "1/s", "prefix": {"reusable": 0.9}}
+    halves = [whole | {"name": name, "rate": "0.5/s"} for name in ("left", "right")]
+    same(solved(BASE | {"tasks": [whole]}, mode), solved(BASE | {"tasks": halves}, mode))
