@@ -109,3 +109,19 @@ def test_links_of_the_readme_lead_somewhere():
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", readme)
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_figures_of_the_readme_are_those_of_the_reference():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = dict(re.findall(r"^\| ([\w-]+) \| (.*) \|$", readme, re.MULTILINE))
+    plan = reference("agent-fleet")
+    gap, totals = plan.objective.gap, plan.totals
+    assert table["cost"].startswith(f"{totals.cost_per_hour:,.2f} $/h, proven within {100 * gap:.2f} %")
+    fleet = sorted(totals.accelerators.items(), key=lambda item: -item[1])
+    assert table["fleet"] == ", ".join(f"{count} × {name}" for name, count in fleet)
+    assert table["power"].startswith(
+        f"{totals.power_w / 1e3:,.0f} kW mean, {totals.peak_power_w / 1e3:,.0f} kW provisioned"
+    )
+    for task in plan.tasks:
+        joules = f"{task.energy_per_task_j / 1e3:.1f} kJ"
+        assert table[task.name] == f"{task.cost_per_task:.4f} $ and {joules} per task"
