@@ -7,12 +7,14 @@ seen (facts/performance_model.md 1). ``data/engines.toml`` holds the defaults wi
 
 from __future__ import annotations
 
+import json
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from codesign.catalog import Accelerator
 
 FloatArray = NDArray[np.float64]
+
+
+MAX_PROFILE_BYTES = 100_000
+"""A profile is a few lines: anything larger is some other file."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +65,13 @@ class EngineProfile:
             "prefill_charge": (0.0, 5.0),
             "scheduler_delay_steps": (0.0, 1000.0),
         }
-        if self.host_step_s is not None:
-            limits["host_step_s"] = (0.0, 10.0)
+        for name, limit in {"host_step_s": 10.0, "expected_error": 10.0}.items():
+            if getattr(self, name) is not None:
+                limits[name] = (0.0, limit)
         for name, (low, high) in limits.items():
             value = getattr(self, name)
-            if not (isinstance(value, int | float) and math.isfinite(value) and low <= value <= high):
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not (is_number and math.isfinite(value) and low <= value <= high):
                 raise ValueError(f"{name}: found {value!r}; expected a number from {low:g} to {high:g}")
 
     def applies_to(self, accelerator_id: str) -> bool:
@@ -83,7 +91,10 @@ class EngineProfile:
         if unknown:
             known = ", ".join(cls.__dataclass_fields__)
             raise ValueError(f"found the field {unknown[0]!r}; expected only {known}")
-        return cls(**{**values, "accelerators": tuple(values.get("accelerators", ()))})
+        named = values.get("accelerators", ())
+        if not isinstance(named, list | tuple) or not all(isinstance(name, str) for name in named):
+            raise ValueError(f"accelerators: found {named!r}; expected a list of catalogue ids")
+        return cls(**{**values, "accelerators": tuple(named)})
 
 
 DEFAULT_PROFILE = EngineProfile()
@@ -148,3 +159,49 @@ def default_profile(engine: str, year: int | None = None) -> EngineProfile:
         source=entry["source"],
         date=entry["date"],
     )
+
+
+def read_profile(path: str | Path) -> EngineProfile:
+    """The profile of a file (YAML or JSON) as ``codesign calibrate`` writes it.
+
+    Raises ValueError that names the file and says what was found and what would be right.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    name = str(path)
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ValueError(f"{name}: found no readable file ({reason}); expected an engine profile") from None
+    if len(content) > MAX_PROFILE_BYTES:
+        raise ValueError(f"{name}: found {len(content):,} bytes; expected an engine profile of a few lines")
+    try:
+        values = YAML(typ="safe", pure=True).load(content.decode("utf-8"))
+    except (YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        words = " ".join(str(error).split())
+        raise ValueError(f"{name}: found what is no YAML ({words}); expected an engine profile") from None
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"{name}: found {type(values).__name__}; expected an engine profile: names and values"
+        )
+    try:
+        return EngineProfile.from_dict(values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def write_profile(profile: EngineProfile, path: str | Path) -> None:
+    """Write a profile as JSON where the path ends so, else as YAML; raises OSError."""
+    target = Path(path)
+    if target.suffix == ".json":
+        target.write_text(json.dumps(profile.to_dict(), indent=2) + "\n", encoding="utf-8")
+        return
+    from ruamel.yaml import YAML
+
+    writer = YAML()
+    writer.width = 110
+    with target.open("w", encoding="utf-8") as stream:
+        stream.write("# An engine profile: see codesign/performance/profile.py for what each number means.\n")
+        writer.dump(profile.to_dict(), stream)

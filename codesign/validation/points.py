@@ -29,6 +29,8 @@ TASK_PROMPT_TOKENS = {
 }
 """Mean prompt of ML.ENERGY's tasks, which its rows do not publish (assumptions)."""
 
+CONTRADICTION = 2.0
+"""Factor between the published end-to-end time and TTFT + (osl − 1)·TPOT beyond which one of them is wrong."""
 MULTIMODAL_TASKS = ("image-chat", "video-chat")
 
 KNOWN_ENGINES = ("vllm", "sglang", "tensorrt-llm")
@@ -183,6 +185,8 @@ def _measured(row: Row, load: str) -> dict[str, float]:
         found = {metric: found[metric] for metric in ("ttft_ms_p50", "energy_per_output_token_j")}
     # ML.ENERGY v2 publishes energy per request alone.
     per_request, osl = number(row, "energy_per_request_j"), number(row, "osl")
+    if "mean, not p50" in text(row, "notes"):
+        found["tpot_ms_p50"] = math.nan
     energy = found["energy_per_output_token_j"]
     if math.isnan(energy) and "ML.ENERGY" in text(row, "source") and osl > 0:
         found["energy_per_output_token_j"] = per_request / osl
@@ -348,4 +352,7 @@ def _out_of_score(row: Row, engine: str, tp: int) -> str:
         return "host-bound stack"
     if text(row, "task") in MULTIMODAL_TASKS:
         return "prompts with images: their tokens and encoder are not published"
+    whole = number(row, "ttft_ms_p50") + (number(row, "osl") - 1.0) * number(row, "tpot_ms_p50")
+    if not 1.0 / CONTRADICTION < number(row, "e2e_ms_p50") / whole < CONTRADICTION and whole > 0:
+        return "published figures contradict each other"
     return ""

@@ -1,0 +1,121 @@
+"""What a validation or a calibration found, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from codesign.report.console import line, make_table, percent
+from codesign.validation.calibrate import Calibration
+from codesign.validation.commands import Validation
+from codesign.validation.errors import ErrorRow
+
+_NAMES = {
+    "ttft_ms_p50": "TTFT p50",
+    "tpot_ms_p50": "TPOT p50",
+    "output_tok_s_per_gpu": "output tok/s per GPU",
+    "total_tok_s_per_gpu": "total tok/s per GPU",
+    "energy_per_output_token_j": "J per output token",
+}
+
+
+def validation_report(found: Validation) -> Group:
+    """All tables of a validation: errors, bands, ranks, users' calibration, what was not predicted."""
+    parts: list[RenderableType] = []
+    for by in dict.fromkeys(row.by for row in found.summary):
+        title = "Errors, average over sources" if by == "all" else f"Errors by {by}"
+        parts.append(_errors(title, by, [row for row in found.summary if row.by == by]))
+    parts += [_bands(found), _ranks(found)]
+    if found.user_calibration:
+        parts.append(_stacks(found))
+    parts += [_counts("Not predicted", found.skipped), _counts("Not scored", found.out_of_score)]
+    parts.append(
+        line("These rows do not validate disaggregated, prefix-cached or agentic serving.", "yellow")
+    )
+    return Group(*parts)
+
+
+def _errors(title: str, by: str, rows: list[ErrorRow]) -> Table:
+    first = "" if by == "all" else by
+    table = make_table(
+        title,
+        (first, "metric"),
+        ("rows", "median", "mean", "signed", "p90", "within 20 %", "in the 80 % band"),
+    )
+    for row in rows:
+        figures = (row.median, row.mean, row.signed, row.p90, row.within_20, row.covered)
+        key = "" if by == "all" else row.key
+        table.add_row(key, _NAMES[row.metric], str(row.count), *(f"{100 * value:.1f} %" for value in figures))
+    return table
+
+
+def _bands(found: Validation) -> Table:
+    table = make_table(
+        "80 % bands, on accelerator-model pairs that did not set them",
+        ("of", "class"),
+        ("rows", "pairs", "covered", "width"),
+    )
+    for row in found.coverage:
+        covered = "–" if row.covered != row.covered else f"{100 * row.covered:.1f} %"
+        width = f"×/÷ {2.718281828459045**row.half_width:.2f}"
+        table.add_row(row.quantity, row.kind.replace("_", " "), str(row.rows), str(row.pairs), covered, width)
+    if found.bracket_rows:
+        covered = f"{100 * found.bracket_covered:.1f} %"
+        table.add_row("ttft", "bracket", str(found.bracket_rows), "–", covered, "–")
+    return table
+
+
+def _ranks(found: Validation) -> Table:
+    table = make_table(
+        "Order of (accelerator, precision) pairs that differ by more than 10 %",
+        ("source", "metric"),
+        ("pairs", "right"),
+    )
+    for row in found.ranks:
+        table.add_row(row.source, _NAMES[row.metric], str(row.pairs), percent(row.agreed))
+    return table
+
+
+def _stacks(found: Validation) -> Table:
+    table = make_table(
+        "Four points of a stack calibrate it: median error of time per token on the rest",
+        ("stack",),
+        ("rest", "before", "after"),
+    )
+    for row in found.user_calibration:
+        table.add_row(row.stack, str(row.rest), percent(row.median_before), percent(row.median_after))
+    return table
+
+
+def _counts(title: str, counts: Mapping[str, int]) -> Table:
+    table = make_table(title, ("reason",), ("rows",))
+    for reason, count in counts.items():
+        table.add_row(reason, str(count))
+    return table
+
+
+def calibration_report(found: Calibration) -> Group:
+    """The profile that a few points gave, and how it explains them."""
+    profile = found.profile
+    table = make_table(f"Engine profile {profile.name}", ("what",), ("value",))
+    host = (profile.host_step_s or 0.0) * 1e3
+    table.add_row("multiplier of kernel times", f"{profile.multiplier:.3f}")
+    table.add_row("host time per step", f"{host:.3g} ms")
+    table.add_row("per sequence and step", f"{profile.per_sequence_s * 1e6:.3g} µs")
+    table.add_row("charge of others' prefills", f"{profile.prefill_charge:.2f}")
+    table.add_row("scheduler delay", f"{profile.scheduler_delay_steps:.3g} steps")
+    table.add_row("holds for", ", ".join(profile.accelerators))
+    points = make_table("Time per output token, ms", ("point",), ("measured", "default", "calibrated"))
+    for index, values in enumerate(zip(found.measured_ms, found.before_ms, found.after_ms, strict=True)):
+        points.add_row(str(index + 1), *(f"{value:.4g}" for value in values))
+    return Group(
+        table,
+        points,
+        line(
+            f"Median error on these points: {percent(found.median_before)} before, "
+            f"{percent(found.median_after)} after. On other points of a stack so calibrated it is larger: "
+            "`codesign validate` shows it."
+        ),
+    )

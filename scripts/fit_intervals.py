@@ -1,0 +1,52 @@
+"""Write the half widths of the 80 % bands from measured rows, tested on accelerator-model pairs left out.
+
+    python scripts/fit_intervals.py [SERVING.csv.gz ENERGY.csv.gz]
+
+Without files the shipped table is used. Prints rows, pairs and cross-validated coverage by quantity and
+class; run it after every change of the constants.
+"""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from pathlib import Path
+
+from codesign.validation.commands import validate
+
+TARGET = Path(__file__).parents[1] / "codesign" / "performance" / "data" / "intervals.toml"
+HEAD = """\
+# Half widths, in the logarithm, of 80 % bands around predictions, by class.
+# Written by scripts/fit_intervals.py.
+# time: TPOT and its inverse, throughput; ttft: time to first token; energy: joules per output token.
+# Beside each: rows and pairs (accelerator, model) that set it, and the share of rows that widths set by other
+# pairs cover.
+
+schema_version = 1
+"""
+
+
+def main() -> None:
+    """Fit, print, write."""
+    found = validate(sys.argv[1:], leave_out=False).coverage
+    lines = [HEAD, f'date = "{datetime.date.today().isoformat()[:7]}"']
+    for quantity in ("time", "ttft", "energy"):
+        entries = {c.kind: c for c in found if c.quantity == quantity}
+        # No inherited part has measured joules: its band is that of an uncalibrated engine.
+        if "inherited" not in entries:
+            entries["inherited"] = entries["uncalibrated_engine"]
+        lines.append(f"\n[half_width.{quantity}]")
+        for kind in ("known_kernels", "inherited", "uncalibrated_engine"):
+            c = entries[kind]
+            lines.append(
+                f"{kind} = {c.half_width:.3f}  # {c.rows} rows, {c.pairs} pairs, covered {c.covered:.2f}"
+            )
+            print(
+                f"{quantity:8}{kind:22}{c.half_width:6.3f}  "
+                f"rows {c.rows:5} pairs {c.pairs:3} covered {c.covered:.2f}"
+            )
+    TARGET.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
