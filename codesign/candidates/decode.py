@@ -12,27 +12,25 @@ from codesign.candidates.context import (
     decode_constant_power,
     decode_power,
 )
-from codesign.candidates.flows import CallFlow
+from codesign.candidates.flows import STEP_LIMITS, CallFlow
 from codesign.candidates.step import ANCHORS, Chords, step_chords
 from codesign.optimize.data import ColumnBlock, Floats
 from codesign.performance.queueing import normal_quantile
 
 SPREADS = ((0.05, 0.06), (0.05, 0.2), (0.05, 0.4), (0.15, 0.06), (0.15, 0.2), (0.3, 0.2), (0.3, 0.4))
 """(share of the step limit, share of the memory) kept free for fluctuation."""
-STEP_LIMITS = np.array([0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0])
-"""Step limits that every problem may plan for, seconds, beside those of its SLOs."""
-_UNLIMITED_S = float(STEP_LIMITS[-1])
+_UNLIMITED_S = STEP_LIMITS[-1]
 """Longest step where no SLO asks for less."""
 
 
 def step_limits(flows: list[CallFlow], spread: float) -> Floats:
-    """Step limits [T]: the longest that each flow tolerates when `spread` of the step fluctuates, and the grid.
+    """Step limits [T] that some flow tolerates when `spread` of the step fluctuates.
 
-    The rows plan for a batch that takes the whole limit, so where memory or slots bind a shorter limit carries
-    more; the grid is absolute, so that a tighter SLO takes limits away (its own value aside).
+    The rows plan for a batch that takes the whole limit, so where memory, slots or prompts bind a shorter
+    limit carries more.  All are of the absolute grid, none an SLO's own: a tighter SLO only removes columns.
     """
-    longest = np.array([longest_step(flow, spread) for flow in flows], dtype=np.float64)
-    return np.unique(np.concatenate([STEP_LIMITS[longest.max() > STEP_LIMITS], longest]))
+    longest = max(longest_step(flow, spread) for flow in flows)
+    return np.array([limit for limit in STEP_LIMITS if limit <= longest * (1 + 1e-12)], dtype=np.float64)
 
 
 def longest_step(flow: CallFlow, spread: float) -> float:
@@ -70,7 +68,7 @@ def _block(
     usable: np.ndarray,
 ) -> tuple[ColumnBlock, OperatingPoints]:
     points = [(tau, step, memory) for step, memory in SPREADS for tau in step_limits(flows, step).tolist()]
-    tau, step, memory = (np.array(column) for column in zip(*points, strict=True))
+    tau, step, memory = np.array(points, dtype=np.float64).reshape(-1, 3).T
     segments = chords.slope.shape[1]
     rows = segments + 5
     count = len(usable)
