@@ -1,4 +1,4 @@
-"""The command line: `codesign solve | check | explain | profile | catalog | schema`.
+"""The command line: `codesign solve | check | explain | profile | catalog | validate | calibrate | schema`.
 
 Exit codes: 0 done, 2 bad input, 3 infeasible, 4 a limit came before a plan, 5 `check` found a violation,
 1 anything unexpected.  Results go to standard output, all else to standard error.  Heavy imports stand inside
@@ -252,6 +252,99 @@ def catalog(
 
 
 @app.command()
+def validate(
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE", help="Measured rows (CSV or CSV.gz); repeatable. Default: the shipped ones."
+        ),
+    ] = None,
+    names: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Published names and their catalogue ids (CSV).")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option("--profile", metavar="FILE", help="An engine profile (see `calibrate`).")
+    ] = None,
+    plots: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Write scatter plots here (needs the extra `plots`).")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Predict measured serving and energy rows, and show how far off the model is."""
+    with _reported(debug):
+        from codesign.performance.profile import read_profile
+        from codesign.validation.commands import validate as score
+        from codesign.validation.measured import DataError
+        from codesign.validation.plots import PlotsMissingError, write_plots
+
+        try:
+            profile = read_profile(engine) if engine is not None else None
+        except ValueError as error:
+            raise InputError(f"--profile: {error}") from None
+        try:
+            found = score(data or (), names, profile)
+            written = write_plots(found.comparisons, plots) if plots is not None else []
+        except (DataError, PlotsMissingError) as error:
+            raise InputError(str(error)) from None
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise InputError(
+                f"--plots: found {plots!r} ({reason}); expected a directory to write to"
+            ) from None
+        if as_json:
+            _print_json(found.to_dict())
+        else:
+            from codesign.report.validation import validation_report
+
+            _print(validation_report(found))
+        for path in written:
+            _say(f"wrote {path}")
+
+
+@app.command()
+def calibrate(
+    bench: Annotated[str, typer.Option(metavar="FILE", help="3 to 5 measured points (CSV or JSON).")],
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="PROFILE.yaml", help="Write the profile here.")
+    ] = None,
+    name: Annotated[str, typer.Option(metavar="NAME", help="What a plan calls it.")] = "",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Make an engine profile from a few measured points of your own stack, for `options.profile`."""
+    with _reported(debug):
+        target = _writable(output, bench, "bench")
+        from codesign.performance.profile import write_profile
+        from codesign.validation.commands import calibrate as fit
+        from codesign.validation.measured import DataError
+
+        try:
+            found = fit(bench, name)
+        except DataError as error:
+            raise InputError(str(error)) from None
+        if target is not None:
+            write_profile(found.profile, target)
+        if as_json:
+            _print_json(
+                {
+                    "profile": found.profile.to_dict(),
+                    "points": [
+                        {"measured_ms": m, "default_ms": b, "calibrated_ms": a}
+                        for m, b, a in zip(found.measured_ms, found.before_ms, found.after_ms, strict=True)
+                    ],
+                    "median_error": {"default": found.median_before, "calibrated": found.median_after},
+                }
+            )
+        else:
+            from codesign.report.validation import calibration_report
+
+            _print(calibration_report(found))
+        if target is not None:
+            _say(f"wrote {output}")
+
+
+@app.command()
 def schema(as_json: Json = True, debug: Debug = False) -> None:
     """Print the JSON Schema of the problem file, from which editors complete."""
     with _reported(debug):
@@ -295,8 +388,8 @@ def _unknown(noun: str, name: str, choices: Any) -> str:
     return f"found no {noun} {name!r}; expected {'perhaps' if near else 'one of'} {known}"
 
 
-def _writable(output: str | None, problem: str) -> Path | None:
-    """The path of the solution file, tried before any work is done for it."""
+def _writable(output: str | None, problem: str, kind: str = "problem") -> Path | None:
+    """The path of a file to write, tried before any work is done for it; not that of the input."""
     if output is None:
         return None
     path = Path(output)
@@ -304,7 +397,7 @@ def _writable(output: str | None, problem: str) -> Path | None:
         # A device would be replaced by a file of its name.
         raise InputError(f"--output: found {output!r}, which is no file; expected the path of a file")
     if path.exists() and Path(problem).exists() and path.samefile(problem):
-        raise InputError(f"--output: found the problem file {output!r}; expected another path")
+        raise InputError(f"--output: found the {kind} file {output!r}; expected another path")
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
             return path

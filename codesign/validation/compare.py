@@ -95,7 +95,7 @@ def compare(points: Sequence[Point], prediction: Prediction) -> tuple[list[Compa
                     low=predicted / factor,
                     high=predicted * factor,
                     kind=kind,
-                    calibration=f"{calibration}, {prediction.engine[index]}",
+                    calibration=calibration,
                     bracket=bracket,
                 )
             )

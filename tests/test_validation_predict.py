@@ -1,0 +1,209 @@
+"""Predictions by hand arithmetic; error tables, bands, ranks; the issue's targets where they are met."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from test_validation_rows import ROW
+
+from codesign.performance import decode_attention_seconds, decode_step_seconds, kv_bytes, kv_capacity_bytes
+from codesign.performance.confidence import CLASSES, half_width, log_half_width, safety_factor
+from codesign.performance.energy import mean_power_w, wall_power_w
+from codesign.performance.profile import EngineProfile, default_profile
+from codesign.validation.commands import validate, validate_rows
+from codesign.validation.compare import Comparison
+from codesign.validation.errors import MACRO, error_tables
+from codesign.validation.intervals import coverage, weighted_width
+from codesign.validation.measured import METRICS, read_names
+from codesign.validation.plots import write_plots
+from codesign.validation.points import point_of
+from codesign.validation.predict import predict, shared_prefill_seconds, table_of
+from codesign.validation.ranks import rank_agreement
+
+ENGINE = EngineProfile(name="test", host_step_s=2e-3, prefill_charge=0.8, scheduler_delay_steps=7.0)
+
+
+def point(**changes):
+    return point_of({**ROW, **changes}, read_names())
+
+
+def predicted(p, engine=ENGINE):
+    found = predict([p], lambda _: engine)
+    return {metric: float(values[0]) for metric, values in found.values.items()} | {
+        "batch": float(found.batch[0]),
+        "bracket": (float(found.ttft_low_ms[0]), float(found.ttft_high_ms[0])),
+    }
+
+
+def test_closed_loop_by_hand():
+    p = point()
+    table = table_of([p], ENGINE)
+    step = decode_step_seconds(table, 16.0)[0, 0]
+    step += 16 * decode_attention_seconds(table, p.isl + p.osl / 2)[0, 0]
+    tpot = step + 0.8 * 15 / p.osl * shared_prefill_seconds(table, np.array([p.isl]))[0]
+    found = predicted(p)
+    assert found["batch"] == 16
+    assert found["tpot_ms_p50"] == pytest.approx(1e3 * tpot)
+    alone = predicted(point(concurrency_or_batch="1"))
+    assert found["ttft_ms_p50"] == pytest.approx(alone["ttft_ms_p50"] + 7 * 1e3 * tpot)
+    cycle = found["ttft_ms_p50"] / 1e3 + (p.osl - 1) * tpot
+    assert found["output_tok_s_per_gpu"] == pytest.approx(16 * p.osl / cycle / 8)  # Little's law
+    ratio = (p.isl + p.osl) / p.osl
+    assert found["total_tok_s_per_gpu"] == pytest.approx(found["output_tok_s_per_gpu"] * ratio)
+    low, high = found["bracket"]
+    assert low < found["ttft_ms_p50"] < high
+
+
+def test_memory_limits_the_batch_and_clients_queue():
+    p = point(concurrency_or_batch="100000", isl="8192")
+    table = table_of([p], ENGINE)
+    room = (kv_capacity_bytes(table) / kv_bytes(table, p.isl + p.osl / 2)[:, 0])[0]
+    found = predicted(p)
+    assert found["batch"] == pytest.approx(room)
+    assert found["ttft_ms_p50"] > 10 * predicted(point(isl="8192"))["ttft_ms_p50"]
+
+
+def test_batches_and_waves_are_prefilled_together():
+    static = point(load_mode="static batch", length_kind="exact")
+    table = table_of([static], ENGINE)
+    step = decode_step_seconds(table, 16.0)[0, 0]
+    step += 16 * decode_attention_seconds(table, static.isl + static.osl / 2)[0, 0]
+    found = predicted(static)
+    assert found["tpot_ms_p50"] == pytest.approx(1e3 * step)
+    wave = predicted(point(length_kind="exact"))
+    assert wave["ttft_ms_p50"] == pytest.approx(found["ttft_ms_p50"])
+    assert (
+        found["ttft_ms_p50"]
+        > 3 * predicted(point(load_mode="static", concurrency_or_batch="1"))["ttft_ms_p50"]
+    )
+
+
+def test_energy_by_hand_and_by_scope():
+    energy = {"energy_per_output_token_j": "0.9", "power_scope": "gpu-only (NVML)", "load_mode": "saturated"}
+    p = point(**energy, avg_batch_size="15.5")
+    assert p.concurrency == 15.5
+    found = predicted(p)
+    table = table_of([p], ENGINE)
+    per_s = found["output_tok_s_per_gpu"] * 8 / p.osl
+    watts = mean_power_w(
+        table,
+        np.array([15.5]),
+        np.array([found["tpot_ms_p50"] * 1e-3]),
+        np.array([p.isl + p.osl / 2]),
+        per_s,
+        p.isl,
+    )
+    assert found["energy_per_output_token_j"] == pytest.approx(watts[0] / (per_s * p.osl))
+    wall = predicted(point(**{**energy, "power_scope": "wall"}, avg_batch_size="15.5"))
+    expected = wall_power_w(table, watts)[0] / watts[0]
+    assert wall["energy_per_output_token_j"] / found["energy_per_output_token_j"] == pytest.approx(expected)
+
+
+def test_profiles_scale_what_they_say():
+    p = point()
+    bare = EngineProfile(host_step_s=0.0, accelerators=("h200-sxm",), scheduler_delay_steps=0.0)
+    base = predicted(p, bare)["tpot_ms_p50"]
+    assert predicted(p, dataclasses.replace(bare, multiplier=1.5))["tpot_ms_p50"] == pytest.approx(1.5 * base)
+    host = dataclasses.replace(bare, host_step_s=3e-3, per_sequence_s=1e-5)
+    # The prefills of the others take a host step each too.
+    assert base + 3.16 <= predicted(p, host)["tpot_ms_p50"] <= base + 3.16 + 0.06
+    assert default_profile("vllm", 2023).host_step_s > default_profile("vllm", 2026).host_step_s
+    assert default_profile("unheard-of").name.startswith("unheard-of")
+
+
+def comparison(measured, predicted, **changes):
+    p = dataclasses.replace(point(), **changes)
+    return Comparison(
+        p, "tpot_ms_p50", measured, predicted, predicted / 1.3, predicted * 1.3, CLASSES[0], "k"
+    )
+
+
+def test_error_tables_by_hand():
+    rows = [comparison(10, 11), comparison(10, 7), comparison(10, 10, source="other")]
+    rows.append(comparison(10, 99, out_of_score="host-bound"))
+    table = {(row.by, row.key): row for row in error_tables(rows)}
+    own = table["source", "InferenceX"]
+    assert (own.count, own.median, own.mean, own.signed) == pytest.approx((2, 0.2, 0.2, -0.1))
+    assert (own.within_20, own.covered, own.p90) == pytest.approx((0.5, 0.5, 0.28))
+    assert table["all", MACRO].median == pytest.approx(0.1)  # both sources weigh the same
+
+
+def test_widths_weigh_pairs_and_are_tested_on_others():
+    sizes = np.array([0.1] * 90 + [0.5] * 2 + [0.2] * 2)
+    pairs = np.array(["a"] * 90 + ["b"] * 2 + ["c"] * 2)
+    assert weighted_width(sizes, pairs) == 0.5  # a third of the weight, however few the rows
+    rows = [
+        comparison(10 * math.exp(size), 10, model=model)
+        for model, size in (("DeepSeek-R1", 0.1), ("Llama-3.1-8B", 0.2), ("Qwen3-8B", 0.3))
+        for _ in range(10)
+    ]
+    (found,) = coverage(rows)
+    assert (found.pairs, found.rows) == (3, 30)
+    assert found.covered == pytest.approx(2 / 3)  # the widest pair is not covered by the other two
+    assert half_width("time", "known_kernels") < half_width("ttft", "known_kernels")
+
+
+def test_rank_agreement_compares_what_a_planner_would():
+    rows = [
+        comparison(10, 10),
+        comparison(20, 30, accelerator="b200-sxm"),
+        comparison(10.5, 5, accelerator="mi300x"),  # within 10 % of the first: no order to get right
+        comparison(99, 1, isl=77.0),  # another load
+    ]
+    (found,) = rank_agreement(rows)
+    assert (found.pairs, found.agreed) == (2, 1.0)
+
+
+def test_safety_factors():
+    table = table_of([point(), point(accelerator="MI300X")], EngineProfile())
+    assert safety_factor(table, 0.5) == pytest.approx([1.0, 1.0])
+    assert np.log(safety_factor(table, 0.9)) == pytest.approx(log_half_width(table))
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        safety_factor(table, 1.0)
+    own = EngineProfile(name="mine", accelerators=("h200-sxm",), expected_error=0.08)
+    mine = log_half_width(table_of([point(), point(accelerator="MI300X")], own))
+    assert mine[0] == pytest.approx(math.log(1.08))
+    assert mine[1] == pytest.approx(log_half_width(table)[1])
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return validate()
+
+
+def test_the_shipped_rows_validate(shipped):
+    document = shipped.to_dict()
+    text = json.dumps(document)
+    assert "row_id" in text
+    assert {row["metric"] for row in document["rows"]} == set(METRICS)
+    for row in document["rows"]:
+        assert 0 < row["low"] < row["predicted"] < row["high"]
+    assert not document["skipped"]
+
+
+def test_targets_that_hold(shipped):
+    ranks = {(row.source, row.metric): row for row in shipped.ranks}
+    pairs = sum(row.pairs for row in ranks.values())
+    assert sum(row.pairs * row.agreed for row in ranks.values()) / pairs >= 0.82
+    stacks = [row.median_after for row in shipped.user_calibration]
+    assert np.median(stacks) <= 0.07
+    macro = {row.metric: row for row in shipped.summary if row.by == "all"}
+    assert macro["ttft_ms_p50"].median <= 0.45
+    energy = [row for row in shipped.summary if row.by == "source" and row.key == "ML.ENERGY-v3"]
+    assert [row.median <= 0.15 for row in energy] == [True]
+
+
+def test_unknown_rows_are_counted():
+    found = validate_rows(
+        [ROW, {**ROW, "accelerator": "GH200"}, {**ROW, "n_accel": "1", "tp": "1", "ep": "1"}], leave_out=False
+    )
+    assert found.skipped == {"accelerator without a card": 1, "does not fit in memory as described": 1}
+
+
+def test_plots(shipped, tmp_path):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("plotly")
+    for path in write_plots(shipped.comparisons, tmp_path / "plots"):
+        assert path.stat().st_size > 10_000
