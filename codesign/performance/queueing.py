@@ -56,7 +56,8 @@ def wait_exceeds(t: ArrayLike, wait: ArrayLike, utilization: ArrayLike, servers:
 
 
 def poisson_mean_within(most: ArrayLike, percentile: float = PLANNING_PERCENTILE) -> Floats:
-    """Largest Poisson mean whose percentile stays ≤ `most` (14 slots for a mean of 8 at 95 %)."""
-    return np.asarray(
-        gammaincinv(np.asarray(most, dtype=np.float64) + 1.0, 1.0 - percentile), dtype=np.float64
-    )
+    """Largest Poisson mean at which an arrival finds a free slot among `most` with probability `percentile`.
+
+    14 slots carry a mean of 8 at 95 %, and 52 a mean of 40.
+    """
+    return np.asarray(gammaincinv(np.asarray(most, dtype=np.float64), 1.0 - percentile), dtype=np.float64)

@@ -1,0 +1,102 @@
+"""Waiting by hand, against Erlang's formula, and the numbers that DESIGN 3.4 quotes."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import poisson
+
+from codesign.performance.queueing import (
+    mean_wait,
+    normal_quantile,
+    poisson_mean_within,
+    pooling_factor,
+    wait_exceeds,
+    wait_probability,
+)
+
+
+def test_pollaczek_khinchine_by_hand():
+    """Half of the jobs take 1 s, half 3 s, 0.3 jobs/s: λE[S²]/(2(1−ρ)) = 0.3·5/(2·0.4) s."""
+    assert mean_wait(0.3 * 2.0, 0.3 * 5.0, 1) == pytest.approx(1.875)
+
+
+def test_one_server_waits_with_probability_of_its_load():
+    rho = np.array([0.1, 0.5, 0.9])
+    assert wait_probability(rho, 1) == pytest.approx(rho)
+    assert pooling_factor(rho, 1) == pytest.approx(rho / (2 * (1 - rho)))
+
+
+def erlang_c(load, servers):
+    """P(a job waits) in M/M/n."""
+    terms = [load**k / math.factorial(k) for k in range(servers)]
+    last = load**servers / math.factorial(servers) * servers / (servers - load)
+    return last / (sum(terms) + last)
+
+
+@pytest.mark.parametrize(
+    ("rho", "servers"),
+    [(rho, n) for rho in (0.6, 0.7, 0.8, 0.87, 0.9, 0.95) for n in (1, 2, 4, 8, 16)],
+)
+def test_sakasegawa_is_near_erlang(rho, servers):
+    """M/M/n with jobs of 1 s: the exact mean wait is C/(n(1−ρ)); E[S²] = 2 s².
+
+    Within 10 % where waits matter (high load, few servers); above the truth elsewhere.
+    """
+    load = rho * servers
+    exact = erlang_c(load, servers) / (servers * (1 - rho))
+    found = float(mean_wait(load, 2.0 * load, servers))
+    assert found >= 0.97 * exact
+    if rho >= 0.87 or servers <= 2 or (rho >= 0.8 and servers <= 8):
+        assert found == pytest.approx(exact, rel=0.10)
+    assert found - exact <= 0.04  # of a job
+
+
+def test_waits_without_load_and_beyond_it():
+    assert mean_wait(0.0, 0.0, 4) == 0.0
+    assert mean_wait(4.0, 8.0, 4) == np.inf
+    assert mean_wait(5.0, 8.0, 4) == np.inf
+
+
+def test_pooling_shortens_waits():
+    waits = mean_wait(0.8 * np.array([1, 2, 4, 8]), 1.6 * np.array([1, 2, 4, 8]), np.array([1, 2, 4, 8]))
+    assert np.all(np.diff(waits) < 0)
+
+
+def test_a_wait_that_ignores_the_mix_is_wrong_tenfold():
+    """DESIGN 3.4: chats of 20 ms alone, or 5 % of the load in 85K-token prompts of 8 s, at one load."""
+    rho, chat, long = 0.7, 0.020, 8.0
+    alone = float(mean_wait(rho, rho * chat, 1))
+    mixed = float(mean_wait(rho, 0.95 * rho * chat + 0.05 * rho * long, 1))
+    assert alone == pytest.approx(rho * chat / (2 * (1 - rho)))
+    assert mixed > 10 * alone
+
+
+def test_tail_is_exponential_behind_the_probability_of_waiting():
+    rho, mean = 0.8, 0.5
+    assert wait_exceeds(0.0, mean, rho, 1) == pytest.approx(rho)
+    assert wait_exceeds(-0.1, mean, rho, 1) == 1.0
+    seconds = np.linspace(0.0, 60.0, 200_001)
+    tail = wait_exceeds(seconds, mean, rho, 1)
+    assert np.trapezoid(tail, seconds) == pytest.approx(mean, rel=1e-6)  # the mean is the tail's area
+    assert np.all(np.diff(tail) < 0)
+    assert wait_exceeds(3.0, 0.0, rho, 1) == 0.0
+    assert wait_exceeds(3.0, np.inf, rho, 1) == 1.0
+
+
+@pytest.mark.parametrize(("mean", "slots"), [(8.0, 14), (40.0, 52)])
+def test_slots_for_a_poisson_batch(mean, slots):
+    """P(wait) ≤ 5 % needs 14 slots for a mean of 8, and 52 for 40 (DESIGN 3.4)."""
+    assert poisson_mean_within(slots) >= mean
+    assert poisson_mean_within(slots - 1) < mean
+
+
+@pytest.mark.parametrize("most", [1, 3, 14, 52, 256, 1024])
+@pytest.mark.parametrize("percentile", [0.9, 0.95, 0.99])
+def test_largest_poisson_mean_is_the_largest(most, percentile):
+    mean = float(poisson_mean_within(most, percentile))
+    assert poisson.cdf(most - 1, mean) == pytest.approx(percentile, rel=1e-9)
+
+
+def test_normal_quantiles():
+    assert normal_quantile([0.5, 0.95, 0.99]) == pytest.approx([0.0, 1.6448536, 2.3263479])
