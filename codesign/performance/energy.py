@@ -51,7 +51,8 @@ class PowerArrays:
         """Of a sequence of catalogue accelerators with their TDP; inherited where a system has no row."""
         facts = energy_constants()
         rows = {row["system"]: row for row in facts["power"]}
-        systems = [constants().system(accelerator)[0] for accelerator in accelerators]
+        names = constants().sections["systems"]["power"]
+        systems = [names[constants().system(accelerator)[0]] for accelerator in accelerators]
         # Hopper's newer parts (H200) and whatever else has no row of its own take the H100's.
         chosen = [rows.get(system, rows["h100_sxm"]) for system in systems]
         return PowerArrays(
@@ -143,9 +144,7 @@ def peak_power_w(accelerator: Accelerator) -> float:
     return float(AcceleratorArrays.build((accelerator,)).peak_power[0])
 
 
-def prefill_energy_j(
-    table: ConfigurationTable, new_tokens: ArrayLike, cached_tokens: ArrayLike = 0.0
-) -> FloatArray:
+def prefill_energy_j(table: ConfigurationTable, new_tokens: ArrayLike, cached_tokens: ArrayLike = 0.0) -> FloatArray:
     """Energy of one prefill above the base power [K, J], J: seconds × (min(TDP, base + …) − base).
 
     Counted over the accelerators of one attention group and stage at a time (replica/(pp·dp)), which is what

@@ -18,6 +18,7 @@ from codesign.performance.operators import (
     all_reduce_seconds,
     causal_pairs,
     distinct_experts,
+    distinct_ranks,
     iterate_nonzero,
     smooth_maximum,
 )
@@ -27,9 +28,7 @@ from codesign.performance.table import ConfigurationTable, points_first
 FloatArray = NDArray[np.float64]
 
 
-def decode_step_seconds(
-    table: ConfigurationTable, batch: ArrayLike, prefill_tokens: ArrayLike = 0.0
-) -> FloatArray:
+def decode_step_seconds(table: ConfigurationTable, batch: ArrayLike, prefill_tokens: ArrayLike = 0.0) -> FloatArray:
     """Step time [K, J] of a replica with ``batch`` sequences, without what each sequence's own context adds.
 
     ``batch`` counts the whole replica: all dp groups and all microbatches in flight. ``prefill_tokens`` are
@@ -45,8 +44,9 @@ def decode_step_seconds(
     heads = np.maximum(1.0, sequences / (r.pp * r.dp))
     time = _layers(r, tokens, tokens, np.maximum(1.0, in_group))
     attention = r.decode_attention["floor"] * r.card["attention_layers"]
-    linear = r.constant("linear_attention", "t0_us") * 1e-6 * r.card["linear"]
-    time += attention + linear
+    time += attention
+    if np.any(r.card["linear"]):
+        time += r.recurrent["recurrent_decode.t0"] * r.card["linear"]
     time *= r.imbalance
     # The head stands on the last stage alone, once for each of the pp microbatches of a cycle.
     time += r.gemms["head"].seconds(heads) * r.pp
@@ -79,9 +79,7 @@ def decode_attention_seconds(table: ConfigurationTable, context: ArrayLike) -> F
     return (layers * (multiplier * r.imbalance / (r.pp * r.dp))).T
 
 
-def prefill_seconds(
-    table: ConfigurationTable, new_tokens: ArrayLike, cached_tokens: ArrayLike = 0.0
-) -> FloatArray:
+def prefill_seconds(table: ConfigurationTable, new_tokens: ArrayLike, cached_tokens: ArrayLike = 0.0) -> FloatArray:
     """Latency [K, J] of one prefill of ``new_tokens`` behind ``cached_tokens``, whole (not chunked).
 
     Sum over the stages; the replica is busy for latency/(pp·dp) of it, see :func:`prefill_occupancy_seconds`.
@@ -97,8 +95,9 @@ def prefill_seconds(
     time += _prefill_attention(r, new, cached)
     if np.any(card["linear"]):
         flop = r.constant("linear_attention", "flop_per_state_element") * card["state_elements"] / r.tp
-        time += flop * new / (r.half_peak * r.constant("linear_attention", "e")) + _state_seconds(r)
-        time += r.constant("linear_attention", "t0_us") * 1e-6 * card["linear"]
+        c = r.recurrent
+        scanned = (new + c["recurrent_prefill.w0"]) * (flop / (r.half_peak * c["recurrent_prefill.e"]))
+        time += scanned + c["recurrent_prefill.t0"] * card["linear"]
     time *= r.imbalance
     time += r.gemms["head"].seconds(np.ones((1, 1)))
     time += _pipeline(r, new)
@@ -135,9 +134,7 @@ def _host_step(table: ConfigurationTable) -> FloatArray:
     parts = table.part_accelerators
     given, exact = table.part_engines.host_step_s, table.part_engines.exact
     # A default is beside what a vendor's parts add; a profile that was measured on the part includes it.
-    extra = np.where(
-        exact, 0.0, parts.host_step - float(constants().sections["engine"]["host_step_ms"]) * 1e-3
-    )
+    extra = np.where(exact, 0.0, parts.host_step - float(constants().sections["engine"]["host_step_ms"]) * 1e-3)
     host = np.where(np.isnan(given), parts.host_step, given + extra)
     return np.asarray(host[table.accelerator])
 
@@ -155,9 +152,7 @@ def _layers(r: Replica, tokens: FloatArray, expanded: FloatArray, group_tokens: 
     # two inputs and writes one.
     moved = HALF_BYTES * (
         4.0 * card["hidden"] * blocks
-        + (card["mlp_inputs"] + 1.0)
-        * (card["dense"] * card["dense_width"] + card["moe"] * card["shared_width"])
-        / r.tp
+        + (card["mlp_inputs"] + 1.0) * (card["dense"] * card["dense_width"] + card["moe"] * card["shared_width"]) / r.tp
     )
     time = (
         launches * (r.constant("elementwise", "launch_us") * 1e-6)
@@ -184,9 +179,7 @@ def _experts(r: Replica, tokens: FloatArray) -> FloatArray:
     active = distinct_experts(card["experts"], card["top_k"], tokens) / r.ep
     pairs = tokens * (card["top_k"] / r.ep * c["hot"])
     matrices = card["mlp_inputs"] + 1.0
-    compute = (pairs + active * c["moe.m0"]) * (
-        2.0 * matrices * hidden * (width + c["moe.i0"]) / (r.peak * c["moe.e"])
-    )
+    compute = (pairs + active * c["moe.m0"]) * (2.0 * matrices * hidden * (width + c["moe.i0"]) / (r.peak * c["moe.e"]))
     rate = r.bandwidth * c["moe.b"]
     memory = active * (matrices * hidden * width * r.expert_bytes / rate)
     memory += pairs * (8.0 * c["moe.a"] * hidden / rate)
@@ -194,24 +187,35 @@ def _experts(r: Replica, tokens: FloatArray) -> FloatArray:
 
 
 def _exchange(r: Replica, tokens: FloatArray) -> FloatArray:
-    """Tokens to experts and back under attention data parallelism; 0 where dp is 1: every rank has all."""
+    """Tokens to experts and back under attention data parallelism; 0 where dp is 1: every rank has all.
+
+    The faster of two kernels: a copy for each expert (low latency), or one for each rank and node with any.
+    """
     card = r.card
     parts, a = r.table.part_accelerators, r.table.accelerator
     if not np.any(r.dp > 1):
         return np.zeros(np.broadcast_shapes(tokens.shape, r.tp.shape))
     domain = np.minimum(parts.domain[a], r.group)
-    outside = 1.0 - domain / r.group
-    copies = np.minimum(card["top_k"], r.ep) * r.slices * r.moe["hot"]
-    # Node-limited dispatch sends a token once to each other domain, where it is copied on.
-    crossing = np.minimum(copies * outside, r.group / domain - 1.0)
-    sent = r.constant("expert_parallel", "bytes_per_element") * card["expert_hidden"] * tokens / r.group
-    inside_rate = np.maximum(parts.scaleup[a], 1.0) * r.constant("expert_parallel", "e")
-    outside_rate = np.maximum(parts.scaleout[a], 1.0) * r.constant("expert_parallel", "e")
-    launch = 2e-6 * (
-        r.constant("expert_parallel", "launch_us")
-        + r.constant("expert_parallel", "cross_domain_us") * (outside > 0)
-    )
-    scattered = launch + sent * np.maximum(copies * (1.0 - outside) / inside_rate, crossing / outside_rate)
+    nodes = r.group / domain
+    inside = np.maximum(parts.scaleup[a], 1.0)
+    outside = np.maximum(parts.scaleout[a], 1.0)
+    hot = r.moe["hot"] * r.slices
+    sent = r.constant("expert_parallel", "bytes_per_element") * card["expert_hidden"] / r.group
+    # Copies within the domain, and copies that leave it.
+    near = (domain - 1.0) / r.group
+    copies = {
+        "exchange_low_latency": (card["top_k"] * near, card["top_k"] * (1.0 - 1.0 / nodes)),
+        "exchange_throughput": (
+            distinct_ranks(r.group, card["top_k"]) * near,
+            distinct_ranks(nodes, card["top_k"]) * (1.0 - 1.0 / nodes),
+        ),
+    }
+    scattered: FloatArray | float = np.inf
+    for name, (local, crossing) in copies.items():
+        c, far = r.gather(name, np.zeros_like(a)), constants().row(name, "hopper", "nodes")
+        launch = 2.0 * (c[f"{name}.t0"] + far["cross_us"] * 1e-6 * (nodes > 1))
+        slowest = np.maximum(local / (inside * c[f"{name}.e"]), crossing / (outside * far["e_out"]))
+        scattered = np.minimum(scattered, launch + tokens * (sent * hot * slowest))
     # Without expert parallelism every rank needs all tokens: an all-reduce's bytes.
     message = tokens * card["expert_hidden"] * HALF_BYTES
     gathered = all_reduce_seconds(message, r.group, r.link(r.group), r.gather("all_reduce", r.group_class))
@@ -225,7 +229,9 @@ def _sequence(terms: dict[str, FloatArray], attended: FloatArray) -> FloatArray:
 
 def _state_seconds(r: Replica) -> FloatArray:
     """One read and one write of a sequence's recurrent state on a rank, all layers [K]."""
-    return 2.0 * r.state_bytes / r.tp / (r.bandwidth * r.constant("linear_attention", "b"))
+    elements = r.card["state_elements"] * np.maximum(1.0, r.tp / r.card["state_heads"]) / r.tp
+    moved = 2.0 * r.constant("linear_attention", "state_bytes") * elements
+    return np.asarray(moved / (r.bandwidth * r.recurrent["recurrent_decode.b"]))
 
 
 def _prefill_attention(r: Replica, new: FloatArray, cached: FloatArray) -> FloatArray:
@@ -233,10 +239,13 @@ def _prefill_attention(r: Replica, new: FloatArray, cached: FloatArray) -> Float
     card, terms = r.card, r.prefill_attention
 
     def layer(window: FloatArray) -> FloatArray:
-        pairs = 2.0 * causal_pairs(new, cached, window) + new * terms["s0"]
+        pairs = 2.0 * causal_pairs(new, cached, window)
         seen = new + np.minimum(cached, window)
         memory = terms["query"] * new + terms["keys"] * seen
-        return smooth_maximum(terms["compute"] * pairs, memory, terms["p"]) + terms["floor"]
+        compute = pairs * (1.0 + terms["fill"] / new)
+        compute *= terms["compute"]
+        compute += terms["row"] * new
+        return smooth_maximum(compute, memory, terms["p"]) + terms["floor"]
 
     unlimited = np.full_like(r.tp, np.inf)
     dense = layer(unlimited)
@@ -246,7 +255,9 @@ def _prefill_attention(r: Replica, new: FloatArray, cached: FloatArray) -> Float
         expanded = dense + expansion / (r.half_peak * r.gather("gemm", np.zeros_like(r.table.kv))["gemm.e"])
         selected = causal_pairs(new, cached, card["attended"])
         index = terms["index"] * causal_pairs(new, cached, unlimited)
-        sparse = terms["absorbed"] * (selected + 0.5 * new * terms["s0"]) + index + 3.0 * terms["floor"]
+        chosen = 2.0 * terms["absorbed"] * selected * (1.0 + terms["fill"] / new) + terms["row"] * new
+        launch = terms["floor"] + r.index_floor
+        sparse = chosen + index + launch
         dense = np.where(card["sparse"] > 0, np.minimum(expanded, sparse), dense)
     time = card["full"] * dense
     if np.any(card["sliding"]):

@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
-MESSAGE_KNEE_BYTES = 200e3
-"""Message size at which an all-reduce has reached half of its latency term (the fitted form's 200 kB)."""
-
 
 def smooth_maximum(first: FloatArray, second: FloatArray, exponent: FloatArray) -> FloatArray:
     """(x^p + y^p)^(1/p) for x, y ≥ 0, p ≥ 1: the sum at p = 1, the larger one for large p.
@@ -43,7 +40,7 @@ def smooth_maximum(first: FloatArray, second: FloatArray, exponent: FloatArray) 
 class Gemm:
     """Matrix products of one shape, all layers of a model together: time = count·(t0 + pnorm(…)) at M tokens.
 
-    compute = flop_s·(M + m0), memory = weight_s + token_s·M, both in seconds.
+    compute = flop_s·(M + m0), memory = weight_s + token_s·M, both in seconds; n0 and k1 pad the product.
     """
 
     count: FloatArray
@@ -70,7 +67,10 @@ class Gemm:
         return Gemm(
             count=count,
             floor=constants["gemm.t0"],
-            flop_s=2.0 * (outputs + constants["gemm.n0"]) * inputs / (peak * constants["gemm.e"]),
+            flop_s=2.0
+            * (outputs + constants["gemm.n0"])
+            * (inputs + constants["gemm.k1"])
+            / (peak * constants["gemm.e"]),
             m0=constants["gemm.m0"],
             weight_s=inputs * (outputs * weight_bytes + constants["gemm.k0"]) / rate,
             token_s=(inputs * activation_bytes + 2.0 * outputs) / rate,
@@ -96,17 +96,23 @@ def all_reduce_seconds(
 ) -> FloatArray:
     """One all-reduce of a message over ``ranks``; 0 for a single rank.
 
-    t0 + ((V/(NV·e))^p + lat^p·V/(V + 200 kB))^(1/p) with V = 2(n − 1)/n bytes. Beyond 8 ranks the latency of
-    8 grows with log2 n (an assumption: the tables end there).
+    (t0^p + min((n − 1)·V/(NV·e1), lat + 2(n − 1)/n·V/(NV·e))^p)^(1/p): one shot (every rank reads all
+    others) while that is faster, then reduce-scatter and gather. Beyond 8 ranks floor and latency grow with
+    log2 n (an assumption: the tables end there).
     """
-    volume = message_bytes * (2.0 * (ranks - 1.0) / ranks)
-    p = constants["all_reduce.p"]
-    latency = constants["all_reduce.lat"] * np.maximum(1.0, np.log2(ranks) / 3.0)
-    # V/(V + knee) = 1 − knee/(V + knee): one temporary fewer, and exact at V = 0.
-    share = volume / (volume + MESSAGE_KNEE_BYTES)
-    np.maximum(share, 1e-300, out=share)
-    time = smooth_maximum(volume / (link * constants["all_reduce.e"]), latency * np.exp(np.log(share) / p), p)
-    return np.where(ranks > 1, constants["all_reduce.t0"] + time, 0.0)
+    hops = np.maximum(1.0, np.log2(ranks) / 3.0)
+    one_shot = message_bytes * ((ranks - 1.0) / (link * constants["all_reduce.e1"]))
+    two_shot = message_bytes * (2.0 * (ranks - 1.0) / ranks / (link * constants["all_reduce.e"]))
+    two_shot += constants["all_reduce.lat"] * hops
+    floor = np.broadcast_to(constants["all_reduce.t0"] * hops, one_shot.shape)
+    time = smooth_maximum(floor, np.minimum(one_shot, two_shot), constants["all_reduce.p"])
+    return np.where(ranks > 1, time, 0.0)
+
+
+def distinct_ranks(ranks: FloatArray, top_k: FloatArray) -> FloatArray:
+    """Distinct ranks (or nodes) among which ``top_k`` experts of a token are expected to lie, uniformly."""
+    miss = np.log1p(-np.minimum(1.0 / ranks, 1.0 - 1e-12))
+    return -ranks * np.expm1(top_k * miss)
 
 
 def causal_pairs(new: FloatArray, cached: FloatArray, window: FloatArray) -> FloatArray:

@@ -33,18 +33,18 @@ PRECISIONS = ("bf16", "fp16", "fp8", "int8", "nvfp4", "mxfp4", "int4")
 PRECISION_BYTES: FloatArray = np.array([precision_bits(name) / 8.0 for name in PRECISIONS])
 """Stored bytes of one element, block scales included."""
 
-GEMM_CLASSES = ("bf16", "fp8", "nvfp4")
+GEMM_CLASSES = ("bf16", "fp8", "nvfp4", "fp8_tensor")
 _ACTIVATION_CLASS = {"bf16": 0, "fp16": 0, "fp8": 1, "int8": 1, "nvfp4": 2, "mxfp4": 2, "int4": 2}
 GEMM_CLASS = np.array([_ACTIVATION_CLASS[name] for name in PRECISIONS])
 """[activations] → class of the kernels that multiply (weights are converted on the way)."""
 
+TENSOR_CLASS = GEMM_CLASSES.index("fp8_tensor")
+"""Class of 8-bit products with one scale a tensor: dense models that were not trained in blocks."""
+
 MOE_CLASSES = ("bf16", "fp8", "nvfp4", "w4a16", "w4a8")
 MOE_CLASS = np.array(
     [
-        [
-            activation if PRECISION_BYTES[w] >= 1.0 or activation == 2 else 3 + activation
-            for activation in GEMM_CLASS
-        ]
+        [activation if PRECISION_BYTES[w] >= 1.0 or activation == 2 else 3 + activation for activation in GEMM_CLASS]
         for w in range(len(PRECISIONS))
     ]
 )
@@ -85,11 +85,8 @@ class AcceleratorArrays:
     expected_error: FloatArray
     constants: dict[str, FloatArray]
     """``operator.constant`` → [A, classes of the operator], in seconds, bytes and fractions."""
-    base_power: FloatArray
     tdp: FloatArray
     peak_power: FloatArray
-    joules_per_byte: FloatArray
-    joules_per_flop: FloatArray
 
     @staticmethod
     def build(accelerators: Sequence[Accelerator]) -> AcceleratorArrays:
@@ -103,12 +100,10 @@ class AcceleratorArrays:
         vendors = [engine["vendor"].get(accelerator.vendor, {}) for accelerator in accelerators]
         error = table.sections["error"]
         tdp = np.array([_tdp(accelerator, table) for accelerator in accelerators])
-        power = [table.row("energy", system) for system, _ in systems]
 
         def each(value: Callable[[Accelerator], float | None]) -> FloatArray:
             return np.array([_number(value(accelerator)) for accelerator in accelerators])
 
-        base = np.array([row["base_w"] / row["tdp_w"] for row in power]) * tdp
         return AcceleratorArrays(
             peak=peak,
             running_peak=running,
@@ -120,16 +115,13 @@ class AcceleratorArrays:
             domain=np.maximum(each(lambda a: a.scaleup_domain), 1.0),
             mesh_peers=each(lambda a: a.scaleup_domain - 1 if "mesh" in (a.scaleup_topology or "") else 0),
             scaleout=each(lambda a: a.scaleout_bandwidth),
-            host_step=np.array(
-                [(engine["host_step_ms"] + v.get("extra_step_ms", 0.0)) * 1e-3 for v in vendors]
-            ),
+            host_step=np.array([(engine["host_step_ms"] + v.get("extra_step_ms", 0.0)) * 1e-3 for v in vendors]),
             host_per_sequence=np.full(len(accelerators), engine["host_per_sequence_us"] * 1e-6),
             prefill_factor=np.array([v.get("prefill_factor", 1.0) for v in vendors]),
             expected_error=np.array(
                 [error["calibrated"] if measured else error["inherited"] for _, measured in systems]
             ),
             constants=_operator_constants(table, [system for system, _ in systems]),
-            base_power=base,
             tdp=tdp,
             peak_power=np.array(
                 [
@@ -137,8 +129,6 @@ class AcceleratorArrays:
                     for a, t in zip(accelerators, tdp, strict=True)
                 ]
             ),
-            joules_per_byte=np.array([row["pj_per_byte"] for row in power]) * 1e-12,
-            joules_per_flop=np.array([row["pj_per_flop"] for row in power]) * 1e-12,
         )
 
 
@@ -161,9 +151,7 @@ def _fall_back(peak: FloatArray) -> FloatArray:
     for wider, names in (("bf16", ("fp8", "int8")), ("fp8", ("nvfp4", "mxfp4", "int4"))):
         for name in names:
             column = PRECISIONS.index(name)
-            filled[:, column] = np.where(
-                peak[:, column] > 0, peak[:, column], filled[:, PRECISIONS.index(wider)]
-            )
+            filled[:, column] = np.where(peak[:, column] > 0, peak[:, column], filled[:, PRECISIONS.index(wider)])
     return filled
 
 
@@ -185,19 +173,26 @@ _CLASSES: dict[str, tuple[str, ...]] = {
     "mla_prefill": KV_CLASSES,
     "mla_decode": KV_CLASSES,
     "all_reduce": tuple(str(ranks) for ranks in RANK_CLASSES),
+    "mla_absorb": ("",),
+    "exchange_low_latency": ("node",),
+    "exchange_throughput": ("node",),
+    "recurrent_decode": ("",),
+    "recurrent_prefill": ("",),
+    "sparse_index": ("",),
 }
+_UNITS = {"t0_us": 1e-6, "lat_us": 1e-6, "k0_kb": 1e3, "r0": 1e3}
+_NOT_CONSTANTS = ("ranks", "median_pct", "p90_pct")
 
 
 def _operator_constants(table: Constants, systems: Sequence[str]) -> dict[str, FloatArray]:
-    scale = {"t0_us": 1e-6, "lat_us": 1e-6, "k0_kb": 1e3}
     arrays: dict[str, FloatArray] = {}
     for operator, classes in _CLASSES.items():
         rows = [[table.row(operator, system, key) for key in classes] for system in systems]
         names = [
-            name for name, value in rows[0][0].items() if isinstance(value, float | int) and name != "ranks"
+            name for name, value in rows[0][0].items() if isinstance(value, float | int) and name not in _NOT_CONSTANTS
         ]
         for name in names:
-            values = [[float(row[name]) * scale.get(name, 1.0) for row in by_class] for by_class in rows]
+            values = [[float(row[name]) * _UNITS.get(name, 1.0) for row in by_class] for by_class in rows]
             arrays[f"{operator}.{name.removesuffix('_us').removesuffix('_kb')}"] = np.array(values)
     return arrays
 
@@ -237,6 +232,7 @@ def _card_values(card: ModelCard) -> dict[str, float]:
         "head_dim": card.head_dim,
         "vocab": card.vocab,
         "untied": 0.0 if card.tied_embeddings else 1.0,
+        "block_scales": float(card.native_precision == "fp8" or moe),
         "mla": float(mla),
         "q_lora": card.q_lora,
         "kv_lora": card.kv_lora,

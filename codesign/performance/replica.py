@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from codesign.performance.constants import constants
 from codesign.performance.operators import Gemm
-from codesign.performance.parts import GEMM_CLASS, KV_CLASS, MOE_CLASS, PRECISION_BYTES, RANK_CLASSES
+from codesign.performance.parts import (
+    GEMM_CLASS,
+    KV_CLASS,
+    MOE_CLASS,
+    PRECISION_BYTES,
+    RANK_CLASSES,
+    TENSOR_CLASS,
+)
 from codesign.performance.table import ConfigurationTable
 
 FloatArray = NDArray[np.float64]
@@ -22,6 +29,8 @@ FloatArray = NDArray[np.float64]
 HALF_BYTES = 2.0
 """Bytes of an element of what stays in 16 bits: embeddings, head, router, residual stream, messages."""
 STATE_MIN_BYTES = 2.0
+LOGIT_BYTES = 12.0
+"""Traffic of the sparse indexer for each query and key: a 32-bit logit written and read twice."""
 
 
 class Replica:
@@ -95,19 +104,17 @@ class Replica:
         mla, hidden = card["mla"] > 0, card["hidden"]
         # gpt-oss at its native precision: only the experts are narrow, all else multiplies in 16 bits.
         plain = self.other_bytes >= HALF_BYTES
-        main = self.gather("gemm", np.where(plain, 0, GEMM_CLASS[self.table.activations]))
+        narrow = GEMM_CLASS[self.table.activations]
+        narrow = np.where((narrow == 1) & (card["block_scales"] == 0), TENSOR_CLASS, narrow)
+        main = self.gather("gemm", np.where(plain, 0, narrow))
         half = self.gather("gemm", np.zeros_like(self.table.activations))
         main_peak = np.where(plain, self.half_peak, self.peak)
         main_input = np.where(plain, HALF_BYTES, self.activation_bytes)
         two = np.full_like(tp, HALF_BYTES)
 
-        def product(
-            inputs: FloatArray, outputs: FloatArray, count: FloatArray, sixteen_bit: bool = False
-        ) -> Gemm:
+        def product(inputs: FloatArray, outputs: FloatArray, count: FloatArray, sixteen_bit: bool = False) -> Gemm:
             weights, acts, peak, rows = (
-                (two, two, self.half_peak, half)
-                if sixteen_bit
-                else (self.other_bytes, main_input, main_peak, main)
+                (two, two, self.half_peak, half) if sixteen_bit else (self.other_bytes, main_input, main_peak, main)
             )
             return Gemm.of(inputs, outputs, count, weights, acts, peak, self.bandwidth, rows)
 
@@ -127,13 +134,9 @@ class Replica:
         return {
             "qkv": product(hidden, np.where(mla, down_mla, qkv), attention),
             "query_up": product(card["q_lora"], query_mla, attention * (mla & two_step)),
-            "kv_up": product(
-                card["kv_lora"], self.heads_rank * (card["qk_nope"] + card["v_head"]), attention * mla
-            ),
+            "kv_up": product(card["kv_lora"], self.heads_rank * (card["qk_nope"] + card["v_head"]), attention * mla),
             "output": product(self.heads_rank * value_width, hidden, attention),
-            "index": product(
-                query_source, card["index_heads"] * card["index_dim"], attention * card["sparse"]
-            ),
+            "index": product(query_source, card["index_heads"] * card["index_dim"], attention * card["sparse"]),
             "linear_in": product(hidden, linear_in, card["linear"]),
             "linear_out": product(linear_out, hidden, card["linear"]),
             "dense_up": product(hidden, card["mlp_inputs"] * dense_rank, dense),
@@ -146,11 +149,17 @@ class Replica:
         }
 
     @cached_property
+    def all_on_one_rank(self) -> FloatArray:
+        """Load over the mean of a rank whose experts every token wants: what no skew exceeds."""
+        wanted = self.card["experts"] / self.ep / np.maximum(self.card["top_k"], 1.0)
+        return np.asarray(np.maximum(1.0, self.ep * np.minimum(1.0, wanted)))
+
+    @cached_property
     def moe(self) -> dict[str, FloatArray]:
         """Constants of the fused expert kernel, with the slowest rank's load over the mean as ``hot``."""
         found = self.gather("moe", MOE_CLASS[self.table.weights, self.table.activations])
         limit = self.constant("expert_parallel", "hot_rank_max")
-        found["hot"] = np.minimum(self.ep ** found["moe.s"], limit)
+        found["hot"] = np.minimum(np.minimum(self.ep ** found["moe.s"], self.all_on_one_rank), limit)
         return found
 
     @cached_property
@@ -168,10 +177,13 @@ class Replica:
         # What the kernel pays for no sequence at all (b0) belongs to the step, at one context.
         context = self.constant("attention", "floor_context_tokens") + s0
         idle = np.where(is_mla, mla["mla_decode.b0"] * latent, gqa["decode_attention.b0"] * per_head)
-        index_kernels = self.constant("attention", "index_kernels") * card["sparse"]
-        t0 = np.where(is_mla, mla["mla_decode.t0"], gqa["decode_attention.t0"])
+        none = np.zeros_like(kv)
+        # Two batched products absorb the up-projections of MLA; the product itself stands among the GEMMs.
+        absorb = self.gather("mla_absorb", none)["mla_absorb.t0"]
+        index = self.gather("sparse_index", none)["sparse_index.t0"] * card["sparse"]
+        t0 = np.where(is_mla, mla["mla_decode.t0"] + absorb, gqa["decode_attention.t0"])
         return {
-            "floor": t0 * (1.0 + index_kernels) + idle * context,
+            "floor": t0 + index * self.constant("attention", "index_kernels") + idle * context,
             "s0": s0,
             "memory": np.where(is_mla, latent, self.kv_heads_rank * per_head),
             "compute": np.where(
@@ -180,51 +192,64 @@ class Replica:
                 flop / (self.half_peak * gqa["decode_attention.f"]),
             ),
             "p": np.where(is_mla, mla["mla_decode.p"], gqa["decode_attention.p"]),
-            "index": self._index_seconds(mla["mla_decode.b"]),
+            "index": self._index_seconds(self.card["index_bytes"]),
         }
 
-    def _index_seconds(self, efficiency: FloatArray) -> FloatArray:
-        """Seconds of the sparse indexer per query and cached token: its keys stand on every rank."""
-        gemm_e = self.gather("gemm", GEMM_CLASS[self.table.activations])["gemm.e"]
-        flop = 2.0 * self.card["index_heads"] * self.card["index_dim"] / (self.index_peak * gemm_e)
-        return self.card["sparse"] * np.maximum(
-            self.card["index_bytes"] / (self.bandwidth * efficiency), flop
-        )
+    def _index_seconds(self, stored_bytes: FloatArray) -> FloatArray:
+        """Seconds of the sparse indexer per query and cached token: logits, then the selection among them.
+
+        The index keys stand on every rank; ``stored_bytes`` of a token are read for each query (decode), or
+        shared by all queries of a prompt (0).
+        """
+        c = self.gather("sparse_index", np.zeros_like(self.table.kv))
+        flop = 2.0 * self.card["index_heads"] * self.card["index_dim"]
+        logits = flop / (self.index_peak * c["sparse_index.e"])
+        selection = LOGIT_BYTES / (self.bandwidth * c["sparse_index.b"])
+        return self.card["sparse"] * (np.maximum(stored_bytes / self.bandwidth, logits) + selection)
 
     @cached_property
     def prefill_attention(self) -> dict[str, FloatArray]:
-        """One layer of prefill attention on a rank: compute·(2·pairs + n·s0), query·n + keys·context."""
+        """One layer of prefill attention of n tokens on a rank, in seconds.
+
+        compute·(2·pairs)·(1 + fill/n) + row·n against query·n + keys·context, and a floor; the rows that fill
+        the part (w0, heads × tokens) are all that a short prompt leaves idle.
+        """
         kv = KV_CLASS[self.table.kv]
         gqa, mla = self.gather("prefill_attention", kv), self.gather("mla_prefill", kv)
-        card, is_mla = self.card, self.card["mla"] > 0
-        wide = (
-            2.0
-            * (self.heads_rank + gqa["prefill_attention.h0"])
-            * (card["head_dim"] + gqa["prefill_attention.d0"])
-        )
+        card, is_mla, heads = self.card, self.card["mla"] > 0, self.heads_rank
+        flop_s = 2.0 / (self.half_peak * gqa["prefill_attention.e"])
+        flop_s_mla = 1.0 / (self.half_peak * mla["mla_prefill.e"])
         per_head = card["qk_nope"] + card["qk_rope"] + card["v_head"]
-        mla_rate = self.half_peak * mla["mla_prefill.e"]
         rate = self.bandwidth * gqa["prefill_attention.b"]
-        query = 2.0 * self.heads_rank * card["head_dim"] * HALF_BYTES
+        query = 2.0 * heads * card["head_dim"] * HALF_BYTES
         keys = 2.0 * self.kv_heads_rank * card["head_dim"] * self.kv_bytes
+        fill = np.where(is_mla, mla["mla_prefill.w0"], gqa["prefill_attention.w0"]) / np.maximum(heads, 1e-9)
+        row = np.where(is_mla, mla["mla_prefill.r0"] * flop_s_mla, gqa["prefill_attention.r0"] * flop_s)
         return {
             "floor": np.where(is_mla, mla["mla_prefill.t0"], gqa["prefill_attention.t0"]),
-            "s0": np.where(is_mla, mla["mla_prefill.s0"], gqa["prefill_attention.s0"]),
-            "compute": np.where(
-                is_mla,
-                (self.heads_rank + mla["mla_prefill.h0"]) * per_head / mla_rate,
-                wide / (self.half_peak * gqa["prefill_attention.e"]),
-            ),
+            "fill": fill,
+            "row": heads * row,
+            "compute": heads
+            * np.where(is_mla, per_head * flop_s_mla, (card["head_dim"] + gqa["prefill_attention.d0"]) * flop_s),
             "query": np.where(is_mla, 0.0, query / rate),
             "keys": np.where(is_mla, card["kv_elements"] * self.kv_bytes, keys) / rate,
             "p": gqa["prefill_attention.p"],
-            # Absorbed form over the selected latents: 2·(2·d_c + d_rope) FLOP a pair and head.
-            "absorbed": 2.0
-            * (2.0 * card["kv_lora"] + card["qk_rope"])
-            * (self.heads_rank + mla["mla_prefill.h0"])
-            / mla_rate,
-            "index": self._index_seconds(np.ones_like(self.tp)),
+            # Absorbed form over the selected latents: 2·d_c + d_rope FLOP for half a pair and head.
+            "absorbed": (2.0 * card["kv_lora"] + card["qk_rope"]) * heads * flop_s_mla,
+            "index": self._index_seconds(np.zeros_like(self.tp)),
         }
+
+    @cached_property
+    def recurrent(self) -> dict[str, FloatArray]:
+        """Constants of linear attention."""
+        none = np.zeros_like(self.table.kv)
+        return self.gather("recurrent_decode", none) | self.gather("recurrent_prefill", none)
+
+    @cached_property
+    def index_floor(self) -> FloatArray:
+        """Floor of the sparse indexer's kernels."""
+        kernels = self.constant("attention", "index_kernels")
+        return self.gather("sparse_index", np.zeros_like(self.table.kv))["sparse_index.t0"] * kernels
 
     # Links
 
