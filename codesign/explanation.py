@@ -11,7 +11,7 @@ import numpy as np
 from codesign.candidates.build import Candidates, build_candidates
 from codesign.optimize.fleet import FleetPlan
 from codesign.optimize.infeasible import diagnose
-from codesign.optimize.pricing import best_values
+from codesign.optimize.pricing import best_values, chunks
 from codesign.optimize.relaxation import Duals, column_costs, first_columns, flow_worth, watt_prices
 from codesign.problem.instance import Instance, SloLevels, TaskClass
 from codesign.solution.schema import ShadowPrice, Solution
@@ -263,11 +263,14 @@ def entry_prices(candidates: Candidates, plan: FleetPlan) -> list[float | None]:
     hardware_of = np.array([p.hardware for p in data.packings], dtype=np.int64)
     slots = np.array([p.slots for p in data.packings], dtype=np.float64)
     for b, block in enumerate(data.blocks):
-        watt = watts[block.packing][:, None]
-        gain = np.where(block.admissible, worth[block.flows][None, :] - watt * block.flow_power_w, 0.0)
-        value = best_values(block.use, block.limit, gain)
-        net = (value - shadow[data.offsets[b] : data.offsets[b + 1]]) / block.packed * slots[block.packing]
-        np.maximum.at(best, hardware_of[block.packing], np.where(value > 0, net, -np.inf))
+        for part in chunks(block):
+            packing = block.packing[part]
+            spent = watts[packing][:, None] * block.flow_power(part)
+            gain = np.where(block.admissible[part], worth[block.flows][None, :] - spent, 0.0)
+            value = best_values(block.use.of(part), block.limit[part], gain)
+            charged = shadow[data.offsets[b] + part.start : data.offsets[b] + part.stop]
+            net = (value - charged) / block.packed[part] * slots[packing]
+            np.maximum.at(best, hardware_of[packing], np.where(value > 0, net, -np.inf))
     weight = data.usd_weight or 1.0
     return [
         max(0.0, float(value)) / weight / data.hardware[h].accelerators if np.isfinite(value) else None

@@ -13,14 +13,22 @@ import numpy as np
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from codesign.optimize.data import ColumnBlock, FleetData, Flow, Group, Hardware, Offer, Packing, SideLimit
+from codesign.optimize.data import (
+    ColumnBlock,
+    FleetData,
+    Flow,
+    Group,
+    Hardware,
+    Offer,
+    Packing,
+    RowUse,
+    SideLimit,
+)
 
 TOLERANCE = 1e-9
 
 
-def block(
-    flows, use, limit, *, packing=0, packed=1.0, group=0, least=1, power=0.0, flow_power=0.0, open_=True
-):
+def block(flows, use, limit, *, packing=0, packed=1.0, group=0, least=1, power=0.0, flow_power=0.0, open_=True):
     """A block of columns: `use` [K, R, V] and `limit` [K, R] as lists, the rest per column or one for all."""
     use, limit = np.array(use, dtype=np.float64), np.array(limit, dtype=np.float64)
     count, rows, width = use.shape
@@ -34,7 +42,7 @@ def block(
     return ColumnBlock(
         flows=np.array(flows, dtype=np.int64),
         row_names=tuple(f"row{r}" for r in range(rows)),
-        use=use,
+        use=RowUse.dense(use),
         limit=limit,
         admissible=np.broadcast_to(open_, (count, width)) & (use.max(axis=1) > 0),
         flow_power_w=real(flow_power, (count, width)),
@@ -64,18 +72,14 @@ def server(name="box", accelerators=1, peak=0.0, electricity=0.0, vendor=""):
     return Hardware(name, accelerators, peak, electricity, None, 0, vendor)
 
 
-def fleet(
-    demand, flows, blocks, *, hardware=None, offers=None, packings=None, groups=None, limits=(), **options
-):
+def fleet(demand, flows, blocks, *, hardware=None, offers=None, packings=None, groups=None, limits=(), **options):
     """A fleet problem; by default one hardware of one slot at 1 $/h and a group for each column."""
     hardware = hardware or (server(),)
     offers = offers or tuple(Offer(h.name, i, 1.0, 0.0, 0) for i, h in enumerate(hardware))
     packings = packings or tuple(Packing(i, h.accelerators) for i, h in enumerate(hardware))
     if groups is None:
         numbers = {int(g): int(p) for b in blocks for g, p in zip(b.group, b.packing, strict=True)}
-        groups = tuple(
-            Group(f"group{g}", packings[numbers.get(g, 0)].hardware, 1) for g in range(max(numbers) + 1)
-        )
+        groups = tuple(Group(f"group{g}", packings[numbers.get(g, 0)].hardware, 1) for g in range(max(numbers) + 1))
     demand = np.array(demand, dtype=np.float64)
     commodities = 1 + max([f.commodity for f in flows if f.commodity is not None], default=-1)
     weights = {"usd_weight": 1.0, "watt_weight": 0.0, "pue": 1.0}
@@ -131,7 +135,7 @@ class _Columns:
 
     def use(self, k, v):
         b, i = self.place[k]
-        return b.use[i, :, v]
+        return b.use.one(i)[:, v]
 
     def limit(self, k):
         b, i = self.place[k]
@@ -139,7 +143,7 @@ class _Columns:
 
     def flow_cost(self, k, v):
         b, i = self.place[k]
-        return self.watt[k] * b.flow_power_w[i, v]
+        return self.watt[k] * b.flow_power(slice(i, i + 1))[0, v]
 
     def most(self, data, k):
         """Replicas that carry every call this column could ever get."""
@@ -299,10 +303,7 @@ class _Routing:
             self._limits.append((None, -1.0))
         self._balance = np.array(
             [
-                [
-                    float(data.flows[f].commodity_sign * (data.flows[f].commodity == c))
-                    for *_, f in columns.keys
-                ]
+                [float(data.flows[f].commodity_sign * (data.flows[f].commodity == c)) for *_, f in columns.keys]
                 for c in range(len(data.commodities))
             ]
         ).reshape(len(data.commodities), width)
@@ -372,9 +373,7 @@ def tiny_fleets(draw):
     demand = [draw(pick((1.7, 1.0, 0.5))) for _ in range(tasks)]
     calls = [draw(pick((1.0, 2.0))) for _ in range(tasks)]
     hardware = tuple(
-        server(
-            f"box{h}", draw(pick((1, 2, 4))), draw(pick((300.0, 1000.0))), draw(pick((0.0, 1e-3))), f"v{h}"
-        )
+        server(f"box{h}", draw(pick((1, 2, 4))), draw(pick((300.0, 1000.0))), draw(pick((0.0, 1e-3))), f"v{h}")
         for h in range(draw(pick((2, 1, 2))))
     )
     packings = [Packing(h, box.accelerators) for h, box in enumerate(hardware)]
@@ -409,8 +408,7 @@ def tiny_fleets(draw):
             number.append(len(groups))
             groups.append(Group(f"g{len(groups)}", box, max(1, hardware[box].accelerators // int(packed[k]))))
         use = [
-            [[draw(pick(_USES)) for _ in members], [draw(pick((0.0, *_USES))) for _ in members]]
-            for _ in range(count)
+            [[draw(pick(_USES)) for _ in members], [draw(pick((0.0, *_USES))) for _ in members]] for _ in range(count)
         ]
         open_ = np.array([[draw(st.integers(0, 15)) < 15 for _ in members] for _ in range(count)])
         same_power = {}
@@ -425,9 +423,7 @@ def tiny_fleets(draw):
                 group=number,
                 least=[draw(pick((1, 1, 1, 2, 3))) for _ in range(count)],
                 power=power,
-                flow_power=[
-                    [0.0 if electric else draw(pick((0.0, 50.0))) for _ in members] for _ in range(count)
-                ],
+                flow_power=[[0.0 if electric else draw(pick((0.0, 50.0))) for _ in members] for _ in range(count)],
                 open_=open_,
             )
         )
@@ -441,15 +437,11 @@ def tiny_fleets(draw):
     if draw(pick((False, False, True))):
         size = hardware[0].accelerators
         members = {o: float(size) for o, offer in enumerate(offers) if offer.hardware == 0}
-        limits.append(
-            SideLimit("inventory", "accelerators", float(size * draw(pick((6, 4, 2, 1, 0)))), members)
-        )
+        limits.append(SideLimit("inventory", "accelerators", float(size * draw(pick((6, 4, 2, 1, 0)))), members))
     if electric or draw(pick((False, False, False, True))):
         members = {o: offer.usd_per_hour for o, offer in enumerate(offers)}
         watts = {h: 1e-3 for h in range(len(hardware))} if electric else {}
-        limits.append(
-            SideLimit("budget", "$/h", draw(pick((60.0, 30.0, 20.0, 9.0))), members, per_watt=watts)
-        )
+        limits.append(SideLimit("budget", "$/h", draw(pick((60.0, 30.0, 20.0, 9.0))), members, per_watt=watts))
     if draw(pick((False, False, False, True))):
         members = {o: hardware[offer.hardware].peak_power_w for o, offer in enumerate(offers)}
         limits.append(SideLimit("power", "W", draw(pick((20000.0, 9000.0, 5000.0, 2000.0))), members))

@@ -56,15 +56,13 @@ def test_best_values_are_those_of_linear_programs(seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_upper_values_are_upper(seed):
     use, limit, worth = random_columns(seed, rows=3)
-    columns = block(range(use.shape[2]), use, limit)
     exact = best_values(use, limit, worth)
-    assert np.all(upper_values(columns, worth) >= exact * (1 - 1e-9))
+    assert np.all(upper_values(use, limit, worth) >= exact * (1 - 1e-9))
 
 
 def test_upper_values_of_one_row_are_exact():
     use, limit, worth = random_columns(7, rows=1)
-    columns = block(range(use.shape[2]), use, limit)
-    assert upper_values(columns, worth) == pytest.approx(best_values(use, limit, worth), rel=1e-9)
+    assert upper_values(use, limit, worth) == pytest.approx(best_values(use, limit, worth), rel=1e-9)
 
 
 def test_best_value_by_hand():
@@ -193,7 +191,6 @@ def test_large_path_on_many_columns(monkeypatch, seed, gap):
     whole = solve_fleet(data, gap=0.0, threads=1)
     monkeypatch.setattr(fleet_module, "_SMALL", 0)
     monkeypatch.setattr(fleet_module, "_RESTRICTED", (4, 6))
-    monkeypatch.setattr(fleet_module, "_NODE_COLUMNS", 6)
     parts = solve_fleet(data, gap=gap, threads=1)
     assert whole.status == parts.status == "optimal"
     assert parts.bound <= whole.objective * (1 + 1e-9)

@@ -1,0 +1,1 @@
+"""Every deployment configuration and operating point that the planner considers, as numbers."""

@@ -12,6 +12,7 @@ from codesign.candidates.configurations import Configurations, enumerate_configu
 from codesign.candidates.context import ROLES, MomentBook, OperatingPoints, Slice
 from codesign.candidates.decode import decode_blocks
 from codesign.candidates.flows import FlowBook, build_flows
+from codesign.candidates.grids import Grids
 from codesign.candidates.lengths import TaskCalls, task_calls
 from codesign.candidates.measured import measured_block
 from codesign.candidates.prefill import prefill_blocks
@@ -47,18 +48,21 @@ class Candidates:
 
 
 def build_candidates(
-    instance: Instance, progress: Callable[[str, float], None] | None = None
+    instance: Instance,
+    progress: Callable[[str, float], None] | None = None,
+    grids: Grids | None = None,
 ) -> Candidates:
     """Enumerate configurations, flows and operating points.  `progress` hears (what, share done)."""
+    grids = grids or Grids()
     instance = by_electricity(instance)
     configurations = enumerate_configurations(instance)
     cards = {model.name: model.card for model in instance.models}
     calls = [task_calls(task, cards) for task in instance.tasks]
     vendors = sorted({option.accelerator.vendor for option in instance.hardware})
-    book = build_flows(instance, calls, vendors)
+    book = build_flows(instance, grids, calls, vendors)
     blocks: list[ColumnBlock] = []
     points: list[OperatingPoints | None] = []
-    slices = _slices(instance, book, configurations) if configurations else []
+    slices = _slices(instance, grids, book, configurations) if configurations else []
     for number, part in enumerate(slices):
         for block, point in _columns(part):
             blocks.append(block)
@@ -99,13 +103,19 @@ def build_candidates(
     )
 
 
-def _slices(instance: Instance, book: FlowBook, configurations: Configurations) -> list[Slice]:
+def _slices(
+    instance: Instance, grids: Grids, book: FlowBook, configurations: Configurations
+) -> list[Slice]:
     """One slice for each (model, KV precision, vendor) that has configurations."""
-    vendor = np.array([option.accelerator.vendor for option in instance.hardware])[configurations.hardware]
-    keys = np.stack([configurations.model.astype(str), configurations.table.kv.astype(str), vendor], axis=1)
+    vendor = np.array([option.accelerator.vendor for option in instance.hardware])[
+        configurations.hardware
+    ]
+    keys = np.stack(
+        [configurations.model.astype(str), configurations.table.kv.astype(str), vendor], axis=1
+    )
     found, where = np.unique(keys, axis=0, return_inverse=True)
     return [
-        Slice(instance, book, configurations, np.flatnonzero(where.ravel() == i), 0)
+        Slice(instance, grids, book, configurations, np.flatnonzero(where.ravel() == i), 0)
         for i in range(len(found))
     ]
 
@@ -127,7 +137,9 @@ def _columns(part: Slice) -> list[tuple[ColumnBlock, OperatingPoints]]:
         hardware = part.configurations.hardware[point.configuration]
         rows = np.flatnonzero([point.role in allowed[h] for h in hardware.tolist()])
         if len(rows):
-            kept.append((block, point) if len(rows) == len(block) else (block.take(rows), point.take(rows)))
+            kept.append(
+                (block, point) if len(rows) == len(block) else (block.take(rows), point.take(rows))
+            )
     return kept
 
 

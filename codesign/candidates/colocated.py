@@ -15,133 +15,150 @@ from codesign.candidates.context import (
 from codesign.candidates.decode import longest_step, step_limits
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.prefill import distinct_waits
-from codesign.candidates.step import ANCHORS, Chords, step_chords
-from codesign.candidates.waiting import WAITS, Queues, longest_waits
-from codesign.optimize.data import ColumnBlock, Floats, Ints
-
-CHUNKS = (256.0, 1024.0, 4096.0)
-"""New prompt tokens that a step may hold."""
-SPREADS = ((0.08, 0.1), (0.08, 0.4), (0.25, 0.2))
-QUEUES = Queues.product((0.5, 0.7, 0.85), (1,))
-"""Sessions stay with their replica, so its queue is its own (no pooling)."""
+from codesign.candidates.step import step_chords
+from codesign.candidates.waiting import Queues, longest_waits
+from codesign.optimize.data import ColumnBlock, Floats, Ints, RowUse
 
 
 def colocated_blocks(
     part: Slice, book: MomentBook, select: list[int]
 ) -> list[tuple[ColumnBlock, OperatingPoints]]:
-    """One block for each chunk size, anchor of the step curve, and pair of spreads."""
+    """Blocks for each chunk size, anchor of the step curve, step limit, and pair of spreads."""
     flows = [part.book.flows[f] for f in select]
     if not flows or not len(part.index):
         return []
+    grids = part.grids
+    queues = Queues.product(grids.colocated_utilizations, (1,), grids.waits_s)
     capacity = part.capacity([flow.calls for flow in flows])
     found = []
-    for chunk in CHUNKS:
-        for anchor in ANCHORS[:2]:
-            usable = np.flatnonzero(
-                (capacity > 0) & (~part.convex if anchor else part.convex | (anchor == 0))
-            )
-            if not len(usable):
-                continue
-            chords = step_chords(part.table, chunk, anchor)
-            for spreads in SPREADS:
-                for tau in step_limits(flows, spreads[0]).tolist():
-                    shape = _Shape(chunk, tau, *spreads)
-                    item = _block(part, book, select, flows, capacity, chords, usable, shape)
-                    if item is not None:
-                        found.append(item)
+    for chunk in grids.chunks:
+        for anchor in grids.anchors[:2]:
+            first = anchor == grids.anchors[0]
+            usable = np.flatnonzero((capacity > 0) & (first | ~part.convex))
+            if len(usable):
+                pool = _Pool(part, queues, select, flows, capacity, chunk, anchor, usable, book)
+                found += pool.blocks()
     return found
 
 
-class _Shape:
-    """Chunk, step limit, and the shares of step and memory kept free for fluctuation."""
+class _Pool:
+    """Columns of one chunk size and one anchor of the step curve.
 
-    def __init__(self, chunk: float, tau: float, step: float, memory: float) -> None:
-        self.chunk, self.tau, self.step, self.memory = chunk, tau, step, memory
+    Sessions stay with their replica, so its queue is its own: no pooling.
+    """
 
+    def __init__(
+        self,
+        part: Slice,
+        queues: Queues,
+        select: list[int],
+        flows: list[CallFlow],
+        capacity: Floats,
+        chunk: float,
+        anchor: float,
+        usable: Ints,
+        book: MomentBook,
+    ) -> None:
+        self.part, self.queues, self.select, self.flows = part, queues, select, flows
+        self.capacity, self.chunk, self.usable, self.book = capacity, chunk, usable, book
+        self.chords = step_chords(part.table, part.grids, chunk, anchor)
+        self._fill()
 
-def _block(
-    part: Slice,
-    book: MomentBook,
-    select: list[int],
-    flows: list[CallFlow],
-    capacity: Floats,
-    chords: Chords,
-    usable: Ints,
-    shape: _Shape,
-) -> tuple[ColumnBlock, OperatingPoints] | None:
-    tau, chunk = shape.tau, shape.chunk
-    room = tau * (1 - shape.step) - chords.intercept
-    usable = usable[np.all(room[usable] > 0, axis=1)]
-    if not len(usable):
-        return None
-    waits = np.stack([_waits(part, book, flow, shape, usable) for flow in flows], axis=2)
-    keep_k, keep_o, wait = distinct_waits(waits)
-    if not len(keep_k):
-        return None
-    segments = chords.slope.shape[1]
-    use = np.zeros((len(usable), segments + 6, len(flows)))
-    power = np.zeros((len(usable), len(flows)))
-    steepest = chords.slope.max(axis=1)
-    for v, flow in enumerate(flows):
-        moments, prompt = book.decode(flow.calls), book.prompt(flow.calls, flow.residency)
-        per_step = chords.slope * moments.tokens + (moments.attention + prompt.attention)[:, None]
-        chunks = prompt.new_tokens / chunk
-        chunk_square = (prompt.attention**2) / max(float(chunks @ prompt.weight), 1.0)
-        square = moments.tokens * steepest**2 + 2 * steepest * moments.attention + moments.attention_square
-        first = np.ceil(chunks) * tau
-        held = flow.calls.held_s if flow.residency == "colocated" else 0.0
-        use[:, :segments, v] = per_step[usable] * tau
-        use[:, segments, v] = (square + chunk_square)[usable] * tau
-        use[:, segments + 1, v] = moments.tokens * tau
-        use[:, segments + 2, v] = (moments.bytes_tokens * tau + moments.bytes_after * held)[usable]
-        use[:, segments + 3, v] = (moments.square_tokens * tau + moments.square_after * held)[usable]
-        use[:, segments + 2, v] += (prompt.held @ (first * prompt.weight))[usable]
-        use[:, segments + 3, v] += (prompt.held**2 @ (first * prompt.weight))[usable]
-        use[:, segments + 4, v] = float(chunks @ prompt.weight) * tau
-        use[:, segments + 5, v] = float((chunks * tau) ** 2 @ prompt.weight)
-        power[:, v] = (decode_power(part, book, flow) + prompt.energy_j)[usable]
-    rows = usable[keep_k]
-    limit = np.zeros((len(rows), segments + 6))
-    limit[:, :segments] = room[rows]
-    limit[:, segments] = (tau * shape.step / Z) ** 2
-    limit[:, segments + 1] = part.slots
-    limit[:, segments + 2] = capacity[rows] * (1 - shape.memory)
-    limit[:, segments + 3] = (capacity[rows] * shape.memory / Z) ** 2
-    limit[:, segments + 4] = QUEUES.utilization[keep_o]
-    limit[:, segments + 5] = QUEUES.second_moment_limit(WAITS[:, None])[wait, keep_o]
-    configuration = part.index[rows]
-    block = ColumnBlock(
-        flows=np.array(select, dtype=np.int64),
-        row_names=(
-            *(f"time{i}" for i in range(segments)),
-            "spread",
-            "slots",
-            "capacity",
-            "capacity spread",
-            "busy",
-            "wait",
-        ),
-        use=use[keep_k],
-        limit=limit,
-        admissible=waits[keep_k, keep_o] >= wait[:, None],
-        flow_power_w=power[keep_k],
-        replica_power_w=decode_constant_power(part)[rows],
-        packing=part.configurations.packing[configuration],
-        packed=part.configurations.packed[configuration],
-        group=part.group("colocated", configuration),
-        min_replicas=np.ones(len(rows), dtype=np.int64),
-    )
-    same = np.ones(len(rows))
-    return block, OperatingPoints(
-        "colocated", configuration, tau * same, QUEUES.utilization[keep_o], WAITS[wait], chunk * same
-    )
+    def _fill(self) -> None:
+        """Rows as a fixed part and a part that scales with the step limit: [K, R, V] each."""
+        part, chords, usable = self.part, self.chords, self.usable
+        segments = chords.slope.shape[1]
+        shape = (len(usable), segments + 6, len(self.flows))
+        self.fixed, self.scaled = np.zeros(shape), np.zeros(shape)
+        self.power = np.zeros((len(usable), len(self.flows)))
+        self.exponent = np.ones(segments + 6)
+        self.exponent[segments + 5] = 2.0
+        steepest = chords.slope.max(axis=1)
+        for v, flow in enumerate(self.flows):
+            moments, prompt = self.book.decode(flow.calls), self.book.prompt(flow.calls, flow.residency)
+            per_step = chords.slope * moments.tokens + (moments.attention + prompt.attention)[:, None]
+            chunks = prompt.new_tokens / self.chunk
+            mean_chunks = float(chunks @ prompt.weight)
+            square = moments.tokens * steepest**2 + 2 * steepest * moments.attention
+            square = square + moments.attention_square + prompt.attention**2 / max(mean_chunks, 1.0)
+            steps = np.ceil(chunks) * prompt.weight
+            held = flow.calls.held_s if flow.residency == "colocated" else 0.0
+            self.scaled[:, :segments, v] = per_step[usable]
+            self.scaled[:, segments, v] = square[usable]
+            self.scaled[:, segments + 1, v] = moments.tokens
+            self.scaled[:, segments + 2, v] = (moments.bytes_tokens + prompt.held @ steps)[usable]
+            self.scaled[:, segments + 3, v] = (moments.square_tokens + prompt.held**2 @ steps)[usable]
+            self.scaled[:, segments + 4, v] = mean_chunks
+            self.scaled[:, segments + 5, v] = float(chunks**2 @ prompt.weight)
+            self.fixed[:, segments + 2, v] = moments.bytes_after[usable] * held
+            self.fixed[:, segments + 3, v] = moments.square_after[usable] * held
+            self.power[:, v] = (decode_power(part, self.book, flow) + prompt.energy_j)[usable]
 
+    def blocks(self) -> list[tuple[ColumnBlock, OperatingPoints]]:
+        """One block for each step limit and pair of spreads that leaves room."""
+        grids = self.part.grids
+        found = []
+        for step in grids.colocated_spreads:
+            for tau in step_limits(grids, self.flows, step).tolist():
+                for memory in grids.colocated_memory_spreads:
+                    item = self._block(tau, step, memory)
+                    if item is not None:
+                        found.append(item)
+        return found
 
-def _waits(part: Slice, book: MomentBook, flow: CallFlow, shape: _Shape, usable: Ints) -> Ints:
-    """[K, O] longest wait: a prompt of p tokens takes ceil(p/s) steps, each at most τ."""
-    if shape.tau > longest_step(flow, shape.step) * (1 + 1e-12):
-        return np.full((len(usable), len(QUEUES.pooled)), -1)
-    prompt = book.prompt(flow.calls, flow.residency)
-    seconds = np.ceil(prompt.new_tokens / shape.chunk)[None, :] * shape.tau
-    one = longest_waits(flow, QUEUES, seconds, prompt.weight, np.full(1, shape.tau))
-    return np.repeat(one, len(usable), axis=0)
+    def _block(
+        self, tau: float, step: float, memory: float
+    ) -> tuple[ColumnBlock, OperatingPoints] | None:
+        part, queues = self.part, self.queues
+        room = tau * (1 - step) - self.chords.intercept[self.usable]
+        usable = np.flatnonzero(np.all(room > 0, axis=1))
+        if not len(usable):
+            return None
+        waits = np.stack([self._waits(flow, tau, step, len(usable)) for flow in self.flows], axis=2)
+        keep_k, keep_o, wait = distinct_waits(waits)
+        if not len(keep_k):
+            return None
+        source = usable[keep_k]
+        rows = self.usable[source]
+        segments = self.chords.slope.shape[1]
+        limit = np.zeros((len(rows), segments + 6))
+        limit[:, :segments] = room[source]
+        limit[:, segments] = (tau * step / Z) ** 2
+        limit[:, segments + 1] = part.slots
+        limit[:, segments + 2] = self.capacity[rows] * (1 - memory)
+        limit[:, segments + 3] = (self.capacity[rows] * memory / Z) ** 2
+        limit[:, segments + 4] = queues.utilization[keep_o]
+        limit[:, segments + 5] = queues.second_moment_limit(keep_o, wait)
+        configuration = part.index[rows]
+        same = np.ones(len(rows))
+        names = ("spread", "slots", "capacity", "capacity spread", "busy", "wait")
+        block = ColumnBlock(
+            flows=np.array(self.select, dtype=np.int64),
+            row_names=(*(f"time{i}" for i in range(segments)), *names),
+            use=RowUse(self.fixed, self.scaled, self.exponent, source, tau * same),
+            limit=limit,
+            admissible=waits[keep_k, keep_o] >= wait[:, None],
+            flow_power_w=self.power,
+            replica_power_w=decode_constant_power(part)[rows],
+            packing=part.configurations.packing[configuration],
+            packed=part.configurations.packed[configuration],
+            group=part.group("colocated", configuration),
+            min_replicas=np.ones(len(rows), dtype=np.int64),
+        )
+        return block, OperatingPoints(
+            "colocated",
+            configuration,
+            tau * same,
+            queues.utilization[keep_o],
+            queues.waits[wait],
+            self.chunk * same,
+        )
+
+    def _waits(self, flow: CallFlow, tau: float, step: float, count: int) -> Ints:
+        """[K, O] longest wait: a prompt of p tokens takes ceil(p/s) steps, each at most τ."""
+        if tau > longest_step(self.part.grids, flow, step) * (1 + 1e-12):
+            return np.full((count, len(self.queues.pooled)), -1)
+        prompt = self.book.prompt(flow.calls, flow.residency)
+        seconds = np.ceil(prompt.new_tokens / self.chunk)[None, :] * tau
+        one = longest_waits(flow, self.queues, seconds, prompt.weight, np.full(1, tau))
+        return np.repeat(one, count, axis=0)

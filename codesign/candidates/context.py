@@ -9,6 +9,7 @@ import numpy as np
 
 from codesign.candidates.configurations import Configurations
 from codesign.candidates.flows import CallFlow, FlowBook
+from codesign.candidates.grids import Grids
 from codesign.candidates.lengths import TaskCalls
 from codesign.candidates.moments import DecodeMoments, PromptMoments, decode_moments, prompt_moments
 from codesign.candidates.step import is_convex
@@ -62,6 +63,7 @@ class Slice:
     """The configurations of one (model, KV precision, vendor), with the flows that they may carry."""
 
     instance: Instance
+    grids: Grids
     book: FlowBook
     configurations: Configurations
     index: Ints

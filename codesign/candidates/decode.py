@@ -12,30 +12,28 @@ from codesign.candidates.context import (
     decode_constant_power,
     decode_power,
 )
-from codesign.candidates.flows import STEP_LIMITS, CallFlow
-from codesign.candidates.step import ANCHORS, Chords, step_chords
-from codesign.optimize.data import ColumnBlock, Floats
+from codesign.candidates.flows import CallFlow
+from codesign.candidates.grids import Grids
+from codesign.candidates.step import Chords, step_chords
+from codesign.optimize.data import ColumnBlock, Floats, RowUse
 from codesign.performance.queueing import normal_quantile
 
-SPREADS = ((0.05, 0.06), (0.05, 0.2), (0.05, 0.4), (0.15, 0.06), (0.15, 0.2), (0.3, 0.2), (0.3, 0.4))
-"""(share of the step limit, share of the memory) kept free for fluctuation."""
-_UNLIMITED_S = STEP_LIMITS[-1]
-"""Longest step where no SLO asks for less."""
 
-
-def step_limits(flows: list[CallFlow], spread: float) -> Floats:
+def step_limits(grids: Grids, flows: list[CallFlow], spread: float) -> Floats:
     """Step limits [T] that some flow tolerates when `spread` of the step fluctuates.
 
-    The rows plan for a batch that takes the whole limit, so where memory, slots or prompts bind a shorter
+    The rows plan for a batch that takes the whole step limit, so where memory, slots or prompts bind a shorter
     limit carries more.  All are of the absolute grid, none an SLO's own: a tighter SLO only removes columns.
     """
-    longest = max(longest_step(flow, spread) for flow in flows)
-    return np.array([limit for limit in STEP_LIMITS if limit <= longest * (1 + 1e-12)], dtype=np.float64)
+    longest = max(longest_step(grids, flow, spread) for flow in flows)
+    return np.array(
+        [limit for limit in grids.step_limits_s if limit <= longest * (1 + 1e-12)], dtype=np.float64
+    )
 
 
-def longest_step(flow: CallFlow, spread: float) -> float:
+def longest_step(grids: Grids, flow: CallFlow, spread: float) -> float:
     """Longest step (at the planning percentile) that meets a flow's TPOT SLO and its commodity's level."""
-    limits = [_UNLIMITED_S, flow.tpot_level_s]
+    limits = [grids.step_limits_s[-1], flow.tpot_level_s]
     for percentile, seconds in flow.calls.task.tpot_slo:
         limits.append(seconds / (1.0 - spread * (1.0 - float(normal_quantile(percentile)) / Z)))
     return float(min(limits))
@@ -50,10 +48,10 @@ def decode_blocks(
         return []
     capacity = part.capacity([flow.calls for flow in flows])
     found = []
-    for anchor in ANCHORS:
-        usable = capacity > 0 if anchor == 0 else (capacity > 0) & ~part.convex
+    for anchor in part.grids.anchors:
+        usable = capacity > 0 if anchor == part.grids.anchors[0] else (capacity > 0) & ~part.convex
         if usable.any():
-            chords = step_chords(part.table, 0.0, anchor)
+            chords = step_chords(part.table, part.grids, 0.0, anchor)
             found.append(_block(part, book, select, flows, capacity, chords, np.flatnonzero(usable)))
     return [item for item in found if len(item[0])]
 
@@ -67,27 +65,36 @@ def _block(
     chords: Chords,
     usable: np.ndarray,
 ) -> tuple[ColumnBlock, OperatingPoints]:
-    points = [(tau, step, memory) for step, memory in SPREADS for tau in step_limits(flows, step).tolist()]
+    grids = part.grids
+    points = [
+        (tau, step, memory)
+        for step in grids.step_spreads
+        for memory in grids.memory_spreads
+        for tau in step_limits(grids, flows, step).tolist()
+    ]
     tau, step, memory = np.array(points, dtype=np.float64).reshape(-1, 3).T
     segments = chords.slope.shape[1]
     rows = segments + 5
     count = len(usable)
-    use = np.zeros((count, len(points), rows, len(flows)))
+    fixed = np.zeros((count, rows, len(flows)))
+    scaled = np.zeros((count, rows, len(flows)))
     power = np.zeros((count, len(flows)))
     steepest = chords.slope.max(axis=1)
     for v, flow in enumerate(flows):
         moments = book.decode(flow.calls)
         per_step = chords.slope * moments.tokens + moments.attention[:, None]
-        square = moments.tokens * steepest**2 + 2 * steepest * moments.attention + moments.attention_square
-        use[:, :, :segments, v] = per_step[usable, None, :] * tau[None, :, None]
-        use[:, :, segments, v] = square[usable, None] * tau[None, :]
-        use[:, :, segments + 1, v] = moments.tokens * tau[None, :]
+        square = (
+            moments.tokens * steepest**2 + 2 * steepest * moments.attention + moments.attention_square
+        )
         held = flow.calls.held_s if flow.residency == "decode" else 0.0
-        kept = (moments.bytes_after[usable] * held)[:, None]
-        kept_square = (moments.square_after[usable] * held)[:, None]
-        use[:, :, segments + 2, v] = moments.bytes_tokens[usable, None] * tau[None, :] + kept
-        use[:, :, segments + 3, v] = moments.square_tokens[usable, None] * tau[None, :] + kept_square
-        use[:, :, segments + 4, v] = _link_use(book, flow)[usable, None]
+        scaled[:, :segments, v] = per_step[usable]
+        scaled[:, segments, v] = square[usable]
+        scaled[:, segments + 1, v] = moments.tokens
+        scaled[:, segments + 2, v] = moments.bytes_tokens[usable]
+        scaled[:, segments + 3, v] = moments.square_tokens[usable]
+        fixed[:, segments + 2, v] = moments.bytes_after[usable] * held
+        fixed[:, segments + 3, v] = moments.square_after[usable] * held
+        fixed[:, segments + 4, v] = _link_use(book, flow)[usable]
         power[:, v] = decode_power(part, book, flow)[usable]
     limit = np.zeros((count, len(points), rows))
     limit[:, :, :segments] = (tau * (1 - step))[None, :, None] - chords.intercept[usable, None, :]
@@ -96,7 +103,7 @@ def _block(
     limit[:, :, segments + 2] = capacity[usable, None] * (1 - memory)[None, :]
     limit[:, :, segments + 3] = (capacity[usable, None] * memory[None, :] / Z) ** 2
     limit[:, :, segments + 4] = part.link[usable, None]
-    longest = np.array([[longest_step(flow, s) for flow in flows] for s in step])
+    longest = np.array([[longest_step(grids, flow, s) for flow in flows] for s in step])
     fabric = np.array([flow.fabric_bytes_per_s for flow in flows])
     admissible = (tau[:, None] <= longest * (1 + 1e-12))[None] & (part.link[usable, None, None] >= fabric)
     keep_k, keep_p = np.nonzero(np.all(limit > 0, axis=2) & admissible.any(axis=2))
@@ -112,10 +119,10 @@ def _block(
     block = ColumnBlock(
         flows=np.array(select, dtype=np.int64),
         row_names=names,
-        use=use[keep_k, keep_p],
+        use=RowUse(fixed, scaled, np.ones(rows), keep_k, tau[keep_p]),
         limit=limit[keep_k, keep_p],
         admissible=admissible[keep_k, keep_p],
-        flow_power_w=power[keep_k],
+        flow_power_w=power,
         replica_power_w=decode_constant_power(part)[usable[keep_k]],
         packing=part.configurations.packing[configuration],
         packed=part.configurations.packed[configuration],

@@ -10,26 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr
 
+from codesign.candidates.grids import Grids
 from codesign.candidates.lengths import TaskCalls
 from codesign.optimize.data import Floats, Flow
-from codesign.performance.queueing import normal_quantile
 from codesign.problem.instance import Instance
 
 PERIOD = "all"
-FABRIC_LEVELS = (25e9, 100e9, 400e9)
-"""Transfer rates that a commodity may count on, byte/s for a replica and direction."""
 _FABRIC_WORTH_S = (0.020, 0.250)
-"""A level is offered if the one below would take longer than the first for a long context, and dropped if
-it takes longer than the second itself while a faster one exists."""
-ADMISSION_LEVELS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
-_DECADE = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
-STEP_LIMITS = (*(scale * ms / 1000 for scale in (1, 10, 100) for ms in _DECADE), 1.0)
-"""Step limits that columns and commodities plan for, seconds: round numbers, since promises are such."""
-TPOT_LEVELS = tuple(level for level in STEP_LIMITS if 0.008 <= level <= 0.6)
-"""Step limits that a commodity may count on for task latency and decode admission, seconds."""
-TTFT_LEVELS = tuple(0.05 * 1.25**i for i in range(40))
-"""Mean (and deviation) of TTFT that a commodity may count on for task latency, seconds."""
+"""A fabric level is offered if the one below would take longer than the first for a long context, and
+dropped if it takes longer than the second itself while a faster one exists."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +41,8 @@ class CallFlow:
     """Limit on TTFT's mean and deviation (inf without a task-latency SLO)."""
     tpot_level_s: float
     """Limit on the step time of the decode side (inf for colocated)."""
-
-    @property
-    def admission_s(self) -> float:
-        """Step that the TTFT counts on for decode admission: from one grid, whatever SLOs a task has."""
-        return next((level for level in ADMISSION_LEVELS if level >= self.tpot_level_s), self.tpot_level_s)
+    admission_s: float
+    """Step that the TTFT counts on for decode admission: from one grid, whatever SLOs a task has."""
 
     @property
     def name(self) -> str:
@@ -88,7 +76,9 @@ class FlowBook:
         ]
 
 
-def build_flows(instance: Instance, calls: list[list[TaskCalls]], vendors: list[str]) -> FlowBook:
+def build_flows(
+    instance: Instance, grids: Grids, calls: list[list[TaskCalls]], vendors: list[str]
+) -> FlowBook:
     """Flows of every task variant under the instance's options; `vendors` that have modelled hardware."""
     names = [model.name for model in instance.models]
     flows: list[CallFlow] = []
@@ -100,7 +90,7 @@ def build_flows(instance: Instance, calls: list[list[TaskCalls]], vendors: list[
                     flows += _colocated(task, item, model, kv)
                 if instance.options.disaggregation != "never":
                     for vendor in vendors:
-                        flows += _disaggregated(task, item, model, kv, vendor)
+                        flows += _disaggregated(grids, task, item, model, kv, vendor)
     numbers: list[Flow] = []
     commodities: dict[str, int] = {}
     for flow in flows:
@@ -127,38 +117,48 @@ def build_flows(instance: Instance, calls: list[list[TaskCalls]], vendors: list[
 def _colocated(task: int, calls: TaskCalls, model: int, kv: str) -> list[CallFlow]:
     residencies = ("colocated", "drop") if calls.reuses() else ("drop",)
     return [
-        CallFlow(task, calls, model, kv, "colocated", residency, "", np.inf, np.inf, np.inf)
+        CallFlow(task, calls, model, kv, "colocated", residency, "", np.inf, np.inf, np.inf, 0.0)
         for residency in residencies
     ]
 
 
-def _disaggregated(task: int, calls: TaskCalls, model: int, kv: str, vendor: str) -> list[CallFlow]:
+def _disaggregated(
+    grids: Grids, task: int, calls: TaskCalls, model: int, kv: str, vendor: str
+) -> list[CallFlow]:
     residencies = ("decode", "prefill", "drop") if calls.reuses() else ("drop",)
     return [
-        CallFlow(task, calls, model, kv, phase, residency, vendor, fabric, ttft, tpot)
+        CallFlow(
+            task, calls, model, kv, phase, residency, vendor, fabric, ttft, tpot, _admission(grids, tpot)
+        )
         for residency in residencies
-        for fabric in _fabrics(calls)
-        for ttft, tpot in latency_levels(calls)
+        for fabric in _fabrics(grids, calls)
+        for ttft, tpot in latency_levels(grids, calls)
         for phase in ("prefill", "decode")
     ]
 
 
-def _fabrics(calls: TaskCalls) -> tuple[float, ...]:
+def _admission(grids: Grids, tpot: float) -> float:
+    """The admission step that a TPOT level allows to count on."""
+    return next((level for level in grids.admission_s if level >= tpot), tpot)
+
+
+def _fabrics(grids: Grids, calls: TaskCalls) -> tuple[float, ...]:
     """Levels by the task's long contexts alone (an SLO must not move them); 100 KB a token as a scale."""
     points = calls.population
     order = np.argsort(points.context)
     long_context = float(points.context[order][np.searchsorted(np.cumsum(points.weight[order]), 0.9)])
-    seconds = [long_context * 1e5 / level for level in FABRIC_LEVELS]
+    seconds = [long_context * 1e5 / level for level in grids.fabrics_bytes_per_s]
     enough, slow = _FABRIC_WORTH_S
     useful = [
         level
-        for i, level in enumerate(FABRIC_LEVELS)
-        if (i == 0 or seconds[i - 1] > enough) and (seconds[i] <= slow or i == len(FABRIC_LEVELS) - 1)
+        for i, level in enumerate(grids.fabrics_bytes_per_s)
+        if (i == 0 or seconds[i - 1] > enough)
+        and (seconds[i] <= slow or i == len(grids.fabrics_bytes_per_s) - 1)
     ]
     return tuple(useful)
 
 
-def latency_levels(calls: TaskCalls) -> list[tuple[float, float]]:
+def latency_levels(grids: Grids, calls: TaskCalls) -> list[tuple[float, float]]:
     """(TTFT level, TPOT level) pairs that a task's commodities may have, the TTFT loosest for each TPOT.
 
     Without a task-latency SLO TTFT needs no level, and the TPOT level is the admission step that the TTFT
@@ -167,15 +167,18 @@ def latency_levels(calls: TaskCalls) -> list[tuple[float, float]]:
     task = calls.task
     target = min((seconds for _, seconds in task.tpot_slo), default=np.inf)
     if not task.task_latency_slo:
-        first = next((level for level in ADMISSION_LEVELS if level >= target), ADMISSION_LEVELS[-1])
-        return [(np.inf, level) for level in ADMISSION_LEVELS if level <= first]
+        first = next((level for level in grids.admission_s if level >= target), grids.admission_s[-1])
+        return [(np.inf, level) for level in grids.admission_s if level <= first]
     # Levels above the first that reaches the TPOT target add no decode column and cost latency.
-    useful = next((i for i, level in enumerate(TPOT_LEVELS) if level >= target), len(TPOT_LEVELS) - 1)
+    useful = next(
+        (i for i, level in enumerate(grids.tpot_levels_s) if level >= target),
+        len(grids.tpot_levels_s) - 1,
+    )
     # A mean or deviation of the TTFT beyond this would break the TTFT's own SLO: a higher level adds nothing.
     enough = min((seconds / (1.0 - p) ** 0.5 for p, seconds in task.ttft_slo), default=np.inf)
     pairs: list[tuple[float, float]] = []
-    for tpot in TPOT_LEVELS[: useful + 1][::-1]:
-        fitting = [t for t in TTFT_LEVELS if task_latency_holds(calls, t, t, tpot)]
+    for tpot in grids.tpot_levels_s[: useful + 1][::-1]:
+        fitting = [t for t in grids.ttft_levels_s if task_latency_holds(calls, t, t, tpot)]
         if fitting and (not pairs or max(fitting) > pairs[-1][0]):
             pairs.append((max(fitting), tpot))
             if max(fitting) >= enough:
@@ -192,14 +195,16 @@ def task_latency_holds(calls: TaskCalls, ttft_mean: float, ttft_sd: float, tpot:
 
 
 def task_latency_probability(
-    calls: TaskCalls, ttft_mean: Floats | float, ttft_sd: Floats | float, tpot: Floats | float, limit: float
+    calls: TaskCalls,
+    ttft_mean: Floats | float,
+    ttft_sd: Floats | float,
+    tpot: Floats | float,
+    limit: float,
 ) -> Floats:
     """P(task latency ≤ limit), composed from means and variances along the chain (DESIGN 3.5).
 
     At `population` the number of calls follows its distribution; at `reference` it is the median number.
     """
-    from scipy.special import ndtr
-
     points = calls.population
     output = float(points.weight @ points.output)
     output_variance = max(0.0, float(points.weight @ points.output**2) - output**2)
@@ -218,8 +223,3 @@ def task_latency_probability(
         probability = probability + weight * ndtr((limit - count * mean + wait.mean) / spread)
     return np.asarray(probability, dtype=np.float64)
 
-
-def tpot_at(percentile: float, step: Floats, spread_share: Floats, planned: float) -> Floats:
-    """Step time at a percentile when `step` is the one at `planned` and `spread_share` of it is fluctuation."""
-    ratio = float(normal_quantile(percentile)) / float(normal_quantile(planned))
-    return np.asarray(step * (1.0 - spread_share * (1.0 - ratio)))

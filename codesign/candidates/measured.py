@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from codesign.optimize.data import ColumnBlock, Flow, Group
+from codesign.optimize.data import ColumnBlock, Flow, Group, RowUse
 from codesign.problem.instance import Instance
 
 
@@ -25,7 +25,7 @@ def measured_block(
     block = ColumnBlock(
         flows=first_flow + np.arange(len(tasks)),
         row_names=("measured rate",),
-        use=use,
+        use=RowUse.dense(use),
         limit=np.ones((count, 1)),
         admissible=admissible,
         flow_power_w=np.zeros((count, len(tasks))),

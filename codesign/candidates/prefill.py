@@ -6,11 +6,9 @@ import numpy as np
 
 from codesign.candidates.context import MomentBook, OperatingPoints, Slice, Z
 from codesign.candidates.flows import CallFlow
-from codesign.candidates.waiting import WAITS, Queues, longest_waits
-from codesign.optimize.data import ColumnBlock, Floats, Ints
+from codesign.candidates.waiting import Queues, longest_waits
+from codesign.optimize.data import ColumnBlock, Floats, Ints, RowUse
 
-QUEUES = Queues.product((0.3, 0.45, 0.6, 0.7, 0.8, 0.87, 0.93), (1, 2, 4, 8, 16))
-MEMORY_SPREADS = (0.1, 0.4)
 ROW_NAMES = ("busy", "wait", "capacity", "capacity spread", "link")
 
 
@@ -21,14 +19,17 @@ def prefill_blocks(
     flows = [part.book.flows[f] for f in select]
     if not flows or not len(part.index):
         return []
-    waits = np.stack([_waits(part, book, flow) for flow in flows], axis=2)
+    grids = part.grids
+    queues = Queues.product(grids.utilizations, grids.pools, grids.waits_s)
+    waits = np.stack([_waits(part, queues, book, flow) for flow in flows], axis=2)
     keep_k, keep_o, wait = distinct_waits(waits)
     if not len(keep_k):
         return []
     capacity = part.capacity([flow.calls for flow in flows])
+    use, power = _use(part, book, flows)
     blocks = [
-        _block(part, book, select, flows, capacity, spread, waits, keep_k, keep_o, wait)
-        for spread in MEMORY_SPREADS
+        _block(part, queues, select, (use, power), capacity, spread, waits, keep_k, keep_o, wait)
+        for spread in grids.prefill_memory_spreads
     ]
     return [item for item in blocks if len(item[0])]
 
@@ -45,30 +46,22 @@ def distinct_waits(waits: Ints) -> tuple[Ints, Ints, Ints]:
     return k, o, waits[k, o, flow]
 
 
-def _waits(part: Slice, book: MomentBook, flow: CallFlow) -> Ints:
+def _waits(part: Slice, queues: Queues, book: MomentBook, flow: CallFlow) -> Ints:
     """[K, O] longest wait of a flow: what reload, prefill, transfer and decode admission leave of its TTFT."""
     prompt = book.prompt(flow.calls, flow.residency)
     moved = (prompt.reload + prompt.send) / flow.fabric_bytes_per_s
     seconds = prompt.seconds + moved + flow.admission_s
-    waits = longest_waits(flow, QUEUES, seconds, prompt.weight, np.full(len(part.index), flow.tpot_level_s))
+    waits = longest_waits(
+        flow, queues, seconds, prompt.weight, np.full(len(part.index), flow.tpot_level_s)
+    )
     waits[part.link < flow.fabric_bytes_per_s] = -1
     if flow.residency == "prefill":
-        waits[:, QUEUES.pooled > 1] = -1  # a session goes back to the replica that keeps its KV
+        waits[:, queues.pooled > 1] = -1  # a session goes back to the replica that keeps its KV
     return waits
 
 
-def _block(
-    part: Slice,
-    book: MomentBook,
-    select: list[int],
-    flows: list[CallFlow],
-    capacity: Floats,
-    spread: float,
-    waits: Ints,
-    keep_k: Ints,
-    keep_o: Ints,
-    wait: Ints,
-) -> tuple[ColumnBlock, OperatingPoints]:
+def _use(part: Slice, book: MomentBook, flows: list[CallFlow]) -> tuple[Floats, Floats]:
+    """[K, R, V] use of the rows and [K, V] joules per call."""
     count = len(part.index)
     use = np.zeros((count, len(ROW_NAMES), len(flows)))
     power = np.zeros((count, len(flows)))
@@ -83,9 +76,25 @@ def _block(
         arriving = prompt.reload @ prompt.weight + prompt.give_back
         use[:, 4, v] = np.maximum(arriving, prompt.send @ prompt.weight)
         power[:, v] = prompt.energy_j
+    return use, power
+
+
+def _block(
+    part: Slice,
+    queues: Queues,
+    select: list[int],
+    rows: tuple[Floats, Floats],
+    capacity: Floats,
+    spread: float,
+    waits: Ints,
+    keep_k: Ints,
+    keep_o: Ints,
+    wait: Ints,
+) -> tuple[ColumnBlock, OperatingPoints]:
+    use, power = rows
     limit = np.zeros((len(keep_k), len(ROW_NAMES)))
-    limit[:, 0] = QUEUES.utilization[keep_o]
-    limit[:, 1] = _second_moment(keep_o, wait)
+    limit[:, 0] = queues.utilization[keep_o]
+    limit[:, 1] = queues.second_moment_limit(keep_o, wait)
     limit[:, 2] = capacity[keep_k] * (1 - spread)
     limit[:, 3] = (capacity[keep_k] * spread / Z) ** 2
     limit[:, 4] = part.link[keep_k]
@@ -95,22 +104,17 @@ def _block(
     block = ColumnBlock(
         flows=np.array(select, dtype=np.int64),
         row_names=ROW_NAMES,
-        use=use[keep_k],
+        use=RowUse(use, np.zeros_like(use), np.zeros(len(ROW_NAMES)), keep_k, np.ones(len(keep_k))),
         limit=limit[chosen],
         admissible=waits[keep_k, keep_o] >= wait[:, None],
-        flow_power_w=power[keep_k],
+        flow_power_w=power,
         replica_power_w=part.base_power_w[keep_k],
         packing=part.configurations.packing[configuration],
         packed=part.configurations.packed[configuration],
         group=part.group("prefill", configuration),
-        min_replicas=QUEUES.pooled[keep_o],
+        min_replicas=queues.pooled[keep_o],
     )
     nothing = np.full(len(configuration), np.nan)
     return block, OperatingPoints(
-        "prefill", configuration, nothing, QUEUES.utilization[keep_o], WAITS[wait], nothing
+        "prefill", configuration, nothing, queues.utilization[keep_o], queues.waits[wait], nothing
     )
-
-
-def _second_moment(queue: Ints, wait: Ints) -> Floats:
-    every = QUEUES.second_moment_limit(WAITS[:, None])
-    return np.asarray(every[wait, queue])

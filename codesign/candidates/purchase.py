@@ -114,7 +114,9 @@ def _inventory(
             if f.hardware in members
         }
         limits.append(
-            SideLimit(f"limits.inventory.{item.name}", "accelerators", float(item.accelerators), per_server)
+            SideLimit(
+                f"limits.inventory.{item.name}", "accelerators", float(item.accelerators), per_server
+            )
         )
     return limits
 
@@ -146,7 +148,9 @@ def _budget(instance: Instance, hardware: list[Hardware], offers: list[Offer]) -
     if instance.limits.cost_usd_per_hour is not None:
         hourly = {o: f.usd_per_hour for o, f in enumerate(offers) if f.usd_per_hour > 0}
         power = {
-            h: item.electricity_usd_per_wh for h, item in enumerate(hardware) if item.electricity_usd_per_wh
+            h: item.electricity_usd_per_wh
+            for h, item in enumerate(hardware)
+            if item.electricity_usd_per_wh
         }
         budget = instance.limits.cost_usd_per_hour
         limits.append(SideLimit("limits.budget.cost_per_hour", "$/h", budget, hourly, per_watt=power))

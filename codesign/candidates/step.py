@@ -11,13 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from codesign.candidates.grids import Grids
 from codesign.optimize.data import Floats
 from codesign.performance import ConfigurationTable, decode_step_seconds
-
-BATCHES = np.array([1.0, 4.0, 16.0, 48.0, 128.0, 384.0, 1024.0])
-"""Batch points of the chords; more of them bring the rows closer to the curve."""
-ANCHORS = (0, 2, 4)
-"""Positions in BATCHES at which the chords of a non-convex step are tight."""
 
 
 @dataclass(frozen=True)
@@ -28,29 +24,43 @@ class Chords:
     slope: Floats
 
 
-def step_chords(table: ConfigurationTable, prompt_tokens: float, anchor: int) -> Chords:
-    """Chords of the step with `prompt_tokens` new prompt tokens in it, tight at BATCHES[anchor] and above.
+def step_chords(
+    table: ConfigurationTable, grids: Grids, prompt_tokens: float, anchor_batch: float
+) -> Chords:
+    """Chords of the step with `prompt_tokens` new prompt tokens in it, tight from batch `anchor_batch` on.
 
     Below the anchor the first line is the flattest that stays above the curve; beyond it slopes never fall.
+    Where the curve bends down between two knots, all lines of the configuration are lifted over it.
     """
-    step = decode_step_seconds(table, BATCHES, prompt_tokens)
-    slopes = np.diff(step, axis=1) / np.diff(BATCHES)
+    batches = np.array(grids.batches)
+    anchor = grids.batches.index(anchor_batch)
+    every = np.unique(np.append(_between(_between(batches)), max(1.0, anchor_batch - 1.0)))
+    curve = decode_step_seconds(table, every, prompt_tokens)
+    step = curve[:, np.searchsorted(every, batches)]
+    slopes = np.diff(step, axis=1) / np.diff(batches)
     rising = np.maximum.accumulate(np.maximum(slopes[:, anchor:], 0.0), axis=1)
     if anchor:
-        back = (step[:, [anchor]] - step[:, :anchor]) / (BATCHES[anchor] - BATCHES[:anchor])
+        below = every < anchor_batch
+        back = (step[:, [anchor]] - curve[:, below]) / (anchor_batch - every[below])
         first = np.maximum(back.min(axis=1), 0.0)
         rising = np.maximum(rising, first[:, None])
         rising = np.concatenate([first[:, None], rising], axis=1)
-    knots = BATCHES[anchor:-1]
-    widths = np.diff(BATCHES[anchor:])
+    knots = batches[anchor:-1]
+    widths = np.diff(batches[anchor:])
     height = step[:, [anchor]]
     body = rising[:, 1:] if anchor else rising
     values = np.concatenate([height, height + np.cumsum(body * widths, axis=1)], axis=1)[:, :-1]
     intercept = values - body * knots
     if anchor:
-        intercept = np.concatenate([height - rising[:, :1] * BATCHES[anchor], intercept], axis=1)
-    # A curve that first bends the other way: what lies below its chord at batch 1 is covered by the floor.
-    return Chords(intercept, rising)
+        intercept = np.concatenate([height - rising[:, :1] * batches[anchor], intercept], axis=1)
+    lines = (intercept[:, :, None] + rising[:, :, None] * every).max(axis=1)
+    lift = np.maximum(curve - lines, 0.0).max(axis=1)
+    return Chords(intercept + lift[:, None], rising)
+
+
+def _between(batches: Floats) -> Floats:
+    """Batches with the whole number in the (geometric) middle of each two."""
+    return np.unique(np.concatenate([batches, np.round(np.sqrt(batches[:-1] * batches[1:]))]))
 
 
 def is_convex(table: ConfigurationTable) -> np.ndarray:

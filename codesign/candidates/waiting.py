@@ -11,9 +11,6 @@ from codesign.candidates.flows import CallFlow, task_latency_probability
 from codesign.optimize.data import Floats, Ints
 from codesign.performance.queueing import pooling_factor, wait_exceeds, wait_probability
 
-WAITS: Floats = np.asarray(0.004 * 1.6 ** np.arange(20.0), dtype=np.float64)
-"""Mean waits of the prefill queue that operating points come with, seconds."""
-
 
 @dataclass(frozen=True)
 class Queues:
@@ -21,31 +18,36 @@ class Queues:
 
     utilization: Floats
     pooled: Ints
+    waits: Floats
+    """[W] mean waits, seconds."""
 
     @staticmethod
-    def product(utilizations: tuple[float, ...], pools: tuple[int, ...]) -> Queues:
-        """Every combination."""
+    def product(
+        utilizations: tuple[float, ...], pools: tuple[int, ...], waits: tuple[float, ...]
+    ) -> Queues:
+        """Every combination of utilisation and pool."""
         rho, n = np.meshgrid(utilizations, pools, indexing="ij")
-        return Queues(rho.ravel(), n.ravel().astype(np.int64))
+        return Queues(rho.ravel(), n.ravel().astype(np.int64), np.array(waits))
 
-    def second_moment_limit(self, waits: Floats) -> Floats:
-        """w·ρ/κ: what Σ x·E[S²] per replica may be for a mean wait `waits` (broadcasts with [O])."""
-        return waits * self.utilization / pooling_factor(self.utilization, self.pooled)
+    def second_moment_limit(self, queue: Ints, wait: Ints) -> Floats:
+        """w·ρ/κ [K]: what Σ x·E[S²] per replica may be, by position of queue and wait."""
+        factor = self.utilization / pooling_factor(self.utilization, self.pooled)
+        return np.asarray(self.waits[wait] * factor[queue])
 
 
 def longest_waits(
     flow: CallFlow, queues: Queues, seconds: Floats, weight: Floats, steps: Floats
 ) -> NDArray[np.int64]:
-    """[K, O] position in WAITS of the longest mean wait that meets the flow's SLOs, -1 where none does.
+    """[K, O] position in `queues.waits` of the longest mean wait that meets the flow's SLOs, -1 where none does.
 
     `seconds` [K, J] is the rest of the TTFT of each prompt point, `weight` [J]; `steps` [K] the decode step
     that a task-latency SLO counts on.
     """
     low = np.full((seconds.shape[0], len(queues.pooled)), -1)
-    high = np.full_like(low, len(WAITS) - 1)
+    high = np.full_like(low, len(queues.waits) - 1)
     while np.any(low < high):
         middle = (low + high + 1) // 2
-        good = _holds(flow, queues, seconds, weight, steps, WAITS[middle])
+        good = _holds(flow, queues, seconds, weight, steps, queues.waits[middle])
         low = np.where(good & (low < high), middle, low)
         high = np.where(~good & (low < high), middle - 1, high)
     return low

@@ -1,0 +1,1 @@
+"""The fleet optimiser: columns, pricing, the MILP, bounds, and why there is no plan."""

@@ -93,9 +93,7 @@ class Tree:
             self.start.update(k for k in relaxation.columns if relaxation.reduced_cost[k] < 1e-6)
             if relaxation.infeasible:
                 continue
-            self._branch(
-                Node(max(node.bound, relaxation.bound), node.number, node.intervals), relaxation
-            )
+            self._branch(Node(max(node.bound, relaxation.bound), node.number, node.intervals), relaxation)
             self._refresh()
             return relaxation
         self._refresh()

@@ -37,6 +37,57 @@ class Flow:
 
 
 @dataclass(frozen=True)
+class RowUse:
+    """What flows consume of the rows of K columns, stored by S configurations and a level each.
+
+    use[k] = fixed[source[k]] + scaled[source[k]]·level[k]^power  (power by row): the operating points of a
+    configuration differ in their step limit alone, and 10^6 columns of 100 flows would not fit in memory.
+    """
+
+    fixed: Floats
+    """[S, R, V]."""
+    scaled: Floats
+    """[S, R, V]."""
+    power: Floats
+    """[R] exponent of the level."""
+    source: Ints
+    """[K] index into S."""
+    level: Floats
+    """[K] the step limit in seconds; 1 where nothing scales."""
+
+    @staticmethod
+    def dense(use: Floats) -> RowUse:
+        """Columns [K, R, V] that share nothing."""
+        count, rows, _ = use.shape
+        return RowUse(
+            np.asarray(use, dtype=np.float64),
+            np.zeros_like(use, dtype=np.float64),
+            np.zeros(rows),
+            np.arange(count),
+            np.ones(count),
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(K, R, V)."""
+        return len(self.source), self.fixed.shape[1], self.fixed.shape[2]
+
+    def of(self, columns: Ints | Bools | slice) -> Floats:
+        """[n, R, V] of some columns."""
+        source = self.source[columns]
+        factor = self.level[columns][:, None] ** self.power[None, :]
+        return np.asarray(self.fixed[source] + self.scaled[source] * factor[:, :, None])
+
+    def one(self, column: int) -> Floats:
+        """[R, V] of one column."""
+        return np.asarray(self.of(slice(column, column + 1))[0])
+
+    def take(self, columns: Ints | Bools) -> RowUse:
+        """The same for some columns; configurations are shared, not copied."""
+        return replace(self, source=self.source[columns], level=self.level[columns])
+
+
+@dataclass(frozen=True)
 class ColumnBlock:
     """Columns that offer the same flows through the same kinds of rows.
 
@@ -47,14 +98,14 @@ class ColumnBlock:
     """[V] indices into FleetData.flows."""
     row_names: tuple[str, ...]
     """[R] what each row limits: time, spread, slots, capacity, link, busy, wait, …"""
-    use: Floats
-    """[K, R, V] consumption of the row per call/s."""
+    use: RowUse
+    """Consumption of the rows per call/s."""
     limit: Floats
     """[K, R] what one replica offers."""
     admissible: Bools
     """[K, V] may this flow run on this column under its SLOs."""
     flow_power_w: Floats
-    """[K, V] watts per call/s (joules per call) on top of the replica's power."""
+    """[S, V] watts per call/s (joules per call) on top of the replica's power, by `use.source`."""
     replica_power_w: Floats
     """[K] watts of a replica that serves nothing beyond its operating point's constant work."""
     packing: Ints
@@ -69,15 +120,19 @@ class ColumnBlock:
     def __len__(self) -> int:
         return int(self.limit.shape[0])
 
+    def flow_power(self, columns: Ints | Bools | slice) -> Floats:
+        """[n, V] watts per call/s of some columns' flows."""
+        return np.asarray(self.flow_power_w[self.use.source[columns]])
+
     def take(self, rows: Ints | Bools) -> ColumnBlock:
         """The same block restricted to some columns."""
         return ColumnBlock(
             self.flows,
             self.row_names,
-            self.use[rows],
+            self.use.take(rows),
             self.limit[rows],
             self.admissible[rows],
-            self.flow_power_w[rows],
+            self.flow_power_w,
             self.replica_power_w[rows],
             self.packing[rows],
             self.packed[rows],

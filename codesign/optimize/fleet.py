@@ -304,7 +304,8 @@ def _read(search: _Search, relaxation: Relaxation, stopped: str | None) -> Fleet
 
     replicas = {k: whole(m.replicas[k]) for k in model.columns}
     rates = {
-        (k, int(model.place[k][0].flows[v])): values.get(id(m.rate[k, v]), 0.0) for k, v in model.flow_keys
+        (k, int(model.place[k][0].flows[v])): values.get(id(m.rate[k, v]), 0.0)
+        for k, v in model.flow_keys
     }
     return FleetPlan(
         status="optimal" if search.closed() else "feasible",

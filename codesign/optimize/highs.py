@@ -108,7 +108,9 @@ class CompiledModel:
                 cancel.set()
         return self._outcome()
 
-    def _watch(self, good_enough: float, progress: Progress | None, cancel: threading.Event | None) -> None:
+    def _watch(
+        self, good_enough: float, progress: Progress | None, cancel: threading.Event | None
+    ) -> None:
         def on_interrupt(event: Any) -> None:
             incumbent = event.data_out.mip_primal_bound
             if progress is not None:

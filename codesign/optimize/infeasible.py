@@ -62,7 +62,9 @@ def diagnose(
     soft = _elastic(feasibility, _HARD, (1.0,) * len(data.limits), deadline)
     if not np.any(soft.excess > _TOUCHED):
         return None
-    core = [i for i, price in enumerate(soft.duals.limit) if price > _TOUCHED or soft.excess[i] > _TOUCHED]
+    core = [
+        i for i, price in enumerate(soft.duals.limit) if price > _TOUCHED or soft.excess[i] > _TOUCHED
+    ]
     for i in list(core):
         tell(f"does it take part: {data.limits[i].name}")
         rest = [j for j in core if j != i]

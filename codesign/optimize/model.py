@@ -50,6 +50,7 @@ class FleetModel:
             k: (data.blocks[b], i)
             for k, (b, i) in zip(self.columns, data.locate(self.columns), strict=True)
         }
+        self.use = {k: block.use.one(i) for k, (block, i) in self.place.items()}
         self.flow_keys = [
             (k, int(v))
             for k in self.columns
@@ -106,7 +107,7 @@ class FleetModel:
         block, i = self.place[column]
         most = 0.0
         with np.errstate(divide="ignore", invalid="ignore"):
-            per_call = np.where(block.use[i] > 0, block.use[i] / block.limit[i][:, None], 0.0)
+            per_call = np.where(self.use[column] > 0, self.use[column] / block.limit[i][:, None], 0.0)
         open_flows = np.flatnonzero(block.admissible[i])
         for row in range(per_call.shape[0]):
             # A commodity's flows share one demand: the worst flow of each task bounds its part of the row.
@@ -157,9 +158,9 @@ class FleetModel:
             block, i = self.place[k]
             scale = float(block.limit[i, r]) or 1.0
             terms = [
-                (float(block.use[i, r, v]) / scale, m.rate[k, v])
+                (float(self.use[k][r, v]) / scale, m.rate[k, v])
                 for v in by_column[k]
-                if block.use[i, r, v] != 0
+                if self.use[k][r, v] != 0
             ]
             if not terms:
                 return pyo.Constraint.Skip
@@ -184,7 +185,8 @@ class FleetModel:
         self.pyomo.packing = pyo.Constraint(
             range(len(self.data.packings)),
             rule=lambda m, p: _at_most(
-                [*terms[p], (-float(self.data.packings[p].slots), m.set_aside[p])] if terms[p] else [], 0.0
+                [*terms[p], (-float(self.data.packings[p].slots), m.set_aside[p])] if terms[p] else [],
+                0.0,
             ),
         )
 
@@ -372,7 +374,9 @@ class FleetModel:
             block, i = self.place[k]
             watt = price.get(self.data.packings[int(block.packing[i])].hardware, 0.0)
             if watt != 0.0:
-                terms.append((watt * float(block.flow_power_w[i, v]), self.pyomo.rate[k, v]))
+                terms.append(
+                    (watt * float(block.flow_power_w[block.use.source[i], v]), self.pyomo.rate[k, v])
+                )
         return terms
 
 

@@ -7,6 +7,8 @@ is the column's *value per replica*; it is what column generation and the dual b
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from codesign.optimize.data import ColumnBlock, Floats
@@ -15,18 +17,25 @@ _TOLERANCE = 1e-11
 _CHUNK_DOUBLES = 8_000_000
 
 
-def upper_values(block: ColumnBlock, worth: Floats) -> Floats:
-    """An upper bound on every column's value: the least over its rows of the one-row relaxation.
+def chunks(block: ColumnBlock) -> Iterator[slice]:
+    """Slices of a block's columns whose dense rows fit comfortably in memory."""
+    _, rows, flows = block.use.shape
+    size = max(1, _CHUNK_DOUBLES // max(1, rows * flows))
+    for start in range(0, len(block), size):
+        yield slice(start, min(start + size, len(block)))
 
-    `worth` is [K, V], -inf or ≤ 0 where a flow earns nothing.  Cheap: no simplex.
+
+def upper_values(use: Floats, limit: Floats, worth: Floats) -> Floats:
+    """An upper bound [K] on columns' values: the least over their rows of the one-row relaxation.
+
+    `use` is [K, R, V], `limit` [K, R], `worth` [K, V], ≤ 0 where a flow earns nothing.  Cheap: no simplex.
     """
     gain = np.maximum(worth, 0.0)
-    best = np.full(len(block), np.inf)
-    for row in range(block.use.shape[1]):
-        use = block.use[:, row, :]
+    best = np.full(len(limit), np.inf)
+    for row in range(use.shape[1]):
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(gain > 0, gain / use, 0.0)
-            most = np.max(ratio, axis=1, initial=0.0) * block.limit[:, row]
+            ratio = np.where(gain > 0, gain / use[:, row, :], 0.0)
+            most = np.max(ratio, axis=1, initial=0.0) * limit[:, row]
         best = np.fmin(best, most)  # nan where a flow spares a row of limit 0: that row bounds nothing
     best[np.all(gain <= 0, axis=1)] = 0.0
     return best

@@ -18,7 +18,7 @@ import numpy as np
 from codesign.optimize.data import FleetData, Floats, Ints
 from codesign.optimize.highs import CompiledModel
 from codesign.optimize.model import FleetModel, Penalty
-from codesign.optimize.pricing import best_values, upper_values
+from codesign.optimize.pricing import best_values, chunks, upper_values
 
 _PER_ROUND = 150
 _ENTERS_BELOW = -1e-9
@@ -72,7 +72,9 @@ class Relaxation:
     @property
     def infeasible(self) -> bool:
         """Is it proven that no plan keeps all limits and serves all demand?"""
-        return self.converged and bool(np.any(self.shortfall > _TOUCHED) or np.any(self.excess > _TOUCHED))
+        return self.converged and bool(
+            np.any(self.shortfall > _TOUCHED) or np.any(self.excess > _TOUCHED)
+        )
 
 
 def column_costs(data: FleetData, limit_duals: Floats) -> Floats:
@@ -137,12 +139,17 @@ def column_values(data: FleetData, duals: Duals, costs: Floats, exact_below: flo
     values = np.zeros(data.columns)
     for b, block in enumerate(data.blocks):
         watt = watts[block.packing][:, None]
-        gain = np.where(block.admissible, worth[block.flows][None, :] - watt * block.flow_power_w, 0.0)
-        cost = costs[data.offsets[b] : data.offsets[b + 1]]
-        found = upper_values(block, gain)
-        close = np.flatnonzero((cost - found < exact_below) & (found > 0))
-        found[close] = best_values(block.use[close], block.limit[close], gain[close])
-        values[data.offsets[b] : data.offsets[b + 1]] = found
+        first = data.offsets[b]
+        for part in chunks(block):
+            use = block.use.of(part)
+            spent = watt[part] * block.flow_power(part)
+            gain = np.where(block.admissible[part], worth[block.flows][None, :] - spent, 0.0)
+            found = upper_values(use, block.limit[part], gain)
+            close = np.flatnonzero(
+                (costs[first + part.start : first + part.stop] - found < exact_below) & (found > 0)
+            )
+            found[close] = best_values(use[close], block.limit[part][close], gain[close])
+            values[first + part.start : first + part.stop] = found
     return values
 
 
@@ -170,12 +177,17 @@ def lower_bound(data: FleetData, duals: Duals) -> tuple[float, Duals, Floats]:
 def solo_costs(data: FleetData, block_index: int, costs: Floats) -> Floats:
     """[K, V] objective per call/s when a column serves one flow alone (inf where it may not)."""
     block = data.blocks[block_index]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        need = np.where(block.use > 0, block.use / block.limit[:, :, None], 0.0).max(axis=1)
-    cost = costs[data.offsets[block_index] : data.offsets[block_index + 1], None]
+    first = data.offsets[block_index]
     watt = watt_prices(data, np.zeros(len(data.limits)))[block.packing][:, None]
-    usable = block.admissible & np.all(block.limit >= 0, axis=1)[:, None]
-    return np.where(usable, need * cost + watt * block.flow_power_w, np.inf)
+    alone = np.full(block.admissible.shape, np.inf)
+    for part in chunks(block):
+        use, limit = block.use.of(part), block.limit[part]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            need = np.where(use > 0, use / limit[:, :, None], 0.0).max(axis=1)
+        cost = costs[first + part.start : first + part.stop, None]
+        usable = block.admissible[part] & np.all(limit >= 0, axis=1)[:, None]
+        alone[part] = np.where(usable, need * cost + watt[part] * block.flow_power(part), np.inf)
+    return alone
 
 
 def first_columns(data: FleetData) -> tuple[list[int], Floats, Floats]:
@@ -252,7 +264,9 @@ def relax(
         converged = closed or not len(entering)
         stopped = time.monotonic() > deadline or cancelled()
         model = master.pyomo
-        missed = [outcome.values.get(id(v), 0.0) for v in (*model.shortfall.values(), *model.excess.values())]
+        missed = [
+            outcome.values.get(id(v), 0.0) for v in (*model.shortfall.values(), *model.excess.values())
+        ]
         if converged and not stopped and dearer and max(missed) > _TOUCHED:
             penalty = dearer.pop(0)
             continue

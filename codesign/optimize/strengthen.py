@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from codesign.optimize.data import ColumnBlock, FleetData, Floats
+from codesign.optimize.pricing import chunks
 
 
 def most_load(data: FleetData, block: ColumnBlock) -> Floats:
@@ -19,9 +20,11 @@ def most_load(data: FleetData, block: ColumnBlock) -> Floats:
     tasks = np.array([data.flows[f].task for f in block.flows.tolist()], dtype=np.int64)
     open_flows = block.admissible * data.calls_bound[block.flows][None, :]
     load = np.zeros(block.limit.shape)
-    for task in np.unique(tasks):
-        members = np.flatnonzero(tasks == task)
-        load += (block.use[:, :, members] * open_flows[:, None, members]).max(axis=2)
+    for part in chunks(block):
+        use = block.use.of(part)
+        for task in np.unique(tasks):
+            members = np.flatnonzero(tasks == task)
+            load[part] += (use[:, :, members] * open_flows[part][:, None, members]).max(axis=2)
     return load
 
 
@@ -31,5 +34,7 @@ def strengthened(data: FleetData) -> FleetData:
     for block in data.blocks:
         load = most_load(data, block)
         whole = load / np.maximum(block.min_replicas, 1)[:, None]
-        blocks.append(replace(block, limit=np.where(load > 0, np.minimum(block.limit, whole), block.limit)))
+        blocks.append(
+            replace(block, limit=np.where(load > 0, np.minimum(block.limit, whole), block.limit))
+        )
     return replace(data, blocks=tuple(blocks))

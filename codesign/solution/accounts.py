@@ -61,6 +61,7 @@ def settle(candidates: Candidates, plan: FleetPlan) -> Accounts:
         block, i = data.locate([column])[0]
         part = data.blocks[block]
         group = int(part.group[i])
+        use = part.use.one(i)
         spare = spares.pop(group, 0)
         hardware = data.groups[group].hardware
         flow_power: dict[int, float] = {}
@@ -69,8 +70,10 @@ def settle(candidates: Candidates, plan: FleetPlan) -> Accounts:
             rate = plan.rates.get((column, f), 0.0)
             if rate:
                 task = data.flows[f].task
-                flow_power[task] = flow_power.get(task, 0.0) + rate * float(part.flow_power_w[i, v])
-                rows[task] = rows.get(task, np.zeros(part.use.shape[1])) + rate * part.use[i, :, v]
+                flow_power[task] = flow_power.get(task, 0.0) + rate * float(
+                    part.flow_power_w[part.use.source[i], v]
+                )
+                rows[task] = rows.get(task, np.zeros(part.use.shape[1])) + rate * use[:, v]
         loads = sum(rows.values(), np.zeros(part.use.shape[1])) / (part.limit[i] * replicas)
         binding = int(np.argmax(loads)) if len(loads) else 0
         total = sum(float(use[binding]) for use in rows.values())
@@ -103,7 +106,17 @@ def settle(candidates: Candidates, plan: FleetPlan) -> Accounts:
         cost = by_hardware[hardware] * accelerators / used[hardware] + bill
         pools.append(
             PoolAccount(
-                column, group, hardware, replicas, spare, accelerators, cost, power, share, flow_power, load
+                column,
+                group,
+                hardware,
+                replicas,
+                spare,
+                accelerators,
+                cost,
+                power,
+                share,
+                flow_power,
+                load,
             )
         )
     task_cost = dict.fromkeys(range(len(data.tasks)), 0.0)

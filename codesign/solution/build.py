@@ -132,7 +132,9 @@ def _totals(candidates: Candidates, plan: FleetPlan, accounts: Accounts) -> Tota
     accelerators: dict[str, int] = {}
     servers: dict[str, int] = {}
     peak = 0.0
-    labels = [o.catalogue_id for o in instance.hardware] + [p.accelerator for p in instance.measured_pools]
+    labels = [o.catalogue_id for o in instance.hardware] + [
+        p.accelerator for p in instance.measured_pools
+    ]
     for o, count in plan.servers.items():
         hardware = data.hardware[data.offers[o].hardware]
         label = labels[data.offers[o].hardware]
@@ -346,8 +348,9 @@ def _headroom(candidates: Candidates, plan: FleetPlan, c: int) -> float | None:
         own = np.array([data.flows[f].task == c for f in part.flows.tolist()])
         if not np.any(rates[own] > 0):
             continue
-        load = part.use[i] @ rates / (part.limit[i] * replicas)
-        mine = part.use[i] @ (rates * own) / (part.limit[i] * replicas)
+        use = part.use.one(i)
+        load = use @ rates / (part.limit[i] * replicas)
+        mine = use @ (rates * own) / (part.limit[i] * replicas)
         rows = mine > 1e-12
         least = min(least, float(np.min((1.0 - load[rows]) / mine[rows], initial=math.inf)))
     return max(0.0, least) if math.isfinite(least) else None
@@ -411,7 +414,12 @@ def _shadow_prices(candidates: Candidates, plan: FleetPlan) -> list[ShadowPrice]
     for limit, dual in zip(candidates.data.limits, plan.limit_duals, strict=False):
         found.append(
             ShadowPrice.model_validate(
-                {"limit": limit.name, "unit": limit.unit, "value": dual / limit.scale, "from": "relaxation"}
+                {
+                    "limit": limit.name,
+                    "unit": limit.unit,
+                    "value": dual / limit.scale,
+                    "from": "relaxation",
+                }
             )
         )
     return found
