@@ -39,11 +39,12 @@ def main() -> None:
         for kind in ("known_kernels", "inherited", "uncalibrated_engine"):
             c = entries[kind]
             lines.append(
-                f"{kind} = {c.half_width:.3f}  # {c.rows} rows, {c.pairs} pairs, covered {c.covered:.2f}"
+                f"{kind} = {c.half_width:.3f}  # {c.rows} rows, {c.pairs} pairs, "
+                f"covered {c.covered:.2f} of rows, {c.covered_pairs:.2f} of pairs"
             )
             print(
                 f"{quantity:8}{kind:22}{c.half_width:6.3f}  "
-                f"rows {c.rows:5} pairs {c.pairs:3} covered {c.covered:.2f}"
+                f"rows {c.rows:5} pairs {c.pairs:3} covered {c.covered:.2f} of rows, {c.covered_pairs:.2f} of pairs"
             )
     TARGET.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -12,6 +12,7 @@ from performance_tables import BF16, FP8, table_of
 
 from codesign.catalog import accelerators, models
 from codesign.performance import decode_attention_seconds
+from codesign.performance.confidence import half_width
 from codesign.performance.constants import constants
 from codesign.performance.operators import all_reduce_seconds
 from codesign.performance.replica import replica
@@ -74,7 +75,7 @@ def test_inheriting_is_measured_for_every_pair_of_generations():
     # Server parts predict each other's decode steps; what that costs is less than the error given to it.
     server = ("hopper", "blackwell", "blackwell_ultra")
     worst = max(row["step_median_pct"] for (own, of), row in rows.items() if own in server and of in server)
-    assert worst / 100.0 < constants().sections["error"]["inherited"]
+    assert np.log1p(worst / 100.0) < half_width("time", "inherited")
 
 
 def columns(**values):

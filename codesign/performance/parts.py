@@ -82,7 +82,6 @@ class AcceleratorArrays:
     host_step: FloatArray
     host_per_sequence: FloatArray
     prefill_factor: FloatArray
-    expected_error: FloatArray
     constants: dict[str, FloatArray]
     """``operator.constant`` → [A, classes of the operator], in seconds, bytes and fractions."""
     tdp: FloatArray
@@ -98,7 +97,6 @@ class AcceleratorArrays:
         fp8 = PRECISIONS.index("fp8")
         engine = table.sections["engine"]
         vendors = [engine["vendor"].get(accelerator.vendor, {}) for accelerator in accelerators]
-        error = table.sections["error"]
         tdp = np.array([_tdp(accelerator, table) for accelerator in accelerators])
 
         def each(value: Callable[[Accelerator], float | None]) -> FloatArray:
@@ -118,9 +116,6 @@ class AcceleratorArrays:
             host_step=np.array([(engine["host_step_ms"] + v.get("extra_step_ms", 0.0)) * 1e-3 for v in vendors]),
             host_per_sequence=np.full(len(accelerators), engine["host_per_sequence_us"] * 1e-6),
             prefill_factor=np.array([v.get("prefill_factor", 1.0) for v in vendors]),
-            expected_error=np.array(
-                [error["calibrated"] if measured else error["inherited"] for _, measured in systems]
-            ),
             constants=_operator_constants(table, [system for system, _ in systems]),
             tdp=tdp,
             peak_power=np.array(

@@ -55,15 +55,18 @@ def _bands(found: Validation) -> Table:
     table = make_table(
         "80 % bands, on accelerator-model pairs that did not set them",
         ("of", "class"),
-        ("rows", "pairs", "covered", "width"),
+        ("rows", "pairs", "rows covered", "pairs covered", "width"),
     )
     for row in found.coverage:
-        covered = "–" if row.covered != row.covered else f"{100 * row.covered:.1f} %"
+        shares = (row.covered, row.covered_pairs)
+        covered = ("–" if share != share else f"{100 * share:.1f} %" for share in shares)
         width = f"×/÷ {2.718281828459045**row.half_width:.2f}"
-        table.add_row(row.quantity, row.kind.replace("_", " "), str(row.rows), str(row.pairs), covered, width)
+        table.add_row(
+            row.quantity, row.kind.replace("_", " "), str(row.rows), str(row.pairs), *covered, width
+        )
     if found.bracket_rows:
-        covered = f"{100 * found.bracket_covered:.1f} %"
-        table.add_row("ttft", "bracket", str(found.bracket_rows), "–", covered, "–")
+        share = f"{100 * found.bracket_covered:.1f} %"
+        table.add_row("ttft", "bracket", str(found.bracket_rows), "–", share, "–", "–")
     return table
 
 

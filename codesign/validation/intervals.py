@@ -34,6 +34,9 @@ class Coverage:
     rows: int
     pairs: int
     covered: float
+    """Share of rows."""
+    covered_pairs: float
+    """Mean over pairs of their shares: what a pair not yet seen can expect."""
     half_width: float
     """Width that all pairs together give."""
 
@@ -60,8 +63,11 @@ def coverage(comparisons: Iterable[Comparison]) -> list[Coverage]:
         for name in names if len(names) > 1 else ():
             held = pairs == name
             inside[held] = sizes[held] <= weighted_width(sizes[~held], pairs[~held])
-        covered = float(inside.mean()) if len(names) > 1 else float("nan")
-        found.append(Coverage(quantity, kind, len(group), len(names), covered, weighted_width(sizes, pairs)))
+        known = len(names) > 1
+        covered = float(inside.mean()) if known else float("nan")
+        by_pair = float(np.mean([inside[pairs == name].mean() for name in names])) if known else float("nan")
+        width = weighted_width(sizes, pairs)
+        found.append(Coverage(quantity, kind, len(group), len(names), covered, by_pair, width))
     return found
 
 
