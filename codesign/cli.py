@@ -97,6 +97,9 @@ def solve(
         str | None, typer.Option(metavar="0.1%", help="Stop at this distance from the bound.")
     ] = None,
     time_limit: Annotated[str | None, typer.Option(metavar="60s", help="Stop after this time.")] = None,
+    refine: Annotated[
+        bool, typer.Option("--refine", help="Plan again on grids twice as fine: what do the grids cost?")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -113,6 +116,7 @@ def solve(
         words = ["codesign", "solve", problem]
         words += ["--gap", gap] if gap is not None else []
         words += ["--time-limit", time_limit] if time_limit is not None else []
+        words += ["--refine"] if refine else []
         cancel = threading.Event()
         with _progress(loaded) as view:
             solution = interruptible(
@@ -122,6 +126,7 @@ def solve(
                     time_limit_s=seconds,
                     progress=view,
                     cancel=cancel,
+                    refine=refine,
                     command=shlex.join(words),
                 ),
                 cancel,

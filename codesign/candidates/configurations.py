@@ -18,6 +18,8 @@ from codesign.performance import (
     precision_supported,
     shape_valid,
 )
+from codesign.performance.profile import EngineProfile, read_profile
+from codesign.problem.errors import Issue, ProblemError
 from codesign.problem.instance import HardwareOption, Instance, Model
 
 _POWERS = (1, 2, 4, 8, 16, 32, 64)
@@ -70,6 +72,8 @@ def enumerate_configurations(instance: Instance) -> Configurations | None:
         [option.accelerator for option in instance.hardware],
         [model.card for model in instance.models],
         *columns[:9],
+        engines=_engines(instance),
+        safety=instance.options.safety,
     )
     keep = np.flatnonzero(
         shape_valid(table)
@@ -84,6 +88,18 @@ def enumerate_configurations(instance: Instance) -> Configurations | None:
         columns[10, keep].astype(np.float64),
         tuple(packings),
     )
+
+
+def _engines(instance: Instance) -> tuple[EngineProfile, ...]:
+    """The profiles that the problem names.  Raises ProblemError for a file that is none."""
+    profiles = []
+    for path in instance.options.profiles:
+        try:
+            profiles.append(read_profile(path))
+        except ValueError as error:
+            expected = "an engine profile as `codesign calibrate` writes it"
+            raise ProblemError([Issue("", None, "options.profiles", str(error), expected)]) from None
+    return tuple(profiles)
 
 
 def _shapes(option: HardwareOption, model: Model, most: int | None) -> list[tuple[int, int, int, int]]:

@@ -20,6 +20,7 @@ from codesign.performance import (
     precision_supported,
     shape_valid,
 )
+from codesign.performance.profile import read_profile
 from codesign.problem.instance import HardwareOption, Instance, MeasuredPool, Model
 from codesign.solution.schema import Pool, Route, Solution
 
@@ -193,6 +194,8 @@ def _modelled(instance: Instance, entry: Pool, findings: Findings) -> ModelledPo
         *(np.array([value]) for value in (0, 0)),
         *(np.array([PRECISIONS.index(value)]) for value in chosen),
         *(np.array([value]) for value in (shape.tp, shape.pp, shape.ep, shape.dp)),
+        engines=tuple(read_profile(path) for path in instance.options.profiles),
+        safety=instance.options.safety,
     )
     if not shape_valid(table)[0]:
         findings.fail(f"{name}: parallelism suits model and accelerator", "a valid shape", str(shape))

@@ -51,7 +51,7 @@ def decode_step_seconds(table: ConfigurationTable, batch: ArrayLike, prefill_tok
     # The head stands on the last stage alone, once for each of the pp microbatches of a cycle.
     time += r.gemms["head"].seconds(heads) * r.pp
     time += _pipeline(r, tokens)
-    time *= table.part_engines.multiplier[table.accelerator]
+    time *= table.time_factor
     time += _host_step(table) * r.pp
     per_sequence = table.part_accelerators.host_per_sequence + table.part_engines.per_sequence_s
     time += per_sequence[table.accelerator] * sequences
@@ -75,8 +75,7 @@ def decode_attention_seconds(table: ConfigurationTable, context: ArrayLike) -> F
         layers = layers + card["sliding"] * _sequence(terms, np.minimum(length, card["window"]))
     if np.any(card["linear"]):
         layers = layers + _state_seconds(r)
-    multiplier = table.part_engines.multiplier[table.accelerator]
-    return (layers * (multiplier * r.imbalance / (r.pp * r.dp))).T
+    return (layers * (table.time_factor * r.imbalance / (r.pp * r.dp))).T
 
 
 def prefill_seconds(table: ConfigurationTable, new_tokens: ArrayLike, cached_tokens: ArrayLike = 0.0) -> FloatArray:
@@ -101,8 +100,7 @@ def prefill_seconds(table: ConfigurationTable, new_tokens: ArrayLike, cached_tok
     time *= r.imbalance
     time += r.gemms["head"].seconds(np.ones((1, 1)))
     time += _pipeline(r, new)
-    parts, engines = table.part_accelerators, table.part_engines
-    time *= (parts.prefill_factor * engines.multiplier)[table.accelerator]
+    time *= table.part_accelerators.prefill_factor[table.accelerator] * table.time_factor
     time += _host_step(table) * r.pp
     return time.T
 
@@ -124,8 +122,7 @@ def prefill_attention_seconds(
     """
     r = replica(table)
     time = _prefill_attention(r, points_first(new_tokens), points_first(cached_tokens))
-    parts, engines = table.part_accelerators, table.part_engines
-    factor = (parts.prefill_factor * engines.multiplier)[table.accelerator]
+    factor = table.part_accelerators.prefill_factor[table.accelerator] * table.time_factor
     return (time * (r.imbalance * factor / (r.pp * r.dp))).T
 
 

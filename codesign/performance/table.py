@@ -47,6 +47,8 @@ class ConfigurationTable:
     dp: IntArray
     engines: tuple[EngineProfile, ...] = field(default=(), kw_only=True)
     """Engine profiles: the first that applies to an accelerator holds for it, else the default."""
+    safety: float = field(default=0.5, kw_only=True)
+    """Share (0–1) of such predictions that times stay below; 0.5 predicts the median."""
 
     def __post_init__(self) -> None:
         """Make every column an integer array; raises ValueError when their lengths differ."""
@@ -64,7 +66,7 @@ class ConfigurationTable:
         """The configurations at an index array, boolean mask or slice, over the same parts."""
         index = selection if isinstance(selection, slice) else np.asarray(selection)
         columns = {name: getattr(self, name)[index] for name in COLUMNS}
-        taken = ConfigurationTable(self.accelerators, self.cards, **columns, engines=self.engines)
+        taken = ConfigurationTable(self.accelerators, self.cards, **columns, engines=self.engines, safety=self.safety)
         # Building the per-part arrays costs more than a small selection is worth: hand them on.
         vars(taken).update(part_accelerators=self.part_accelerators, part_cards=self.part_cards)
         return taken
@@ -85,13 +87,21 @@ class ConfigurationTable:
         return EngineArrays.build(self.accelerators, self.engines)
 
     @cached_property
+    def time_factor(self) -> FloatArray:
+        """Factor on kernel times [K]: the engine's multiplier, at the safety percentile of its predictions."""
+        from codesign.performance.confidence import safety_factor
+
+        factor = self.part_engines.multiplier[self.accelerator]
+        return factor if self.safety == 0.5 else factor * safety_factor(self, self.safety)
+
+    @cached_property
     def replica_accelerators(self) -> IntArray:
         """Accelerators of one replica [K]."""
         return self.tp * self.pp * self.dp
 
 
 COLUMNS = tuple(
-    f.name for f in fields(ConfigurationTable) if f.name not in ("accelerators", "cards", "engines")
+    f.name for f in fields(ConfigurationTable) if f.name not in ("accelerators", "cards", "engines", "safety")
 )
 
 

@@ -235,6 +235,10 @@ class Options:
     memory_reserve_bytes: float = 1.5e9
     max_sequences: int = 1024
     max_replica_accelerators: int | None = None
+    profiles: tuple[str, ...] = ()
+    """Paths of engine profiles."""
+    safety: float = 0.5
+    """Percentile (0–1) of the prediction error that the plan's times are taken at."""
 
 
 @dataclass(frozen=True)

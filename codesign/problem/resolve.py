@@ -86,6 +86,7 @@ class _Resolver:
         tasks = [self._task(index, task, cards) for index, task in enumerate(problem.tasks)]
         options = [self._hardware(name, part) for name, part in problem.hardware.items()]
         hardware = tuple(option for option in options if option is not None)
+        profiles = self._profiles()
         self.faults.raise_if_any()
         pools = tuple(_pool(pool) for pool in problem.measured_pools)
         site, limits = problem.site, problem.limits
@@ -113,12 +114,23 @@ class _Resolver:
                 max_vendors=limits.vendors,
             ),
             redundancy=inst.Redundancy(problem.redundancy.survive, problem.redundancy.per),
-            options=_options(problem),
+            options=_options(problem, profiles),
             price_list_ids=tuple(sorted(self.prices)),
             price_date=min(self.prices.values()).isoformat() if self.prices else "",
             warnings=tuple(dict.fromkeys(self.warnings)),
             sha256=problem.sha256,
         )
+
+    def _profiles(self) -> tuple[str, ...]:
+        """Paths of the engine profiles; each must be a file."""
+        paths = []
+        for index, text in enumerate(self.problem.options.profiles):
+            path = self.folder / text
+            if not path.is_file():
+                expected = "a path to an engine profile, relative to the problem file"
+                self.faults.add(("options", "profiles", index), text, expected)
+            paths.append(str(path))
+        return tuple(paths)
 
     # ---- models
 
@@ -456,7 +468,7 @@ def _inventory(
     return inst.InventoryLimit(name, count, by_name or by_id, measured)
 
 
-def _options(problem: Problem) -> inst.Options:
+def _options(problem: Problem, profiles: tuple[str, ...]) -> inst.Options:
     options = problem.options
     return inst.Options(
         disaggregation=options.disaggregation,
@@ -469,4 +481,6 @@ def _options(problem: Problem) -> inst.Options:
         memory_reserve_bytes=options.memory_reserve,
         max_sequences=options.max_sequences,
         max_replica_accelerators=options.max_replica_accelerators,
+        profiles=profiles,
+        safety=float(options.safety[1:]) / 100.0,
     )

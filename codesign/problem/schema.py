@@ -344,6 +344,11 @@ class Options(Part):
     max_sequences: PositiveCount = 1024
     """Sequences in one replica, at most."""
     max_replica_accelerators: PositiveCount | None = None
+    profiles: list[str] = Field(default_factory=list)
+    """Engine profiles (files that `codesign calibrate` writes), relative to the problem file; the first that
+    names an accelerator holds for it."""
+    safety: Literal["p50", "p60", "p70", "p80", "p90", "p95"] = "p50"
+    """Percentile of the model's own prediction error at which the plan's times are taken; p50 is the median."""
 
 
 class Problem(Part):
