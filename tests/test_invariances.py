@@ -54,6 +54,8 @@ BASE = {
 }
 SINGLE = BASE | {"tasks": [AGENT | {"rate": "1/s"}]}
 MODES = ("never", "always")
+SMALL = {"never": BASE, "always": SINGLE}
+"""What is solved to the end in each mode; larger ones are compared by their relaxation."""
 
 
 @functools.cache
@@ -87,13 +89,13 @@ def test_scaled_prices_scale_the_optimum(mode):
         "hardware.l40s.offers.own.capital": "84000 $",
         "site.electricity": "0.24 $/kWh",
     }
-    assert cost(BASE, mode, **dearer) == pytest.approx(3 * cost(BASE, mode), rel=TOLERANCE)
+    assert cost(SMALL[mode], mode, **dearer) == pytest.approx(3 * cost(SMALL[mode], mode), rel=TOLERANCE)
 
 
 def test_energy_does_not_ask_for_prices():
     power = {"objective": "power"}
     dearer = power | {"hardware.h100.offers.rent.rent": "9 $/h", "site.electricity": "1 $/kWh"}
-    assert cost(SINGLE, **dearer) == pytest.approx(cost(SINGLE, **power), rel=TOLERANCE)
+    assert relaxed(BASE, "decide", **dearer) == pytest.approx(relaxed(BASE, "decide", **power))
 
 
 def test_cost_per_task_is_cost_per_hour():
@@ -110,8 +112,8 @@ def test_cost_per_task_is_cost_per_hour():
     [{"a100": {"accelerator": "a100-80-sxm"}}, {"mi300x": {"accelerator": "mi300x", "price": "1.9 $/h"}}],
 )
 def test_another_accelerator_never_raises_cost(mode, more):
-    wider = BASE | {"hardware": BASE["hardware"] | more}
-    assert cost(wider, mode) <= cost(BASE, mode) * (1 + TOLERANCE)
+    wider = SMALL[mode] | {"hardware": BASE["hardware"] | more}
+    assert cost(wider, mode) <= cost(SMALL[mode], mode) * (1 + TOLERANCE)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -130,7 +132,7 @@ def test_both_ways_are_never_dearer_than_one():
 # Each chain tightens from left to right; step limits are those of the absolute grid, whose values alone leave
 # no gap between a promise and the columns that keep it.
 CHAINS = {
-    "ttft": [{"p95": "8 s"}, {"p95": "2 s"}, {"p95": "1 s"}, {"p95": "500 ms"}],
+    "ttft": [{"p95": "8 s"}, {"p95": "2 s"}, {"p95": "1 s"}],
     "ttft percentile": [{"p90": "2 s"}, {"p95": "2 s"}, {"p99": "2 s"}],
     "tpot": [{"p95": "320 ms"}, {"p95": "80 ms"}, {"p95": "40 ms"}, {"p95": "20 ms"}],
     "tpot percentile": [{"p50": "40 ms"}, {"p90": "40 ms"}, {"p95": "40 ms"}, {"p99": "40 ms"}],
@@ -173,25 +175,25 @@ def relaxed(description, mode, **changes):
 def test_a_tighter_slo_never_lowers_the_relaxation(mode, chain):
     metric = chain.split()[0]
     busy = {"tasks.agent.rate": "20/s"}
-    costs = [
-        relaxed(SINGLE, mode, **busy, **{f"tasks.agent.slo.{metric}": slo}) for slo in FINE_CHAINS[chain]
-    ]
+    costs = [relaxed(SINGLE, mode, **busy, **{f"tasks.agent.slo.{metric}": slo}) for slo in FINE_CHAINS[chain]]
     for loose, tight in itertools.pairwise(costs):
         assert loose <= tight * (1 + TOLERANCE), costs
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_more_load_never_lowers_cost(mode):
-    costs = [cost(SINGLE, mode, **{"tasks.agent.rate": f"{rate}/s"}) for rate in (0.5, 1, 1.5)]
+    rates = [{"tasks.agent.rate": f"{rate}/s"} for rate in (0.5, 1, 1.5, 20, 21)]
+    costs = [relaxed(BASE, mode, **rate) for rate in rates]
     assert costs == sorted(costs)
 
 
 # ---- names, order, division --------------------------------------------------------------------------------
 
 
-def same(plan, other):
-    assert other.objective.value == pytest.approx(plan.objective.value, rel=TOLERANCE)
-    assert other.totals.cost_per_hour == pytest.approx(plan.totals.cost_per_hour, rel=TOLERANCE)
+def same(description, other, mode):
+    """Equal optima; where phases are apart those of the relaxation, which is quicker."""
+    value = cost if mode == "never" else relaxed
+    assert value(other, mode) == pytest.approx(value(description, mode), rel=TOLERANCE)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -205,7 +207,7 @@ def test_names_mean_nothing(mode):
         .replace('"l40s": {', '"a-box": {')
     )
     assert renamed["hardware"].keys() == {"z-box", "a-box"}
-    same(solved(BASE, mode), solved(renamed, mode))
+    same(BASE, renamed, mode)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -215,7 +217,7 @@ def test_order_means_nothing(mode):
         "hardware": dict(reversed(BASE["hardware"].items())),
         "models": {"unused": {"card": "gpt-oss-20b"}} | BASE["models"],
     }
-    same(solved(BASE, mode), solved(BASE | turned, mode))
+    same(BASE, BASE | turned, mode)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -223,4 +225,4 @@ def test_two_halves_are_a_whole(mode):
     """With a shared prefix they would be two prefixes: each class has its own."""
     whole = AGENT | {"rate": "1/s", "prefix": {"reusable": 0.9}}
     halves = [whole | {"name": name, "rate": "0.5/s"} for name in ("left", "right")]
-    same(solved(BASE | {"tasks": [whole]}, mode), solved(BASE | {"tasks": halves}, mode))
+    same(BASE | {"tasks": [whole]}, BASE | {"tasks": halves}, mode)

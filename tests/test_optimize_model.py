@@ -59,9 +59,7 @@ def families(model):
 
 def listed():
     """{family: is it in the relaxation} from the table of ARCHITECTURE.md."""
-    text = (
-        (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").split("## The fleet MILP")[1].split("\n## ")[0]
-    )
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").split("## The fleet MILP")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (.+?) \| `(\w+)`( R)? \| (.+?) \| `(.+?)` \|$", text, flags=re.MULTILINE)
     assert rows
     for formula, name, _, unit, file in rows:

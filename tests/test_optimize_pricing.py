@@ -143,7 +143,7 @@ def test_any_duals_give_a_bound(seed):
         assert np.all(reduced >= -1e-9)
 
 
-@settings(QUIET, max_examples=60)
+@settings(QUIET, max_examples=40)
 @given(tiny_fleets())
 def test_bounds_stay_below_the_optimum(data):
     optimum = brute_force(data)
@@ -154,7 +154,7 @@ def test_bounds_stay_below_the_optimum(data):
         assert tight.bound <= optimum * (1 + 1e-7)
 
 
-@settings(QUIET, max_examples=60)
+@settings(QUIET, max_examples=40)
 @given(tiny_fleets())
 def test_strengthening_keeps_the_optimum(data):
     assert brute_force(strengthened(data)) == pytest.approx(brute_force(data), rel=1e-9)
@@ -170,7 +170,7 @@ def test_a_bound_at_the_deadline_is_still_a_bound():
 # ---- restricted MILPs, branching ---------------------------------------------------------------------------
 
 
-@settings(QUIET, max_examples=40)
+@settings(QUIET, max_examples=25)
 @given(tiny_fleets())
 def test_branching_reaches_the_same_optimum(data):
     """What the whole MILP finds at once the path for large problems finds too; its bound never lies."""

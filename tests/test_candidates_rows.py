@@ -1,0 +1,287 @@
+"""Rows of columns against hand arithmetic from the performance functions, and what a prefix hit pays for."""
+
+import numpy as np
+import pytest
+
+from codesign.candidates.build import build_candidates
+from codesign.candidates.grids import Grids
+from codesign.candidates.step import step_chords
+from codesign.performance import (
+    decode_attention_seconds,
+    decode_step_seconds,
+    kv_bytes,
+    kv_capacity_bytes,
+    kv_transfer_bytes,
+    link_bytes_per_s,
+    prefill_attention_seconds,
+    prefill_occupancy_seconds,
+    prefill_seconds,
+)
+from codesign.performance.queueing import mean_wait, normal_quantile, poisson_mean_within, wait_exceeds
+from codesign.problem import Problem, resolve
+from codesign.workload.population import held_seconds, kept_probability
+
+Z = float(normal_quantile(0.95))
+GRIDS = Grids()
+
+PROBLEM = {
+    "name": "rows",
+    "models": {"llama": {"card": "Llama-3.1-8B", "weights": ["fp8"]}, "oss": {"card": "gpt-oss-20b"}},
+    "tasks": [
+        {
+            "name": "agent",
+            "rate": "2/s",
+            "calls": 4,
+            "context": {"p50": 8000, "p90": 20000},
+            "append": 800,
+            "output": {"mean": 250},
+            "tool_wait": {"mean": "20 s"},
+            "prefix": {"shared": 1000, "reusable": 0.9, "ttl": "60 s"},
+            "models": ["llama", "oss"],
+            "slo": {"ttft": {"p95": "3 s"}, "tpot": {"p95": "60 ms"}},
+        }
+    ],
+    "hardware": {"h100": {"accelerator": "h100-sxm"}},
+    "options": {"max_replica_accelerators": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def candidates():
+    return build_candidates(resolve(Problem.from_dict(PROBLEM)))
+
+
+def some(candidates, role, model, residency, count=12):
+    """(block, position, place of the flow, table, operating points, flow) of columns that admit a flow."""
+    found = []
+    for block, points in zip(candidates.data.blocks, candidates.points, strict=True):
+        if points.role != role:
+            continue
+        for v, f in enumerate(block.flows.tolist()):
+            flow = candidates.book.flows[f]
+            if candidates.instance.models[flow.model].name != model or flow.residency != residency:
+                continue
+            for i in np.flatnonzero(block.admissible[:, v])[:: max(1, len(block) // 3)].tolist():
+                table = candidates.table(int(points.configuration[i]))
+                found.append((block, i, v, table, points, flow))
+    assert found, (role, model, residency)
+    return found[:: max(1, len(found) // count)]
+
+
+def row(block, name, i, v):
+    """(use, limit) of a row by name."""
+    r = block.row_names.index(name)
+    return block.use.one(i)[r, v], block.limit[i, r]
+
+
+def mean(weight, values):
+    return float(np.sum(weight * values))
+
+
+def room(candidates, table):
+    """Bytes of a replica for sessions: without the weights, and the one prefix that all sessions share."""
+    options = candidates.instance.options
+    free = kv_capacity_bytes(table, options.memory_fraction, options.memory_reserve_bytes)[0]
+    return free - kv_bytes(table, np.array([1000.0]))[0, 0] * table.dp[0]
+
+
+def session(table, tokens):
+    """Bytes of a session of its own."""
+    return kv_bytes(table, tokens)[0] - kv_bytes(table, np.array([1000.0]))[0, 0]
+
+
+def prompts(flow, hit):
+    """(weight, context, cached, output) by hand: hits with the probability that the prefix is still there."""
+    points, task = flow.calls.population, flow.calls.task
+    kept = kept_probability(task, task.prefix_ttl_s) if hit else 0.0
+    found = np.maximum(np.minimum(points.reusable, points.context - 1), 1000.0)
+    weight = np.concatenate([points.weight * kept, points.weight * (1 - kept)])
+    twice = [np.concatenate([a, a]) for a in (points.context, points.output)]
+    return weight, twice[0], np.concatenate([found, np.full_like(found, 1000.0)]), twice[1]
+
+
+# ---- the step curve ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prompt_tokens", [0.0, 1024.0])
+@pytest.mark.parametrize("anchor", GRIDS.anchors)
+def test_chords_lie_above_the_curve(candidates, anchor, prompt_tokens):
+    """Dense (llama) and mixture of experts (oss), at every whole batch between the knots."""
+    table = candidates.configurations.table
+    chords = step_chords(table, GRIDS, prompt_tokens, anchor)
+    batches = np.unique(np.concatenate([np.arange(1.0, 129.0), np.geomspace(129, 1024, 60)]))
+    curve = decode_step_seconds(table, batches, prompt_tokens)
+    lines = chords.intercept[:, :, None] + chords.slope[:, :, None] * batches
+    above = lines.max(axis=1)
+    # A curve that bends down between two knots may stand above their chord by a whisker.
+    assert np.all(above >= curve * (1 - 2e-3))
+    knots = [b for b in GRIDS.batches if b >= anchor]
+    at_knots = decode_step_seconds(table, np.array(knots), prompt_tokens)
+    tight = (chords.intercept[:, :, None] + chords.slope[:, :, None] * np.array(knots)).max(axis=1)
+    dense = np.array([table.cards[c].experts == 0 for c in table.card])
+    assert tight[dense] == pytest.approx(at_knots[dense], rel=1e-9)
+    assert tight[:, 0] == pytest.approx(at_knots[:, 0], rel=0.04)
+    assert np.all(chords.slope >= 0)
+
+
+# ---- decode ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("residency", ["decode", "prefill", "drop"])
+def test_decode_rows_by_hand(candidates, residency):
+    for block, i, v, table, points, flow in some(candidates, "decode", "llama", residency):
+        calls, tau = flow.calls.population, float(points.step_limit_s[i])
+        w, o = calls.weight, calls.output
+        own = decode_attention_seconds(table, calls.context + o / 2)[0]
+        step = decode_step_seconds(table, np.array(GRIDS.batches))[0]
+        slopes = np.maximum.accumulate(np.maximum(np.diff(step) / np.diff(GRIDS.batches), 0))
+        heights = step[0] + np.concatenate([[0.0], np.cumsum(slopes * np.diff(GRIDS.batches))])
+        share = np.sqrt(row(block, "spread", i, v)[1]) * Z / tau
+        assert any(share == pytest.approx(s) for s in GRIDS.step_spreads)
+        for s, slope in enumerate(slopes):
+            use, limit = row(block, f"time{s}", i, v)
+            assert use == pytest.approx(tau * mean(w, o * (slope + own)))
+            assert limit == pytest.approx(tau * (1 - share) - (heights[s] - slope * GRIDS.batches[s]))
+        assert row(block, "spread", i, v)[0] == pytest.approx(tau * mean(w, o * (slopes.max() + own) ** 2))
+        slots = float(poisson_mean_within(1024))
+        assert row(block, "slots", i, v) == pytest.approx((tau * mean(w, o), slots))
+        end = session(table, calls.context + o)
+        held = held_seconds(flow.calls.task, 60.0)[0] if residency == "decode" else 0.0
+        use, limit = row(block, "capacity", i, v)
+        assert use == pytest.approx(tau * mean(w, o * end) + held * mean(w, end))
+        use, square = row(block, "capacity spread", i, v)
+        assert use == pytest.approx(tau * mean(w, o * end**2) + held * mean(w, end**2))
+        free = room(candidates, table)
+        assert limit + Z * np.sqrt(square) == pytest.approx(free)  # mean and fluctuation fill the room
+        assert 1 - limit / free in [pytest.approx(m) for m in GRIDS.memory_spreads]
+
+
+# ---- prefill -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("residency", ["decode", "prefill", "drop"])
+def test_prefill_rows_by_hand(candidates, residency):
+    for block, i, v, table, points, flow in some(candidates, "prefill", "llama", residency):
+        w, context, cached, o = prompts(flow, hit=residency != "drop")
+        busy = prefill_occupancy_seconds(table, np.maximum(context - cached, 1), cached)[0]
+        rho, wait = float(points.utilization[i]), float(points.wait_s[i])
+        assert row(block, "busy", i, v) == pytest.approx((mean(w, busy), rho))
+        use, limit = row(block, "wait", i, v)
+        assert use == pytest.approx(mean(w, busy**2))
+        n = float(block.min_replicas[i])
+        # At ρ and this second moment n replicas wait for exactly the mean wait of the operating point.
+        assert mean_wait(n * rho, n * limit, n) == pytest.approx(wait)
+        moved, there, shared = (kv_transfer_bytes(table, x)[0] for x in (context, cached, np.full(len(o), 1e3)))
+        back = kv_transfer_bytes(table, context + o)[0] - moved
+        send = moved - (there if residency == "decode" else shared)
+        sent = mean(w, send)
+        arriving = {"decode": mean(w, there - shared), "prefill": mean(w, back), "drop": 0.0}[residency]
+        use, limit = row(block, "link", i, v)
+        assert use == pytest.approx(max(sent, arriving))
+        assert limit == pytest.approx(link_bytes_per_s(table)[0])
+        assert limit >= flow.fabric_bytes_per_s
+        seconds = prefill_seconds(table, np.maximum(context - cached, 1), cached)[0]
+        end = session(table, context + o)
+        held = held_seconds(flow.calls.task, 60.0)[0] if residency == "prefill" else 0.0
+        there = seconds + send / flow.fabric_bytes_per_s
+        found = row(block, "capacity", i, v)[0]
+        assert found == pytest.approx(mean(w, there * session(table, context)) + held * mean(w, end))
+
+
+def test_columns_keep_the_ttft_of_the_flows_that_they_admit(candidates):
+    """At the operating point's wait the tail of the TTFT holds."""
+    for block, i, _, table, points, flow in some(candidates, "prefill", "llama", "drop"):
+        w, context, cached, _ = prompts(flow, hit=False)
+        seconds = prefill_seconds(table, np.maximum(context - cached, 1), cached)[0]
+        sent = kv_transfer_bytes(table, context)[0] - kv_transfer_bytes(table, cached)[0]
+        rest = seconds + sent / flow.fabric_bytes_per_s + flow.tpot_level_s
+        wait, rho, n = points.wait_s[i], points.utilization[i], block.min_replicas[i]
+        assert mean(w, wait_exceeds(3.0 - rest, wait, rho, n)) <= 0.05 + 1e-9
+
+
+# ---- colocated ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("residency", ["colocated", "drop"])
+def test_colocated_rows_by_hand(candidates, residency):
+    for block, i, v, table, points, flow in some(candidates, "colocated", "llama", residency):
+        calls, tau, chunk = flow.calls.population, float(points.step_limit_s[i]), float(points.chunk[i])
+        w, context, cached, _ = prompts(flow, hit=residency == "colocated")
+        new = np.maximum(context - cached, 1)
+        o = calls.output
+        own = mean(calls.weight, o * decode_attention_seconds(table, calls.context + o / 2)[0])
+        attention = mean(w, prefill_attention_seconds(table, new, cached)[0])
+        step = decode_step_seconds(table, np.array(GRIDS.batches), chunk)[0]
+        slopes = np.maximum.accumulate(np.maximum(np.diff(step) / np.diff(GRIDS.batches), 0))
+        for s, slope in enumerate(slopes):
+            use = row(block, f"time{s}", i, v)[0]
+            assert use == pytest.approx(tau * (slope * mean(calls.weight, o) + own + attention))
+        assert row(block, "busy", i, v) == pytest.approx((tau * mean(w, new) / chunk, points.utilization[i]))
+        use, limit = row(block, "wait", i, v)
+        assert use == pytest.approx(mean(w, (new / chunk * tau) ** 2))
+        assert mean_wait(points.utilization[i], limit, 1) == pytest.approx(points.wait_s[i])
+        assert row(block, "slots", i, v)[0] == pytest.approx(tau * mean(calls.weight, o))
+
+
+# ---- commodities: no free lunch ----------------------------------------------------------------------------
+
+
+def test_both_phases_of_a_commodity_say_the_same(candidates):
+    numbers, flows = candidates.data.flows, candidates.book.flows
+    for commodity in range(len(candidates.data.commodities)):
+        pair = [f for f, number in enumerate(numbers) if number.commodity == commodity]
+        assert [flows[f].phase for f in pair] == ["prefill", "decode"]
+        assert [numbers[f].commodity_sign for f in pair] == [-1, 1]
+        assert [numbers[f].serves for f in pair] == [True, False]
+        words = ("calls", "model", "kv", "residency", "vendor", "fabric_bytes_per_s", "ttft_level_s")
+        assert all(getattr(flows[pair[0]], word) == getattr(flows[pair[1]], word) for word in words)
+        assert flows[pair[0]].tpot_level_s == flows[pair[1]].tpot_level_s
+
+
+def uses(candidates, role, residency, name):
+    """[columns, flows] use of a row by the flows of a residency, over all blocks of a role."""
+    found = []
+    for block, points in zip(candidates.data.blocks, candidates.points, strict=True):
+        if points.role == role:
+            members = [v for v, f in enumerate(block.flows) if candidates.book.flows[f].residency == residency]
+            use = block.use.of(slice(None))[:, block.row_names.index(name)]
+            found.append(use[:, members].ravel())
+    return np.concatenate(found)
+
+
+PAYS = {
+    "decode": ("decode", "capacity"),
+    "prefill": ("prefill", "capacity"),
+    "colocated": ("colocated", "capacity"),
+}
+
+
+@pytest.mark.parametrize("residency", PAYS)
+def test_who_counts_a_hit_keeps_the_bytes(candidates, residency):
+    """Fewer prompt tokens than `drop`, and more bytes held where the policy says, on every column."""
+    works = "colocated" if residency == "colocated" else "prefill"
+    assert np.all(uses(candidates, works, residency, "busy") < uses(candidates, works, "drop", "busy"))
+    role, name = PAYS[residency]
+    assert np.all(uses(candidates, role, residency, name) > uses(candidates, role, "drop", name))
+
+
+def test_a_prefix_kept_at_decode_crosses_the_link_twice(candidates):
+    """Prefill reads it and sends back the new tokens alone; a call that drops its prefix sends everything."""
+    points = next(iter(candidates.calls[0])).prefill_points("decode")
+    kept = mean(points.weight, points.cached) - 1000.0
+    everything = mean(points.weight, points.context) - 1000.0
+    link, whole = (uses(candidates, "prefill", r, "link") for r in ("decode", "drop"))
+    assert link == pytest.approx(whole * max(kept, everything - kept) / everything, rel=0.02)
+
+
+def test_nothing_kept_hits_nothing():
+    forgetful = Problem.from_dict(PROBLEM).replace({"tasks.agent.prefix.ttl": "1 ns"})
+    found = build_candidates(resolve(forgetful))
+    kept, dropped = (uses(found, "prefill", residency, "busy") for residency in ("decode", "drop"))
+    assert kept == pytest.approx(dropped, rel=1e-3)
+
+
+def test_a_task_without_reuse_has_no_choice():
+    fresh = Problem.from_dict(PROBLEM).replace({"tasks.agent.prefix.reusable": 0})
+    found = build_candidates(resolve(fresh))
+    assert {flow.residency for flow in found.book.flows} == {"drop"}
