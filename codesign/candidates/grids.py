@@ -22,11 +22,11 @@ class Grids:
     step_limits_s: tuple[float, ...] = _STEP_LIMITS_S
     """Step limits, round numbers since promises are such; none is an SLO's own, so that a tighter SLO only
     removes columns.  The last is the longest step of all."""
-    step_spreads: tuple[float, ...] = (0.05, 0.15, 0.3)
+    step_spreads: tuple[float, ...] = (0.04, 0.08, 0.14, 0.22, 0.33)
     """Shares of the step limit that decode pools keep free for fluctuation."""
     memory_spreads: tuple[float, ...] = (0.06, 0.2, 0.4)
     """Shares of the memory that decode pools keep free for fluctuation."""
-    colocated_spreads: tuple[float, ...] = (0.08, 0.25)
+    colocated_spreads: tuple[float, ...] = (0.06, 0.12, 0.25)
     colocated_memory_spreads: tuple[float, ...] = (0.1, 0.4)
     prefill_memory_spreads: tuple[float, ...] = (0.1, 0.4)
     utilizations: tuple[float, ...] = (0.3, 0.45, 0.6, 0.7, 0.8, 0.87, 0.93)

@@ -122,7 +122,7 @@ class FleetModel:
     # -- constraint families ---------------------------------------------------------------------------
 
     def _define_demand(self) -> None:
-        """demand[c]:  Σ tasks_per_call·rate / demand_c ≥ 1   [share of the task's rate]."""
+        """demand[c]:  Σ tasks_per_call·rate / demand_c = 1   [share of the task's rate]."""
         terms: dict[int, list[_Term]] = defaultdict(list)
         for key in self.flow_keys:
             flow = self.data.flows[self._flow(*key)]
@@ -133,7 +133,7 @@ class FleetModel:
             for c in range(len(self.data.tasks)):
                 terms[c].append((1.0, self.pyomo.shortfall[c]))
         self.pyomo.demand = pyo.Constraint(
-            range(len(self.data.tasks)), rule=lambda m, c: _at_least(terms[c], 1.0)
+            range(len(self.data.tasks)), rule=lambda m, c: _equal(terms[c], 1.0)
         )
 
     def _define_commodity(self) -> None:
@@ -145,7 +145,7 @@ class FleetModel:
                 terms[flow.commodity].append((float(flow.commodity_sign), self.pyomo.rate[key]))
         self.pyomo.commodity = pyo.Constraint(
             range(len(self.data.commodities)),
-            rule=lambda m, i: (0.0, _linear(terms[i]), 0.0) if terms[i] else pyo.Constraint.Feasible,
+            rule=lambda m, i: _equal(terms[i], 0.0),
         )
 
     def _define_capacity(self) -> None:
@@ -392,7 +392,7 @@ def _at_most(terms: list[_Term], limit: float) -> Any:
     return (None, _linear(terms), limit)
 
 
-def _at_least(terms: list[_Term], limit: float) -> Any:
+def _equal(terms: list[_Term], value: float) -> Any:
     if not terms:
-        return pyo.Constraint.Feasible if limit <= 0 else pyo.Constraint.Infeasible
-    return (limit, _linear(terms), None)
+        return pyo.Constraint.Feasible if value == 0 else pyo.Constraint.Infeasible
+    return (value, _linear(terms), value)

@@ -29,7 +29,7 @@ _DEARER = (1e3, 1e6)
 
 @dataclass(frozen=True)
 class Duals:
-    """Shadow prices of the shared rows, in objective units; those of demand and limits are ≥ 0."""
+    """Shadow prices of the shared rows, in objective units; those of limits are ≥ 0."""
 
     demand: Floats
     """[C] per whole task class."""
