@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from codesign.candidates.build import build_candidates
 from codesign.optimize.data import ColumnBlock, FleetData, Flow, Group, Hardware, Offer, Packing, RowUse, SideLimit
 from codesign.optimize.relaxation import relax
-from codesign.problem import Problem, resolve
+from codesign.problem import Problem, load_problem, resolve
 
 Floats = NDArray[np.float64]
 
@@ -238,6 +239,11 @@ def scaled(problem: Problem, factor: float, variant: str) -> Problem:
         changes["redundancy.survive"] = "one-server"
         changes["limits.max_designs"] = 6
     return problem.replace(changes)
+
+
+def scaled_file(path: Path, factor: float, variant: str) -> Problem:
+    """The same from a problem file: what another process is told, since problems are not pickled."""
+    return scaled(load_problem(path), factor, variant)
 
 
 def data_of(problem: Problem) -> FleetData:

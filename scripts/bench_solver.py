@@ -36,7 +36,7 @@ from bench_fleets import (
     VARIANTS,
     data_of,
     random_pools,
-    scaled,
+    scaled_file,
     slices,
     synthetic_fleet,
 )
@@ -45,7 +45,7 @@ from bench_tables import plot, show
 from rich.console import Console
 
 from codesign.optimize.data import FleetData
-from codesign.problem import Problem, load_problem
+from codesign.problem import load_problem
 
 Row = dict[str, Any]
 Result = dict[str, Any]
@@ -187,14 +187,13 @@ def _against_sliced(rows: Sequence[Row], factor: str) -> Row:
 
 def fleets_part(options: argparse.Namespace) -> Result:
     """Fleets of one shape at several sizes: value, bound and true gap at the time limit, columns included."""
-    problem = load_problem(options.problem)
     runs = [(options.seconds or 30.0, v) for v in options.variants]
     if options.minutes:
         runs += [(60.0 * options.minutes, v) for v in options.variants if v == "redundant"]
     rows = []
     for seconds, variant in runs:
         for usd in options.fleets:
-            instance: Callable[[], Problem] = functools.partial(scaled, problem, usd / FULL_FLEET_USD_PER_HOUR, variant)
+            instance = functools.partial(scaled_file, options.problem, usd / FULL_FLEET_USD_PER_HOUR, variant)
             run = in_own_process(run_search, instance, seconds, **{**_common(options), "gap": options.fleet_gap})
             first = run.seconds_to_value(_FIRST_PLAN * run.objective)
             rows.append(

@@ -99,7 +99,8 @@ def test_command_prints_tables_and_writes_figures(tmp_path, capsys):
     pytest.importorskip("pulp")
     pytest.importorskip("matplotlib")
     figures, picture = tmp_path / "figures.json", tmp_path / "times.png"
-    words = "--part columns --part melange --columns 30 --classes 2 --sizes 3x4 --factors 1 --seeds 1 --seconds 5"
+    words = "--part columns --columns 30 --classes 2 --seconds 5"
+    words += " --part melange --sizes 3x4 --factors 1 --seeds 1 --part fleets --fleets 20 --variants plain"
     problem = ROOT / "problems" / "melange-toy.yaml"
     files = ["--problem", problem, "--json", figures, "--plot", picture]
     bench_solver.main([*words.split(), *map(str, files)])
@@ -109,5 +110,8 @@ def test_command_prints_tables_and_writes_figures(tmp_path, capsys):
     assert row["search"]["peak_gb"] > 0
     assert parts["columns"]["summary"]["never_worse"] == 1
     assert parts["melange"]["summary"]["1"]["dearer"] == 0
+    (fleet,) = parts["fleets"]["rows"]
+    assert fleet["status"] == "optimal"
+    assert fleet["first_plan_seconds"] >= fleet["load_seconds"]
     assert "synthetic" in capsys.readouterr().out
     assert picture.stat().st_size > 0
