@@ -342,7 +342,7 @@ def test_an_altered_modelled_plan_fails(solved, change, complaint):
         ({"tasks.chat.rate": "21/s"}, "tasks served per second"),
         ({"tasks.chat.rate": "2000/s"}, "tasks served per second"),
         ({"options.max_sequences": 1}, "sequences at the planning percentile"),
-        ({"options.memory_reserve": "76 GB"}, "memory"),
+        ({"options.memory_reserve": "78 GB"}, "memory"),
         ({"site.power": "1 kW"}, "site.power"),
         ({"limits.inventory": {"h100": 0, "mi300x": 0}}, "limits.inventory"),
     ],

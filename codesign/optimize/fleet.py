@@ -29,6 +29,8 @@ _SMALL = 300
 """Columns up to which the whole problem goes to the MILP at once."""
 _RESTRICTED = (80, 200)
 """Columns of the first MILPs, which look for plans."""
+_EXACT = 1e-6
+"""Relative tolerance within which an objective is its bound: that of the rows."""
 _POLISH_SECONDS = 2.0
 _PLAN_SHARE = 0.12
 _NODE_SHARE = 0.06
