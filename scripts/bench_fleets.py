@@ -28,6 +28,8 @@ FULL_FLEET_USD_PER_HOUR = 1500.0
 
 _TPOT_S = 0.04
 _EFFICIENCY = 0.5
+_EIGHT_SERVERS_W = 120e3
+"""At the meter, of 8 accelerators each."""
 _PROMPT_TOKENS = (32.0, 65536.0)
 _OUTPUT_TOKENS = (16.0, 2048.0)
 
@@ -205,25 +207,25 @@ VARIANTS = ("plain", "servers", "redundant")
 
 
 def scaled(problem: Problem, factor: float, variant: str) -> Problem:
-    """The problem with rates and limits times `factor`, limits rounded up to what a small fleet still needs.
+    """The problem with rates and limits times `factor`, and room for eight servers on top.
 
-    Inventories keep two servers of each part, power and racks what two servers of any part draw; with
-    redundancy limits double on top, since small fleets spare as much as they run.
+    Rounding down would leave a small fleet without racks: inventories keep two servers of each part, power and
+    racks what eight servers draw.  With redundancy limits double first, since small fleets spare as much as they
+    run.
     """
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}: one of {', '.join(VARIANTS)}")
     instance = resolve(problem)
     room = factor * (2.0 if variant == "redundant" else 1.0)
-    floor_w = 60e3 * (2.0 if variant == "redundant" else 1.0)
     changes: dict[str, Any] = {f"tasks.{task.name}.rate": f"{task.rate_per_s * factor!r}/s" for task in instance.tasks}
     size = {option.name: option.server_accelerators for option in instance.hardware}
     for name, count in problem.limits.inventory.items():
         server = size.get(name, 8)
         changes[f"limits.inventory.{name}"] = max(2, math.ceil(count * room / server)) * server
     if problem.site.power is not None:
-        changes["site.power"] = f"{problem.site.power * room + floor_w!r} W"
+        changes["site.power"] = f"{problem.site.power * room + _EIGHT_SERVERS_W!r} W"
     for name, rack in problem.site.racks.items():
-        changes[f"site.racks.{name}.count"] = max(2, math.ceil(rack.count * room))
+        changes[f"site.racks.{name}.count"] = math.ceil(rack.count * room) + 8
     budget = problem.limits.budget
     if budget.cost_per_hour is not None:
         changes["limits.budget.cost_per_hour"] = f"{budget.cost_per_hour * room + 300.0!r} $/h"

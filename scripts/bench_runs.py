@@ -64,7 +64,9 @@ class Run:
         return next(reached, math.inf)
 
     def seconds_to_value(self, value: float) -> float:
-        """When a plan first cost at most this; inf if never."""
+        """When a plan first cost at most this; inf if never, and where there is no value."""
+        if not math.isfinite(value):
+            return math.inf
         return next((t for t, found, _ in self.trace if found <= value + 1e-9 * abs(value)), math.inf)
 
     def json(self) -> dict[str, Any]:
