@@ -80,6 +80,34 @@ def test_batches_and_waves_are_prefilled_together():
     )
 
 
+def test_an_offline_run_ends():
+    changes = {
+        "source": "TensorRT-LLM-perf-overview-v1",
+        "backend": "trtllm-bench pytorch",
+        "load_mode": "offline max throughput (all requests queued)",
+        "concurrency_or_batch": "max",
+        "length_kind": "exact",
+        "isl": "1024",
+        "osl": "8192",
+        "tpot_ms_p50": "",
+        "output_tok_s_per_gpu": "100",
+    }
+    run = point(**changes)
+    assert run.requests == 1500
+    assert math.isinf(point(**changes | {"source": "TensorRT-LLM-perf-overview-v0.9"}).requests)
+
+    def rate(requests):
+        return predicted(dataclasses.replace(run, requests=requests))["output_tok_s_per_gpu"]
+
+    batch = predicted(run)["batch"]
+    # Two full rounds are as fast as many, but for the first step's prompt; a rest of one costs a round more.
+    assert rate(2 * batch) == pytest.approx(rate(20 * batch))
+    assert rate(2 * batch) == pytest.approx(rate(math.inf), rel=0.02)
+    assert 0.5 < rate(batch + 1.0) / rate(2 * batch) < 1.0
+    # Fewer requests than places: one round, of those alone.
+    assert rate(64.0) < rate(128.0) < rate(batch)
+
+
 def test_energy_by_hand_and_by_scope():
     energy = {"energy_per_output_token_j": "0.9", "power_scope": "gpu-only (NVML)", "load_mode": "saturated"}
     p = point(**energy, avg_batch_size="15.5")

@@ -105,6 +105,7 @@ def test_shapes_as_sources_mean_them():
     ("published", "accelerator", "model", "backend", "expected"),
     [
         ("fp8", "B200", "openai/gpt-oss-120b", "trt", ("mxfp4", "fp8", "fp8")),
+        ("fp8", "H200", "openai/gpt-oss-120b", "trt", ("mxfp4", "bf16", "bf16")),
         ("fp4", "B200", "deepseek-ai/DeepSeek-R1-0528", "trt", ("nvfp4", "nvfp4", "fp8")),
         ("fp4", "MI355X", "deepseek-ai/DeepSeek-R1-0528", "sglang", ("mxfp4", "mxfp4", "bf16")),
         ("bfloat16", "H100", "Qwen/Qwen3-8B", "vllm", ("bf16", "bf16", "bf16")),

@@ -29,6 +29,27 @@ TASK_PROMPT_TOKENS = {
 }
 """Mean prompt of ML.ENERGY's tasks, which its rows do not publish (assumptions)."""
 
+OFFLINE_REQUESTS = {
+    (128, 128): 30000,
+    (128, 2048): 3000,
+    (128, 4096): 1500,
+    (500, 2000): 3000,
+    (1000, 1000): 3000,
+    (1000, 2000): 1500,
+    (1024, 1024): 3000,
+    (1024, 8192): 1500,
+    (1024, 32768): 1000,
+    (2048, 128): 3000,
+    (2048, 2048): 1500,
+    (5000, 500): 1500,
+    (8192, 1024): 1500,
+    (20000, 2000): 1000,
+    (32768, 1024): 1000,
+}
+"""Requests of an offline run of TensorRT-LLM's overviews since v0.17, by (input, output) tokens, from the pages
+whose tables the rows are: 1,500 requests of 8,192 tokens never fill 2,048 places, and end in a near-empty round."""
+OVERVIEWS_WITH_REQUESTS = ("TensorRT-LLM-perf-overview-v0.17", "TensorRT-LLM-perf-overview-v1")
+
 CONTRADICTION = 2.0
 """Factor between the published end-to-end time and TTFT + (osl − 1)·TPOT beyond which one is wrong."""
 MULTIMODAL_TASKS = ("image-chat", "video-chat")
@@ -71,6 +92,8 @@ class Point:
     measured: Mapping[str, float]
     out_of_score: str
     """Why the point is predicted but not scored; empty: it is scored."""
+    requests: float = math.inf
+    """Requests of an offline run on one replica, all of the same lengths; inf: as many as make it steady."""
 
     @property
     def stack(self) -> str:
@@ -149,6 +172,7 @@ def point_of(row: Row, names: Mapping[tuple[str, str], str]) -> Point:
         power_scope="wall" if re.search(r"wall|node|system", text(row, "power_scope").lower()) else "gpu",
         measured=measured,
         out_of_score=_out_of_score(row, engine, tp),
+        requests=_requests(row, load) / replicas,
     )
 
 
@@ -235,7 +259,8 @@ def precisions_of(
 ) -> tuple[str, str, str]:
     """(weights, activations, KV) of a row; what it leaves out follows the model, the division and the engine.
 
-    KV caches are in 8 bits where TensorRT-LLM runs narrow weights, else in 16 (the engines' own defaults).
+    KV caches are in 8 bits where TensorRT-LLM runs narrow weights, else in 16 (the engines' own defaults; MXFP4
+    weights under 16-bit activations count as wide: its overview runs gpt-oss on Hopper with the cache on "auto").
     """
     published = text(row, "precision").lower()
     is_mlperf = "mlperf" in text(row, "source").lower()
@@ -262,7 +287,8 @@ def precisions_of(
         weights, activations = "fp8", "fp8" if has8 else "bf16"
     else:
         weights, activations = width, "bf16"
-    narrow = weights != "bf16" and engine == "tensorrt-llm"
+    wide = weights == "bf16" or (weights == "mxfp4" and activations == "bf16")
+    narrow = not wide and engine == "tensorrt-llm"
     kv = {"fp8": "fp8", "int8": "fp8", "bf16": "bf16", "fp4": "fp8", None: "fp8" if narrow else "bf16"}[
         cache if cache != "int4" else "fp8"
     ]
@@ -336,6 +362,12 @@ def _concurrency(row: Row, load: str) -> float:
     if not value >= 1:
         raise Skip("concurrency or batch missing")
     return value
+
+
+def _requests(row: Row, load: str) -> float:
+    if load != "offline" or text(row, "source") not in OVERVIEWS_WITH_REQUESTS:
+        return math.inf
+    return float(OFFLINE_REQUESTS.get((int(number(row, "isl")), int(number(row, "osl"))), math.inf))
 
 
 def _tpot_limit(row: Row) -> float:
