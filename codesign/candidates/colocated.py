@@ -11,6 +11,7 @@ from codesign.candidates.context import (
     Z,
     decode_constant_power,
     decode_power,
+    joined,
 )
 from codesign.candidates.decode import longest_step, step_limits
 from codesign.candidates.flows import CallFlow
@@ -95,7 +96,7 @@ class _Pool:
             self.power[:, v] = (decode_power(part, self.book, flow) + prompt.energy_j)[usable]
 
     def blocks(self) -> list[tuple[ColumnBlock, OperatingPoints]]:
-        """One block for each step limit and pair of spreads that leaves room."""
+        """One block of all step limits and pairs of spreads that leave room."""
         grids = self.part.grids
         found = []
         for step in grids.colocated_spreads:
@@ -104,7 +105,7 @@ class _Pool:
                     item = self._block(tau, step, memory)
                     if item is not None:
                         found.append(item)
-        return found
+        return joined(found)
 
     def _block(
         self, tau: float, step: float, memory: float

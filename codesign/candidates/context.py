@@ -13,7 +13,7 @@ from codesign.candidates.grids import Grids
 from codesign.candidates.lengths import TaskCalls
 from codesign.candidates.moments import DecodeMoments, PromptMoments, decode_moments, prompt_moments
 from codesign.candidates.step import is_convex
-from codesign.optimize.data import Floats, Ints
+from codesign.optimize.data import ColumnBlock, Floats, Ints
 from codesign.performance import (
     ConfigurationTable,
     decode_step_seconds,
@@ -56,6 +56,19 @@ class OperatingPoints:
             self.wait_s[rows],
             self.chunk[rows],
         )
+
+
+def joined(
+    items: list[tuple[ColumnBlock, OperatingPoints]],
+) -> list[tuple[ColumnBlock, OperatingPoints]]:
+    """Blocks over the same configurations as one; none of none."""
+    items = [item for item in items if len(item[0])]
+    if not items:
+        return []
+    points = [point for _, point in items]
+    names = ("configuration", "step_limit_s", "utilization", "wait_s", "chunk")
+    columns = {name: np.concatenate([getattr(point, name) for point in points]) for name in names}
+    return [(ColumnBlock.joined([block for block, _ in items]), OperatingPoints(points[0].role, **columns))]
 
 
 @dataclass(frozen=True)

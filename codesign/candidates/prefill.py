@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from codesign.candidates.context import MomentBook, OperatingPoints, Slice, Z
+from codesign.candidates.context import MomentBook, OperatingPoints, Slice, Z, joined
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.waiting import Queues, longest_waits
 from codesign.optimize.data import ColumnBlock, Floats, Ints, RowUse
@@ -31,7 +31,7 @@ def prefill_blocks(
         _block(part, queues, select, (use, power), capacity, spread, waits, keep_k, keep_o, wait)
         for spread in grids.prefill_memory_spreads
     ]
-    return [item for item in blocks if len(item[0])]
+    return joined(blocks)
 
 
 def distinct_waits(waits: Ints) -> tuple[Ints, Ints, Ints]:

@@ -124,6 +124,27 @@ class ColumnBlock:
         """[n, V] watts per call/s of some columns' flows."""
         return np.asarray(self.flow_power_w[self.use.source[columns]])
 
+    @staticmethod
+    def joined(blocks: Sequence[ColumnBlock]) -> ColumnBlock:
+        """One block of several over the same flows, rows and configurations (they share `use.fixed` …)."""
+        first = blocks[0]
+        use = replace(
+            first.use,
+            source=np.concatenate([b.use.source for b in blocks]),
+            level=np.concatenate([b.use.level for b in blocks]),
+        )
+        return replace(
+            first,
+            use=use,
+            limit=np.concatenate([b.limit for b in blocks]),
+            admissible=np.concatenate([b.admissible for b in blocks]),
+            replica_power_w=np.concatenate([b.replica_power_w for b in blocks]),
+            packing=np.concatenate([b.packing for b in blocks]),
+            packed=np.concatenate([b.packed for b in blocks]),
+            group=np.concatenate([b.group for b in blocks]),
+            min_replicas=np.concatenate([b.min_replicas for b in blocks]),
+        )
+
     def take(self, rows: Ints | Bools) -> ColumnBlock:
         """The same block restricted to some columns."""
         return ColumnBlock(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyomo.environ as pyo
@@ -17,6 +17,7 @@ from pyomo.common.errors import InfeasibleConstraintException
 
 from codesign.optimize.branch import Tree
 from codesign.optimize.data import Bools, FleetData, Ints, SideLimit
+from codesign.optimize.dominance import undominated
 from codesign.optimize.highs import CompiledModel, Outcome
 from codesign.optimize.model import FleetModel
 from codesign.optimize.relaxation import Relaxation, relax
@@ -60,6 +61,7 @@ class FleetPlan:
     demand_duals: tuple[float, ...] = ()
     commodity_duals: tuple[float, ...] = ()
     limit_duals: tuple[float, ...] = ()
+    columns_undominated: int = 0
     columns_considered: int = 0
     nodes: int = 0
     rounds: int = 0
@@ -95,9 +97,8 @@ class _Search:
             self.progress(stage, min(incumbent, self.objective), max(bound, self.bound))
 
     def closed(self) -> bool:
-        return np.isfinite(self.objective) and self.objective - self.bound <= max(self.gap, 1e-9) * abs(
-            self.objective
-        )
+        allowed = max(self.gap, _EXACT) * abs(self.objective)
+        return bool(np.isfinite(self.objective) and self.objective - self.bound <= allowed)
 
     def left(self) -> float:
         return self.deadline - time.monotonic()
@@ -153,15 +154,33 @@ def solve_fleet(
     seed: int = 0,
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
+    prune: bool = True,
 ) -> FleetPlan:
     """The least-objective fleet with a bound over every column of `data`.
 
-    Returns a plan with status infeasible when that is proven, no_solution when a limit came first.
+    Returns a plan with status infeasible when that is proven, no_solution when a limit came first.  `prune`
+    drops dominated columns first, which changes no optimum.
     """
-    data = strengthened(data)
+    deadline = time.monotonic() + time_limit
+    tight = strengthened(data)
+    kept = np.flatnonzero(undominated(tight)) if prune else np.arange(data.columns)
+    mask = np.zeros(data.columns, dtype=bool)
+    mask[kept] = True
     search = _Search(
-        data, gap, time.monotonic() + time_limit, threads, seed, cancel or threading.Event(), progress
+        tight.keep(mask), gap, deadline, threads, seed, cancel or threading.Event(), progress
     )
+    plan = _solve(search)
+    return replace(
+        plan,
+        replicas={int(kept[k]): n for k, n in plan.replicas.items()},
+        rates={(int(kept[k]), f): rate for (k, f), rate in plan.rates.items()},
+        columns_undominated=len(kept),
+    )
+
+
+def _solve(search: _Search) -> FleetPlan:
+    """The search over the columns that it holds."""
+    data = search.data
     relaxation = relax(
         data,
         search.deadline,

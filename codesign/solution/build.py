@@ -53,7 +53,7 @@ def solve_record(candidates: Candidates, plan: FleetPlan, seconds: dict[str, flo
     return SolveRecord(
         seconds=seconds,
         columns_total=candidates.data.columns,
-        columns_undominated=candidates.data.columns,
+        columns_undominated=plan.columns_undominated,
         columns_considered=plan.columns_considered,
         nodes=plan.nodes,
         rounds=plan.rounds,
