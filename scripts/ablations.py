@@ -39,18 +39,19 @@ Edit = Callable[[str, dict[str, Any]], None]
 def edited(edit: Edit, sections: dict[str, dict[str, float]] | None = None) -> Iterator[None]:
     """Change rows of the constants, and scalars of its sections, for the time of a block."""
     table: Any = constants()
-    before = {key: dict(row) for key, row in table.rows.items()}
+    every = {**table.rows, **table.engine_rows}
+    before = {key: dict(row) for key, row in every.items()}
     kept = copy.deepcopy(table.sections)
     try:
-        for (operator, *_), row in table.rows.items():
-            edit(operator, row)
+        for key, row in every.items():
+            edit(key[-3], row)
         for section, values in (sections or {}).items():
             table.sections[section].update(values)
         yield
     finally:
         for key, row in before.items():
-            table.rows[key].clear()
-            table.rows[key].update(row)
+            every[key].clear()
+            every[key].update(row)
         for section, values in kept.items():
             table.sections[section].clear()
             table.sections[section].update(values)

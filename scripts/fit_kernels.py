@@ -74,6 +74,13 @@ def default_backend(operator: str, generation: str, key: str) -> str:
     return "sglang" if operator.startswith(("exchange", "recurrent", "sparse")) else "trtllm"
 
 
+ENGINES = {"trtllm": "tensorrt-llm", "sglang": "sglang", "vllm": "vllm"}
+"""Engine profile that runs a backend's kernels."""
+ENGINE_OPERATORS = ("decode_attention", "all_reduce")
+"""What engines write themselves, and the package tells apart by engine; their matrix products come from the same
+libraries, and an engine's table of experts mixes kernels of which it runs one."""
+
+
 @dataclass(frozen=True)
 class Fit:
     """Constants of one class on one generation, and the tables that they were fitted to."""
@@ -142,6 +149,11 @@ def is_default(found: Fit) -> bool:
     return found.backend == default_backend(found.operator, found.generation, found.key)
 
 
+def is_engines_own(found: Fit) -> bool:
+    """Whether the fit gives the constants of an engine's own kernel, beside the default of all engines."""
+    return found.operator in ENGINE_OPERATORS and not is_default(found)
+
+
 # Residuals -------------------------------------------------------------------------------------------------
 
 COLUMNS = (
@@ -165,7 +177,7 @@ def residual_rows(fits: list[Fit]) -> Iterator[tuple[object, ...]]:
         form = FORMS[own.operator]
         for table in own.tables:
             facts = (own.operator, own.key, table.system, own.backend, table.version)
-            use = "default" if is_default(own) else "other"
+            use = "default" if is_default(own) else "engine" if is_engines_own(own) else "other"
             yield (*facts, own.generation, use, len(table), *_rounded(errors(form, table, own.constants)))
             if not is_default(own):
                 continue
@@ -328,13 +340,15 @@ def constants_rows(fits: list[Fit], date: str) -> Iterator[str]:
         yield from (f"# {line.strip()}" for line in title.splitlines())
         yield f"{operator} = ["
         for found in fits:
-            if found.operator == operator and is_default(found):
+            if found.operator == operator and (is_default(found) or is_engines_own(found)):
                 yield "    { " + ", ".join(_fields(found, fits, date)) + " },"
         yield "]"
         yield ""
 
 
 def _fields(found: Fit, fits: list[Fit], date: str) -> Iterator[str]:
+    if is_engines_own(found):
+        yield f'engine = "{ENGINES[found.backend]}"'
     yield f'system = "{found.generation}"'
     if found.operator == "all_reduce":
         yield f"ranks = {found.key}"

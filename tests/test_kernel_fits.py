@@ -60,6 +60,8 @@ def test_every_fitted_row_has_its_tables_on_record(residuals):
     recorded = {(r["operator"], r["constants_of"], r["class"]) for r in residuals if r["use"] == "default"}
     fitted = {key for key, row in constants().rows.items() if "median_pct" in row}
     assert fitted == recorded
+    own = {(r["operator"], r["constants_of"], r["class"]) for r in residuals if r["use"] == "engine"}
+    assert own == {key[1:] for key in constants().engine_rows}
     # Few: a generation's classes, not a system's every table.
     numbers = [v for key in fitted for n, v in constants().rows[key].items() if isinstance(v, int | float)]
     assert len(numbers) < 900

@@ -1,5 +1,6 @@
 """Step and prefill times: against plain-Python arithmetic, published measurements, and monotonicity."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -25,6 +26,7 @@ from codesign.performance import (
 )
 from codesign.performance.confidence import half_width
 from codesign.performance.constants import constants
+from codesign.performance.profile import EngineProfile
 
 BATCHES = np.array([1.0, 4.0, 16.0, 64.0, 256.0])
 
@@ -306,7 +308,7 @@ def test_faster_parts_are_never_slower():
 def test_every_constant_names_its_source_and_date():
     table = constants()
     known = set(table.sections["sources"])
-    for key, row in table.rows.items():
+    for key, row in {**table.rows, **table.engine_rows}.items():
         assert row["source"] in known, key
         assert row["date"], key
         numbers = [value for value in row.values() if isinstance(value, int | float)]
@@ -317,6 +319,22 @@ def test_every_constant_names_its_source_and_date():
             assert section["date"], name
     with pytest.raises(KeyError, match="no row for gemm"):
         table.row("gemm", "hopper", "fp2")
+
+
+def test_engines_run_their_own_kernels():
+    table = constants()
+    own = table.row("decode_attention", "hopper", "bf16", "tensorrt-llm")
+    assert own["source"] == "AIC-trtllm"
+    assert own is not table.row("decode_attention", "hopper", "bf16")
+    # Where an engine has no row of its own, the one for all; for parts without kernels, a relative's.
+    assert table.row("gemm", "hopper", "bf16", "tensorrt-llm") is table.row("gemm", "hopper", "bf16")
+    assert table.row("decode_attention", "cdna", "bf16", "tensorrt-llm") is own
+    plain = table_of(("h200-sxm", "Llama-3.1-8B", BF16, (1, 1, 1, 1)))
+    engine = dataclasses.replace(plain, engines=(EngineProfile(kernels="tensorrt-llm"),))
+    assert decode_attention_seconds(engine, 5000.0) != decode_attention_seconds(plain, 5000.0)
+    assert prefill_seconds(engine, 5000.0) == prefill_seconds(plain, 5000.0)
+    with pytest.raises(ValueError, match="kernels: found 'llama'"):
+        EngineProfile(kernels="llama")
 
 
 def test_calibration_says_what_was_measured():

@@ -31,16 +31,21 @@ class Constants:
     """(operator, system, class) → row; the class is a dtype, a number of ranks, or empty."""
     sections: Mapping[str, Row]
     """By name of the section: engine, elementwise, attention, expert_parallel, pipeline, memory, …"""
+    engine_rows: Mapping[tuple[str, str, str, str], Row]
+    """(engine, operator, system, class) → row of a kernel of the engine's own."""
 
-    def row(self, operator: str, system: str, key: str = "") -> Row:
+    def row(self, operator: str, system: str, key: str = "", engine: str = "") -> Row:
         """The row of an operator for a system and class, inherited where the system has none.
+
+        An engine's own row comes before the one that stands for all engines on the same system.
 
         Raises KeyError when no system has such a row.
         """
         keys = _NARROWER_KV.get(key, (key,)) if operator in _KEYED_BY_KV else (key,)
         for candidate in (system, *self.sections["systems"]["fallback"]):
             for wider in keys:
-                found = self.rows.get((operator, candidate, wider))
+                found = self.engine_rows.get((engine, operator, candidate, wider))
+                found = self.rows.get((operator, candidate, wider)) if found is None else found
                 if found is not None:
                     return found
         raise KeyError(f"constants.toml has no row for {operator}, class '{key}', in any system")
@@ -59,12 +64,17 @@ def constants() -> Constants:
     text = files("codesign.performance").joinpath("data/constants.toml").read_text(encoding="utf-8")
     document = tomllib.loads(text)
     rows: dict[tuple[str, str, str], Row] = {}
+    engine_rows: dict[tuple[str, str, str, str], Row] = {}
     for operator, entries in document.items():
         if isinstance(entries, list):
             for entry in entries:
-                rows[operator, entry["system"], str(entry.get("dtype", entry.get("ranks", "")))] = entry
+                key = operator, entry["system"], str(entry.get("dtype", entry.get("ranks", "")))
+                if "engine" in entry:
+                    engine_rows[entry["engine"], *key] = entry
+                else:
+                    rows[key] = entry
     sections = {name: entry for name, entry in document.items() if isinstance(entry, dict)}
-    return Constants(rows=rows, sections=sections)
+    return Constants(rows=rows, sections=sections, engine_rows=engine_rows)
 
 
 def calibration_key(accelerator: Accelerator) -> str:

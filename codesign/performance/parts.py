@@ -88,8 +88,8 @@ class AcceleratorArrays:
     peak_power: FloatArray
 
     @staticmethod
-    def build(accelerators: Sequence[Accelerator]) -> AcceleratorArrays:
-        """Arrays of a sequence of catalogue accelerators."""
+    def build(accelerators: Sequence[Accelerator], kernels: Sequence[str] = ()) -> AcceleratorArrays:
+        """Arrays of a sequence of catalogue accelerators, each with the kernels of an engine ("": any)."""
         table = constants()
         systems = [table.system(accelerator) for accelerator in accelerators]
         peak = np.array([_peaks(accelerator) for accelerator in accelerators])
@@ -116,7 +116,9 @@ class AcceleratorArrays:
             host_step=np.array([(engine["host_step_ms"] + v.get("extra_step_ms", 0.0)) * 1e-3 for v in vendors]),
             host_per_sequence=np.full(len(accelerators), engine["host_per_sequence_us"] * 1e-6),
             prefill_factor=np.array([v.get("prefill_factor", 1.0) for v in vendors]),
-            constants=_operator_constants(table, [system for system, _ in systems]),
+            constants=_operator_constants(
+                table, [system for system, _ in systems], kernels or [""] * len(systems)
+            ),
             tdp=tdp,
             peak_power=np.array(
                 [
@@ -179,10 +181,13 @@ _UNITS = {"t0_us": 1e-6, "lat_us": 1e-6, "k0_kb": 1e3, "r0": 1e3}
 _NOT_CONSTANTS = ("ranks", "median_pct", "p90_pct")
 
 
-def _operator_constants(table: Constants, systems: Sequence[str]) -> dict[str, FloatArray]:
+def _operator_constants(table: Constants, systems: Sequence[str], kernels: Sequence[str]) -> dict[str, FloatArray]:
     arrays: dict[str, FloatArray] = {}
     for operator, classes in _CLASSES.items():
-        rows = [[table.row(operator, system, key) for key in classes] for system in systems]
+        rows = [
+            [table.row(operator, system, key, engine) for key in classes]
+            for system, engine in zip(systems, kernels, strict=True)
+        ]
         names = [
             name for name, value in rows[0][0].items() if isinstance(value, float | int) and name not in _NOT_CONSTANTS
         ]

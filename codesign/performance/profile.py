@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 
 
+KERNEL_ENGINES = ("vllm", "sglang", "tensorrt-llm")
+"""Engines whose own kernels the constants file tells apart."""
+
 MAX_PROFILE_BYTES = 100_000
 """A profile is a few lines: anything larger is some other file."""
 
@@ -50,6 +53,9 @@ class EngineProfile:
     """κ: share of other requests' prefill time that decoding requests wait for; measured 0.7 to 1.05."""
     scheduler_delay_steps: float = 10.0
     """Steps between arrival at a busy engine and the start of the prefill; 3 to 50 when measured."""
+    kernels: str = ""
+    """Engine whose own attention and all-reduce kernels run ("vllm", "sglang", "tensorrt-llm"); empty: those that
+    stand for all."""
     expected_error: float | None = None
     """Relative half width of an 80 % band where points of this very stack set it."""
     accelerators: tuple[str, ...] = ()
@@ -59,6 +65,8 @@ class EngineProfile:
 
     def __post_init__(self) -> None:
         """Refuse what no engine can be; raises ValueError that names the field."""
+        if self.kernels not in ("", *KERNEL_ENGINES):
+            raise ValueError(f"kernels: found {self.kernels!r}; expected one of {', '.join(KERNEL_ENGINES)}")
         limits = {
             "multiplier": (0.05, 20.0),
             "per_sequence_s": (0.0, 1.0),
@@ -156,6 +164,7 @@ def default_profile(engine: str, year: int | None = None) -> EngineProfile:
         host_step_s=entry["host_step_ms"] * 1e-3,
         per_sequence_s=entry.get("per_sequence_us", 0.0) * 1e-6,
         scheduler_delay_steps=entry["scheduler_delay_steps"],
+        kernels=engine if engine in KERNEL_ENGINES else "",
         source=entry["source"],
         date=entry["date"],
     )

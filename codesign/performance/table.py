@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from codesign.performance.parts import AcceleratorArrays, CardArrays
-from codesign.performance.profile import EngineArrays, EngineProfile
+from codesign.performance.profile import EngineArrays, EngineProfile, profile_of
 
 if TYPE_CHECKING:
     from codesign.catalog import Accelerator, ModelCard
@@ -74,7 +74,8 @@ class ConfigurationTable:
     @cached_property
     def part_accelerators(self) -> AcceleratorArrays:
         """Per-accelerator arrays, one entry for each of ``accelerators``."""
-        return AcceleratorArrays.build(self.accelerators)
+        kernels = [profile_of(accelerator.id, self.engines).kernels for accelerator in self.accelerators]
+        return AcceleratorArrays.build(self.accelerators, kernels)
 
     @cached_property
     def part_cards(self) -> CardArrays:

@@ -65,7 +65,7 @@ def calibrate(points: Sequence[Point], prior: EngineProfile, name: str = "") -> 
     """
     parts = tuple(dict.fromkeys(point.accelerator for point in points))
     # Kernel times alone: a profile that names the parts brings no vendor's extra.
-    bare = EngineProfile(host_step_s=0.0, accelerators=parts)
+    bare = EngineProfile(host_step_s=0.0, kernels=prior.kernels, accelerators=parts)
     table = table_of(points, bare)
     load = Load.of(table, points)
     measured = _time_per_token_s(points, load)

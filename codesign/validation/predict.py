@@ -199,7 +199,7 @@ class Load:
         one = np.where(self.together, 0.0, charge) * self.shared_s / self.osl
         return np.asarray(np.maximum(batch - 1.0, 0.0) * one)
 
-    def finite_rate(self, table: ConfigurationTable, requests: FloatArray) -> FloatArray:
+    def finite_rate(self, table: ConfigurationTable, requests: FloatArray, charge: float) -> FloatArray:
         """Requests per second of an offline run of so many equal ``requests``; NaN where they are unlimited.
 
         Full rounds of what memory holds, and one of the rest: a place serves a whole number of requests.
@@ -211,7 +211,7 @@ class Load:
         rest = asked - rounds * full
 
         def seconds(batch: FloatArray) -> FloatArray:
-            return batch * self.shared_s + self.osl * self.step_s(table, np.maximum(batch, 1.0))
+            return charge * batch * self.shared_s + self.osl * self.step_s(table, np.maximum(batch, 1.0))
 
         total = rounds * seconds(full) + np.where(rest >= 1.0, seconds(rest), 0.0)
         return np.asarray(np.where(finite, asked / total, np.nan))
@@ -244,7 +244,7 @@ def _evaluate(
     ttft = np.where(load.together, everyone, own + np.where(load.asked > 1.0, delay, 0.0) * tpot)
     first = closed | load.together
     request = np.where(first, ttft, 0.0) + np.maximum(osl - first, 0.0) * tpot
-    ended = load.finite_rate(table, _column(points, "requests"))
+    ended = load.finite_rate(table, _column(points, "requests"), profile.prefill_charge)
     per_s = np.where(opened, rate, np.where(np.isnan(ended), batch / request, ended))
     # Clients beyond the memory's room wait for a place.
     queued = np.where(closed, np.maximum(load.asked - batch, 0.0) / per_s, 0.0)
