@@ -221,6 +221,11 @@ def test_targets_that_hold(shipped):
     assert macro["ttft_ms_p50"].median <= 0.45
     energy = [row for row in shipped.summary if row.by == "source" and row.key == "ML.ENERGY-v3"]
     assert [row.median <= 0.15 for row in energy] == [True]
+    # Offline throughput, and TensorRT-LLM's newest table alone.
+    rates = [r for r in shipped.summary if r.by == "source" and r.metric == "output_tok_s_per_gpu"]
+    offline = {r.key: r.median for r in rates if r.key.startswith(("TensorRT-LLM", "MLPerf"))}
+    assert np.mean(list(offline.values())) <= 0.12
+    assert offline["TensorRT-LLM-perf-overview-v1"] <= 0.12
 
 
 def test_unknown_rows_are_counted():
