@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,12 +16,12 @@ import pyomo.environ as pyo
 from pyomo.common.errors import InfeasibleConstraintException
 
 from codesign.optimize.branch import Tree
-from codesign.optimize.data import Bools, FleetData, Ints, SideLimit
+from codesign.optimize.data import Bools, FleetData, Ints
 from codesign.optimize.dominance import undominated
 from codesign.optimize.highs import CompiledModel, Outcome
 from codesign.optimize.model import FleetModel
-from codesign.optimize.relaxation import Relaxation, relax
-from codesign.optimize.strengthen import strengthened
+from codesign.optimize.relaxation import Relaxation, relax, whole_columns
+from codesign.optimize.strengthen import strengthened, with_spares
 
 Progress = Callable[[str, float, float], None]
 """Called with (stage, incumbent objective or inf, global bound)."""
@@ -33,7 +33,9 @@ _RESTRICTED = (80, 200)
 _EXACT = 1e-6
 """Relative tolerance within which an objective is its bound: that of the rows."""
 _POLISH_SECONDS = 2.0
+_FIRST_PLAN_SHARE = 0.4
 _PLAN_SHARE = 0.12
+"""Of the time left, for one MILP: while there is no plan yet, and once there is one."""
 _NODE_SHARE = 0.06
 _PLUNGE = 5
 """Nodes that follow one another downwards before a plan is sought among the columns that they brought."""
@@ -120,21 +122,24 @@ class _Search:
         self.bound = max(self.bound, min(bound, self.objective))
 
     def milp(
-        self, columns: Ints, stage: str, share: float = 1.0, limits: Sequence[SideLimit] = ()
+        self, columns: Ints, stage: str, share: float = 1.0, complete: bool = False
     ) -> Outcome:
-        """One restricted MILP (under further limits); keeps its plan when it is the best so far."""
-        model = FleetModel(self.data.with_limits(limits), columns.tolist(), relaxed=False)
+        """A MILP over some columns; keeps its plan when it is the best so far.
+
+        `complete`: every column that could improve the plan is among them, so the MILP's bound is global.
+        """
+        model = FleetModel(self.data, columns.tolist(), relaxed=False)
         try:
             compiled = CompiledModel(model.pyomo, self.threads, self.seed)
         except InfeasibleConstraintException:  # these columns leave a task without any flow
             return Outcome("infeasible", np.inf, np.inf, 0, {}, {})
-        if self.best is not None and not limits:
+        if self.best is not None:
             compiled.start_from(_carry(self.best, self.values, model))
         outcome = compiled.run(
-            gap=self.gap * 0.5 if self.gap > 0 else 0.0,
+            gap=self.gap if complete else self.gap * 0.5,
             time_limit=max(0.2, self.left() * share),
             good_enough=self.bound / (1 - self.gap) if self.bound > 0 else -np.inf,
-            progress=lambda incumbent, _: self.tell(stage, incumbent, self.bound),
+            progress=lambda incumbent, bound: self.tell(stage, incumbent, bound if complete else -np.inf),
             cancel=self.cancel,
         )
         self.nodes += outcome.nodes
@@ -194,13 +199,24 @@ def _solve(search: _Search) -> FleetPlan:
     search.bound = relaxation.bound
     infeasible = False
     if data.columns <= _SMALL:
-        outcome = search.milp(np.arange(data.columns), "plan")
+        outcome = search.milp(np.arange(data.columns), "plan", complete=True)
         infeasible = outcome.status == "infeasible"
         search.raise_bound(outcome.bound)
     else:
         for size in _RESTRICTED:
             if not search.over():
-                search.milp(_promising(data, relaxation, size), "plan", share=_PLAN_SHARE)
+                share = _PLAN_SHARE if search.best is not None else _FIRST_PLAN_SHARE
+                search.milp(_promising(data, relaxation, size), "plan", share=share)
+        if search.best is None and not search.over():
+            search.milp(np.array(whole_columns(data, 1), dtype=np.int64), "plan", share=_FIRST_PLAN_SHARE)
+        if data.survive_one_server and search.best is not None and not search.over():
+            relaxation = relax(
+                with_spares(data, search.objective),
+                search.deadline,
+                start=relaxation.columns,
+                cancelled=search.cancel.is_set,
+            )
+            search.raise_bound(relaxation.bound)
         if not search.over():
             infeasible = _branch_and_prove(data, relaxation, search)
     if search.best is not None and not search.closed():
@@ -242,7 +258,8 @@ def _branch_and_prove(data: FleetData, relaxation: Relaxation, search: _Search) 
     Returns True where no plan exists.
     """
     survivors = _survivors(data, relaxation, search)
-    tree = Tree(data.keep(survivors), relaxation, _positions(survivors, relaxation.columns))
+    priced = with_spares(data, search.objective).keep(survivors)
+    tree = Tree(priced, relaxation, _positions(survivors, relaxation.columns))
     kept = np.flatnonzero(survivors)
     support = {k for k in relaxation.columns if relaxation.reduced_cost[k] < _IN_SUPPORT}
     while not search.over():
@@ -266,7 +283,7 @@ def _branch_and_prove(data: FleetData, relaxation: Relaxation, search: _Search) 
     survivors = _survivors(data, relaxation, search)
     if np.count_nonzero(survivors) > _SURVIVORS:
         return False
-    outcome = search.milp(np.flatnonzero(survivors), "proof")
+    outcome = search.milp(np.flatnonzero(survivors), "proof", complete=True)
     search.raise_bound(outcome.bound)
     return outcome.status == "infeasible" and search.best is None
 

@@ -190,6 +190,31 @@ def solo_costs(data: FleetData, block_index: int, costs: Floats) -> Floats:
     return alone
 
 
+def whole_columns(data: FleetData, per_flow: int) -> list[int]:
+    """For each flow the columns that serve all of it at least cost in whole replicas, spares included."""
+    costs = column_costs(data, np.zeros(len(data.limits)))
+    lost = np.array([group.replicas_lost_with_server for group in data.groups], dtype=np.float64)
+    chosen: set[int] = set()
+    for b, block in enumerate(data.blocks):
+        calls = data.calls_bound[block.flows]
+        cost = np.full(block.admissible.shape, np.inf)
+        for part in chunks(block):
+            use, limit = block.use.of(part), block.limit[part]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                need = np.where(use > 0, use / limit[:, :, None], 0.0).max(axis=1) * calls
+            usable = block.admissible[part] & np.all(limit >= 0, axis=1)[:, None]
+            whole = np.maximum(np.ceil(np.where(usable, need, 1.0) - 1e-9), block.min_replicas[part][:, None])
+            if data.survive_one_server:
+                whole = whole + np.minimum(whole, lost[block.group[part]][:, None])
+            first = data.offsets[b] + part.start
+            cost[part] = np.where(usable, whole * costs[first : first + part.stop - part.start, None], np.inf)
+        for v in range(len(block.flows)):
+            for k in np.argsort(cost[:, v], kind="stable")[:per_flow].tolist():
+                if np.isfinite(cost[k, v]):
+                    chosen.add(int(data.offsets[b]) + k)
+    return sorted(chosen)
+
+
 def first_columns(data: FleetData) -> tuple[list[int], Floats, Floats]:
     """Cheapest columns of each flow alone, the cheapest cost of each flow [F], and of each task [C]."""
     costs = column_costs(data, np.zeros(len(data.limits)))

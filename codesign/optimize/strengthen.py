@@ -13,6 +13,7 @@ import numpy as np
 
 from codesign.optimize.data import ColumnBlock, FleetData, Floats
 from codesign.optimize.pricing import chunks
+from codesign.optimize.relaxation import column_costs
 
 
 def most_load(data: FleetData, block: ColumnBlock) -> Floats:
@@ -37,4 +38,31 @@ def strengthened(data: FleetData) -> FleetData:
         blocks.append(
             replace(block, limit=np.where(load > 0, np.minimum(block.limit, whole), block.limit))
         )
+    return replace(data, blocks=tuple(blocks))
+
+
+def with_spares(data: FleetData, ceiling: float) -> FleetData:
+    """A relaxation of all plans of objective ≤ `ceiling` that pays for n+1: each replica brings a part of a spare.
+
+    A group of n replicas keeps min(lost, n) spares, and (n + spares) replicas cost at most the ceiling, so
+    n ≤ N and spares ≥ min(lost, N)/N·n: the chord of a concave function.  Without n+1 nothing changes.
+    """
+    if not data.survive_one_server or not np.isfinite(ceiling):
+        return data
+    costs = column_costs(data, np.zeros(len(data.limits)))
+    cheapest = np.full(len(data.groups), np.inf)
+    np.minimum.at(cheapest, np.concatenate([block.group for block in data.blocks]), costs)
+    lost = np.array([group.replicas_lost_with_server for group in data.groups], dtype=np.float64)
+    affordable = ceiling / np.maximum(cheapest, 1e-300)
+    most = np.where(affordable >= 2 * lost, affordable - lost, affordable / 2)
+    most = np.maximum(1.0, np.floor(most + 1e-9))
+    part = 1.0 + np.minimum(lost, most) / most
+    blocks = [
+        replace(
+            block,
+            packed=block.packed * part[block.group],
+            replica_power_w=block.replica_power_w * part[block.group],
+        )
+        for block in data.blocks
+    ]
     return replace(data, blocks=tuple(blocks))
