@@ -61,14 +61,15 @@ def default_backend(operator: str, generation: str, key: str) -> str:
     - decode attention before Blackwell: its choice among kernels is bimodal in heads, FlashAttention stands
       for what most engines run;
     - experts: its block-FP8 kernels take narrow tensor slices 2 times as long as the kernels on which vLLM
-      and SGLang agree, its 4-bit rows mix kernels 1.5 to 2.2 times apart. vLLM's there, SGLang's in 4 bits;
+      and SGLang agree, its 4-bit rows mix kernels 1.5 to 2.2 times apart. vLLM's there, SGLang's in 4 bits; but
+      not its 16-bit kernel for 4-bit weights on Hopper, which reads at a third of the bandwidth of both others;
     - what it has no tables of.
     """
     if operator == "decode_attention":
         return {"hopper": "sglang", "ampere": "vllm"}.get(generation, "trtllm")
     if operator == "moe":
         if key in ("nvfp4", "w4a16", "w4a8"):
-            return "vllm" if generation == "ada" else "sglang"
+            return "vllm" if generation == "ada" or (generation, key) == ("hopper", "w4a16") else "sglang"
         sixteen_bit = key == "bf16" and generation != "hopper" and generation != "ada"
         return "trtllm" if sixteen_bit else "vllm"
     return "sglang" if operator.startswith(("exchange", "recurrent", "sparse")) else "trtllm"
@@ -78,7 +79,8 @@ ENGINES = {"trtllm": "tensorrt-llm", "sglang": "sglang", "vllm": "vllm"}
 """Engine profile that runs a backend's kernels."""
 ENGINE_OPERATORS = ("decode_attention", "all_reduce")
 """What engines write themselves, and the package tells apart by engine; their matrix products come from the same
-libraries, and an engine's table of experts mixes kernels of which it runs one."""
+libraries, and an engine's table of experts mixes kernels of which it runs one (but for 4-bit weights under 16
+bits: one kernel an engine)."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,8 @@ def is_default(found: Fit) -> bool:
 
 def is_engines_own(found: Fit) -> bool:
     """Whether the fit gives the constants of an engine's own kernel, beside the default of all engines."""
-    return found.operator in ENGINE_OPERATORS and not is_default(found)
+    four_bit = (found.operator, found.key) == ("moe", "w4a16")
+    return (found.operator in ENGINE_OPERATORS or four_bit) and not is_default(found)
 
 
 # Residuals -------------------------------------------------------------------------------------------------
