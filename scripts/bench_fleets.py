@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.candidates.build import build_candidates
-from codesign.optimize.data import ColumnBlock, FleetData, Flow, Group, Hardware, Offer, Packing, RowUse, SideLimit
+from codesign.candidates.data import ColumnBlock, FleetData, Flow, Group, Hardware, Offer, Packing, RowUse, SideLimit
 from codesign.optimize.relaxation import relax
 from codesign.problem import Problem, load_problem, resolve
 

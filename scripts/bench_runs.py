@@ -22,7 +22,7 @@ import numpy as np
 from bench_fleets import Pools, synthetic_fleet
 
 from codesign.candidates.build import build_candidates
-from codesign.optimize.data import FleetData
+from codesign.candidates.data import FleetData
 from codesign.optimize.fleet import solve_fleet
 from codesign.optimize.highs import CompiledModel
 from codesign.optimize.model import FleetModel

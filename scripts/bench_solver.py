@@ -44,7 +44,7 @@ from bench_runs import Run, in_own_process, run_monolith, run_search, run_sliced
 from bench_tables import plot, show
 from rich.console import Console
 
-from codesign.optimize.data import FleetData
+from codesign.candidates.data import FleetData
 from codesign.problem import load_problem
 
 Row = dict[str, Any]

@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from codesign.optimize.data import (
+from codesign.candidates.data import (
     ColumnBlock,
     FleetData,
     Flow,

@@ -10,7 +10,7 @@ from fleets import block, colocated, fleet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesign.optimize.data import RowUse
+from codesign.candidates.data import RowUse
 from codesign.optimize.dominance import undominated
 from codesign.optimize.fleet import solve_fleet
 

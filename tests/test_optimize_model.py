@@ -10,7 +10,7 @@ from fleets import block, colocated, fleet, phases, server
 from pyomo.contrib.appsi.solvers import Highs
 from pyomo.repn import generate_standard_repn
 
-from codesign.optimize.data import Offer, SideLimit
+from codesign.candidates.data import Offer, SideLimit
 from codesign.optimize.highs import CompiledModel
 from codesign.optimize.model import FleetModel, Penalty
 

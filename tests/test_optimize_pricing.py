@@ -9,8 +9,8 @@ from fleets import block, brute_force, colocated, fleet, server, tiny_fleets
 from hypothesis import HealthCheck, given, settings
 from scipy.optimize import linprog
 
+from codesign.candidates.data import Offer
 from codesign.optimize import fleet as fleet_module
-from codesign.optimize.data import Offer
 from codesign.optimize.fleet import solve_fleet
 from codesign.optimize.highs import CompiledModel
 from codesign.optimize.model import FleetModel
@@ -234,7 +234,7 @@ def test_dear_alternatives_do_not_look_infeasible():
     hardware = (server("cheap"), server("dear"))
     offers = (Offer("cheap", 0, 1.0, 0.0, 0), Offer("dear", 1, 1e4, 0.0, 0))
     data = fleet([3.0], [colocated(0)], [columns], hardware=hardware, offers=offers)
-    from codesign.optimize.data import SideLimit
+    from codesign.candidates.data import SideLimit
 
     stocked = dataclasses.replace(data, limits=(SideLimit("stock", "", 1.0, {0: 1.0}),))
     plan = solve_fleet(stocked, gap=0.0, threads=1)

@@ -10,6 +10,7 @@ import numpy as np
 from codesign.candidates.colocated import colocated_blocks
 from codesign.candidates.configurations import Configurations, enumerate_configurations
 from codesign.candidates.context import ROLES, MomentBook, OperatingPoints, Slice
+from codesign.candidates.data import ColumnBlock, FleetData, Flow, Group, Packing
 from codesign.candidates.decode import decode_blocks
 from codesign.candidates.flows import FlowBook, build_flows
 from codesign.candidates.grids import Grids
@@ -17,7 +18,6 @@ from codesign.candidates.lengths import TaskCalls, task_calls
 from codesign.candidates.measured import measured_block
 from codesign.candidates.prefill import prefill_blocks
 from codesign.candidates.purchase import Market, build_market, by_electricity
-from codesign.optimize.data import ColumnBlock, FleetData, Flow, Group, Packing
 from codesign.performance import PRECISIONS, ConfigurationTable
 from codesign.problem.instance import Instance
 

@@ -13,12 +13,12 @@ from codesign.candidates.context import (
     decode_power,
     joined,
 )
+from codesign.candidates.data import ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.decode import longest_step, step_limits
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.prefill import distinct_waits
 from codesign.candidates.step import step_chords
 from codesign.candidates.waiting import Queues, longest_waits
-from codesign.optimize.data import ColumnBlock, Floats, Ints, RowUse
 
 
 def colocated_blocks(

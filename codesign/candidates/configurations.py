@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codesign.optimize.data import Floats, Ints, Packing
+from codesign.candidates.data import Floats, Ints, Packing
 from codesign.performance import (
     PRECISIONS,
     ConfigurationTable,

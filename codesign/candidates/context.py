@@ -8,12 +8,12 @@ from functools import cached_property
 import numpy as np
 
 from codesign.candidates.configurations import Configurations
+from codesign.candidates.data import ColumnBlock, Floats, Ints
 from codesign.candidates.flows import CallFlow, FlowBook
 from codesign.candidates.grids import Grids
 from codesign.candidates.lengths import TaskCalls
 from codesign.candidates.moments import DecodeMoments, PromptMoments, decode_moments, prompt_moments
 from codesign.candidates.step import is_convex
-from codesign.optimize.data import ColumnBlock, Floats, Ints
 from codesign.performance import (
     ConfigurationTable,
     decode_step_seconds,

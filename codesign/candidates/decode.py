@@ -12,10 +12,10 @@ from codesign.candidates.context import (
     decode_constant_power,
     decode_power,
 )
+from codesign.candidates.data import ColumnBlock, Floats, RowUse
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.grids import Grids
 from codesign.candidates.step import Chords, step_chords
-from codesign.optimize.data import ColumnBlock, Floats, RowUse
 from codesign.performance.queueing import normal_quantile
 
 

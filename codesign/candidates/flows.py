@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
+from codesign.candidates.data import Floats, Flow
 from codesign.candidates.grids import Grids
 from codesign.candidates.lengths import TaskCalls
-from codesign.optimize.data import Floats, Flow
 from codesign.problem.instance import Instance
 
 PERIOD = "all"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from codesign.candidates.data import Floats
 from codesign.catalog import ModelCard
-from codesign.optimize.data import Floats
 from codesign.problem.instance import TaskClass, Variant
 from codesign.workload.population import CallPopulation, call_population, held_seconds, kept_probability
 

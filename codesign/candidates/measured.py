@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from codesign.optimize.data import ColumnBlock, Flow, Group, RowUse
+from codesign.candidates.data import ColumnBlock, Flow, Group, RowUse
 from codesign.problem.instance import Instance
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from codesign.candidates.data import Floats
 from codesign.candidates.lengths import TaskCalls
-from codesign.optimize.data import Floats
 from codesign.performance import (
     ConfigurationTable,
     decode_attention_seconds,

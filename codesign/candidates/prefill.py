@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from codesign.candidates.context import MomentBook, OperatingPoints, Slice, Z, joined
+from codesign.candidates.data import ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.waiting import Queues, longest_waits
-from codesign.optimize.data import ColumnBlock, Floats, Ints, RowUse
 
 ROW_NAMES = ("busy", "wait", "capacity", "capacity spread", "link")
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from codesign.candidates.data import Hardware, Offer, SideLimit
 from codesign.hardware.tco import offer_usd_per_hour
-from codesign.optimize.data import Hardware, Offer, SideLimit
 from codesign.performance.energy import peak_power_w
 from codesign.problem.instance import HardwareOption, Instance, MeasuredPool
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from codesign.candidates.data import Floats
 from codesign.candidates.grids import Grids
-from codesign.optimize.data import Floats
 from codesign.performance import ConfigurationTable, decode_step_seconds
 
 

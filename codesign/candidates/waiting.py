@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign.candidates.data import Floats, Ints
 from codesign.candidates.flows import CallFlow, task_latency_probability
-from codesign.optimize.data import Floats, Ints
 from codesign.performance.queueing import pooling_factor, wait_exceeds, wait_probability
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from codesign.optimize.data import FleetData, SideLimit
+from codesign.candidates.data import FleetData, SideLimit
 from codesign.optimize.relaxation import Relaxation, relax
 
 _FRACTIONAL = 1e-6

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from codesign.optimize.data import Bools, ColumnBlock, FleetData
+from codesign.candidates.data import Bools, ColumnBlock, FleetData
 
 
 def undominated(data: FleetData) -> Bools:

@@ -15,8 +15,8 @@ import numpy as np
 import pyomo.environ as pyo
 from pyomo.common.errors import InfeasibleConstraintException
 
+from codesign.candidates.data import Bools, FleetData, Ints
 from codesign.optimize.branch import Tree
-from codesign.optimize.data import Bools, FleetData, Ints
 from codesign.optimize.dominance import undominated
 from codesign.optimize.highs import CompiledModel, Outcome
 from codesign.optimize.model import FleetModel

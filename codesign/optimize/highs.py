@@ -15,7 +15,7 @@ import highspy
 import numpy as np
 from pyomo.repn.plugins.standard_form import LinearStandardFormCompiler
 
-from codesign.optimize.data import Floats
+from codesign.candidates.data import Floats
 
 SHARED_ROWS = ("demand", "commodity", "limit")
 """Families whose shadow prices column generation needs."""

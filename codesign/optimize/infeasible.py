@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from codesign.optimize.data import FleetData
+from codesign.candidates.data import FleetData
 from codesign.optimize.model import Penalty
 from codesign.optimize.relaxation import Relaxation, relax
 

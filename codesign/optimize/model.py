@@ -17,7 +17,7 @@ import numpy as np
 import pyomo.environ as pyo
 from pyomo.core.expr.numeric_expr import LinearExpression
 
-from codesign.optimize.data import ColumnBlock, FleetData
+from codesign.candidates.data import ColumnBlock, FleetData
 
 _Term = tuple[float, Any]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from codesign.optimize.data import ColumnBlock, Floats
+from codesign.candidates.data import ColumnBlock, Floats
 
 _TOLERANCE = 1e-11
 _CHUNK_DOUBLES = 8_000_000

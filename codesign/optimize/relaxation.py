@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from codesign.optimize.data import FleetData, Floats, Ints
+from codesign.candidates.data import FleetData, Floats, Ints
 from codesign.optimize.highs import CompiledModel
 from codesign.optimize.model import FleetModel, Penalty
 from codesign.optimize.pricing import best_values, chunks, upper_values

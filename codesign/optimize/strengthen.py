@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from codesign.optimize.data import ColumnBlock, FleetData, Floats
+from codesign.candidates.data import ColumnBlock, FleetData, Floats
 from codesign.optimize.pricing import chunks
 from codesign.optimize.relaxation import column_costs
 

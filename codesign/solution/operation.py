@@ -12,9 +12,9 @@ import numpy as np
 
 from codesign.candidates.build import Candidates
 from codesign.candidates.context import Z
+from codesign.candidates.data import Floats
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.moments import decode_moments, prompt_moments
-from codesign.optimize.data import Floats
 from codesign.optimize.fleet import FleetPlan
 from codesign.performance import (
     ConfigurationTable,

@@ -10,8 +10,8 @@ from scipy.optimize import brentq
 from scipy.special import ndtr
 
 from codesign.candidates.build import Candidates
+from codesign.candidates.data import Floats
 from codesign.candidates.flows import CallFlow
-from codesign.optimize.data import Floats
 from codesign.optimize.fleet import FleetPlan
 from codesign.performance.queueing import wait_exceeds, wait_probability
 from codesign.problem.instance import TaskClass

@@ -2,7 +2,7 @@
 
 A *column* is a deployment configuration at an operating point; everything in it is per replica.
 A *flow* is one phase of one commodity on a column, in calls per second.  Nothing here knows YAML,
-accelerators or models: `candidates/` fills these arrays and `optimize/` only does algebra on them.
+accelerators or models: The rest of `candidates/` fills these arrays; `optimize/` only does algebra on them.
 """
 
 from __future__ import annotations
