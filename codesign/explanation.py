@@ -9,15 +9,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from codesign.candidates.build import Candidates, build_candidates
+from codesign.candidates.data import FleetData
 from codesign.optimize.fleet import FleetPlan
 from codesign.optimize.infeasible import diagnose
 from codesign.optimize.pricing import best_values, chunks
-from codesign.optimize.relaxation import Duals, column_costs, first_columns, flow_worth, watt_prices
+from codesign.optimize.relaxation import Duals, column_costs, first_columns, flow_worth, relax, watt_prices
+from codesign.optimize.strengthen import strengthened
 from codesign.problem.instance import Instance, SloLevels, TaskClass
 from codesign.solution.schema import ShadowPrice, Solution
 
 _FACTORS = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
 """Multiples of an SLO that are tried to find what it would have to be."""
+_CONFIRMATIONS, _UNDERBID, _CONFIRM_SECONDS = 6, 0.005, 10.0
+"""Relaxations solved again for an entry price, how far below it the part is offered, and seconds for each."""
 
 
 @dataclass(frozen=True)
@@ -248,13 +252,43 @@ def _not_chosen(candidates: Candidates, plan: FleetPlan) -> list[NotChosen]:
 
 
 def entry_prices(candidates: Candidates, plan: FleetPlan) -> list[float | None]:
-    """By hardware, $ per accelerator-hour at which the relaxation would start to buy it (None: never).
+    """By hardware, $ per accelerator-hour below which the relaxation buys it (None: at no price).
 
-    At the relaxation's prices the best use of a replica is worth so much; less its power and its part of
-    the shared limits, that is what its accelerators may cost.
+    What the best use of a replica is worth at the relaxation's prices, less its power and its part of the
+    shared limits, is what its accelerators may cost at most.  Prices of a relaxation are seldom unique, so a
+    part that is not bought there is offered for a little less, the relaxation is solved again, and its new
+    prices are taken, until it is bought.
     """
-    data = candidates.data
-    duals = Duals(np.array(plan.demand_duals), np.array(plan.commodity_duals), np.array(plan.limit_duals))
+    data = strengthened(candidates.data)  # the rows whose relaxation gave the prices
+    duals = Duals(
+        np.array(plan.demand_duals), np.array(plan.commodity_duals), np.array(plan.limit_duals)
+    )
+    bought = {data.offers[o].hardware for o in plan.servers}
+    prices = _worth(data, duals)
+    for h, price in enumerate(prices):
+        for _ in range(_CONFIRMATIONS if h not in bought and data.usd_weight > 0 else 0):
+            if price is None or price <= 0:
+                break
+            offered = price * (1 - _UNDERBID)
+            found = relax(_offered_at(data, h, offered), time.monotonic() + _CONFIRM_SECONDS)
+            if found.servers[h] > 1e-9:
+                break
+            again = _worth(data, found.duals)[h]
+            price = min(offered, again if again is not None else offered)
+        prices[h] = price
+    return prices
+
+
+def _offered_at(data: FleetData, h: int, usd_per_accelerator_hour: float) -> FleetData:
+    """The same problem with every offer of one hardware at a price."""
+    price = usd_per_accelerator_hour * data.hardware[h].accelerators
+    return replace(
+        data, offers=tuple(replace(o, usd_per_hour=price) if o.hardware == h else o for o in data.offers)
+    )
+
+
+def _worth(data: FleetData, duals: Duals) -> list[float | None]:
+    """By hardware, $ per accelerator-hour that its best use is worth at these prices (None: no use at all)."""
     worth = flow_worth(data, duals)
     watts = watt_prices(data, duals.limit)
     free = replace(data, offers=tuple(replace(o, usd_per_hour=0.0) for o in data.offers))

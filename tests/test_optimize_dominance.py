@@ -17,7 +17,8 @@ from codesign.optimize.fleet import solve_fleet
 
 def shared(columns, source, level):
     """The block with its columns' use taken from few configurations."""
-    use = RowUse(columns.use.fixed, columns.use.scaled, columns.use.power, np.array(source), np.array(level, dtype=float))
+    u = columns.use
+    use = RowUse(u.fixed, u.scaled, u.power, np.array(source), np.array(level, dtype=float))
     return replace(columns, use=use)
 
 
