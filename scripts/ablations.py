@@ -8,8 +8,8 @@ fitted end to end. The table of facts/performance_model.md 3, for the constants 
 
 from __future__ import annotations
 
+import argparse
 import copy
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -134,7 +134,10 @@ def time_error(c: Comparison) -> float:
 
 def main() -> None:
     """Print the table."""
-    scored = [c.point for c in validate(sys.argv[1:], leave_out=False).comparisons if c.scored]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="*", help="measured rows (CSV or CSV.gz); without them the shipped table")
+    files = parser.parse_args().data
+    scored = [c.point for c in validate(files, leave_out=False).comparisons if c.scored]
     points: dict[str, Point] = {}
     for p in scored:
         metric = "tpot_ms_p50" if "tpot_ms_p50" in p.measured else "output_tok_s_per_gpu"

@@ -8,8 +8,8 @@ class; run it after every change of the constants.
 
 from __future__ import annotations
 
+import argparse
 import datetime
-import sys
 from pathlib import Path
 
 from codesign.validation.commands import validate
@@ -28,7 +28,10 @@ schema_version = 1
 
 def main() -> None:
     """Fit, print, write."""
-    found = validate(sys.argv[1:], leave_out=False).coverage
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="*", help="measured rows (CSV or CSV.gz); without them the shipped table")
+    files = parser.parse_args().data
+    found = validate(files, leave_out=False).coverage
     lines = [HEAD, f'date = "{datetime.date.today().isoformat()[:7]}"']
     for quantity in ("time", "ttft", "energy"):
         entries = {c.kind: c for c in found if c.quantity == quantity}
