@@ -194,7 +194,7 @@ def _solve(search: _Search) -> FleetPlan:
     )
     if relaxation.infeasible:
         return FleetPlan(
-            "infeasible", np.inf, np.inf, columns_considered=data.columns, rounds=relaxation.rounds
+            "infeasible", np.inf, np.inf, rounds=relaxation.rounds
         )
     search.bound = relaxation.bound
     infeasible = False
