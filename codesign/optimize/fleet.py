@@ -26,8 +26,8 @@ from codesign.optimize.strengthen import strengthened, with_spares
 Progress = Callable[[str, float, float], None]
 """Called with (stage, incumbent objective or inf, global bound)."""
 
-_SMALL = 300
-"""Columns up to which the whole problem goes to the MILP at once."""
+_SMALL = 40_000
+"""Row entries up to which the whole problem goes to the MILP at once."""
 _RESTRICTED = (80, 200)
 """Columns of the first MILPs, which look for plans."""
 _EXACT = 1e-6
@@ -198,7 +198,7 @@ def _solve(search: _Search) -> FleetPlan:
         )
     search.bound = relaxation.bound
     infeasible = False
-    if data.columns <= _SMALL:
+    if _entries(data) <= _SMALL:
         outcome = search.milp(np.arange(data.columns), "plan", complete=True)
         infeasible = outcome.status == "infeasible"
         search.raise_bound(outcome.bound)
@@ -233,6 +233,11 @@ def _solve(search: _Search) -> FleetPlan:
     if not search.closed():
         stopped = "interrupt" if search.cancel.is_set() else "clock"
     return _read(search, relaxation, stopped)
+
+
+def _entries(data: FleetData) -> int:
+    """Entries that all columns' own rows have: what a MILP over all of them has to carry."""
+    return sum(block.use.shape[1] * int(np.count_nonzero(block.admissible)) for block in data.blocks)
 
 
 def _promising(data: FleetData, relaxation: Relaxation, size: int) -> Ints:
