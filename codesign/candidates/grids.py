@@ -59,7 +59,9 @@ class Grids:
             finer[item.name] = _refined(
                 values, whole=item.name in ("pools", "chunks", "batches", "anchors")
             )
-        return replace(self, **finer)
+        knots = np.array(finer["batches"])
+        nearest = {float(knots[np.argmin(np.abs(np.log(knots / anchor)))]) for anchor in finer["anchors"]}
+        return replace(self, **{**finer, "anchors": tuple(sorted(nearest))})
 
 
 def _refined(values: tuple[float, ...], whole: bool) -> tuple[float, ...]:
