@@ -18,7 +18,7 @@ from codesign.candidates.lengths import TaskCalls
 from codesign.problem.instance import Instance
 
 PERIOD = "all"
-_FABRIC_WORTH_S = (0.020, 0.250)
+_FABRIC_WORTH_S = (0.020, 1.500)
 """A fabric level is offered if the one below would take longer than the first for a long context, and
 dropped if it takes longer than the second itself while a faster one exists."""
 
