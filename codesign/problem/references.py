@@ -67,7 +67,9 @@ def _check_task(task: dict[str, Any], path: Path_, known: list[str], faults: Fau
     for place, variant in variants:
         _check_name(variant, "model", (*path, "variants", place), known, faults)
     reusable = _mapping(task, "prefix").get("reusable")
-    if reusable not in (None, 0, 0.0, "0") and task.get("append") is None and task.get("preset") is None:
+    traced = _mapping(task, "lengths").get("trace") is not None  # it may know: `resolve` looks
+    known_elsewhere = traced or any(task.get(word) is not None for word in ("append", "preset"))
+    if reusable not in (None, 0, 0.0, "0") and not known_elsewhere:
         faults.add(
             (*path, "append"),
             "nothing",

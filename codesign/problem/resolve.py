@@ -37,6 +37,7 @@ from codesign.problem.schema import (
     Problem,
     Task,
 )
+from codesign.problem.sessions import Sessions, is_session_trace, read_sessions
 from codesign.problem.trace import (
     Histogram,
     TraceError,
@@ -200,7 +201,8 @@ class _Resolver:
     def _task(self, index: int, task: Task, cards: Mapping[str, inst.Model]) -> inst.TaskClass | None:
         path: Path_ = ("tasks", index)
         filled, prefix = self._preset(task)
-        histogram = self._lengths(task, (*path, "lengths"))
+        sessions = self._sessions(task)
+        histogram = sessions.histogram if sessions else self._lengths(task, (*path, "lengths"))
         rate = task.rate.value
         if task.rate.trace is not None:
             if histogram is None or histogram.rate_per_s is None:
@@ -223,17 +225,29 @@ class _Resolver:
                 self.warnings.append(
                     f"tasks.{task.name}.{word}: only the mean is given; assumed lognormal with cv 1"
                 )
+        known = {word: self._spec(spec) for word, spec in filled.items()}
+        known["append"] = context if filled["append"] is None else known["append"]
+        if sessions is not None:
+            measured = {"calls": sessions.calls, "append": sessions.append, "tool_wait": sessions.gaps}
+            known |= {word: value for word, value in measured.items() if word not in task.model_fields_set}
+            traced = {"shared": sessions.shared_tokens, "reusable": sessions.reusable}
+            given = task.prefix.model_fields_set
+            prefix = prefix.model_copy(update={word: v for word, v in traced.items() if word not in given})
+        elif filled["append"] is None and prefix.reusable > 0:
+            self.faults.add(
+                (*path, "append"), "nothing", "tokens that are new in each call, since prefix.reusable > 0", words=True
+            )
         modelled = bool(self.problem.hardware) and any(getattr(task, word) is not None for word in MODELLED)
         slo = task.slo
         latency = slo.task_latency
         return inst.TaskClass(
             name=task.name,
             rate_per_s=rate,
-            calls=self._spec(filled["calls"]),
+            calls=known["calls"],
             context=context,
-            append=context if filled["append"] is None else self._spec(filled["append"]),
+            append=known["append"],
             output=output,
-            tool_wait=self._spec(filled["tool_wait"]),
+            tool_wait=known["tool_wait"],
             lengths=histogram.lengths if histogram else None,
             prefix_shared_tokens=prefix.shared,
             prefix_reusable=prefix.reusable,
@@ -267,6 +281,22 @@ class _Resolver:
     def _spec(spec: DistributionSpec[Any] | None) -> Distribution:
         return Distribution.constant(0.0) if spec is None else spec.distribution()
 
+    def _sessions(self, task: Task) -> Sessions | None:
+        """What the task's trace says of its sessions; None where it has none, or no trace that knows them."""
+        if task.lengths is None or task.lengths.trace is None:
+            return None
+        place = self.folder / str(task.lengths.trace)
+        if not is_session_trace(place):
+            return None
+        try:
+            found = read_sessions(place)
+        except TraceError:
+            return None  # `_lengths` reads it again and notes the fault
+        self.warnings.append(
+            f"tasks.{task.name}.tool_wait: gaps between arrivals of the trace, the time of the call before included"
+        )
+        return found
+
     def _lengths(self, task: Task, path: Path_) -> Histogram | None:
         if task.lengths is None:
             return None
@@ -274,12 +304,13 @@ class _Resolver:
         text = str(getattr(task.lengths, word))
         try:
             if word == "trace":
-                return read_trace(self.folder / text)
+                place = self.folder / text
+                return read_sessions(place).histogram if is_session_trace(place) else read_trace(place)
             return read_histogram(catalogue_histogram(text) or self.folder / text)
         except TraceError as error:
-            place = f"'{text}'" + (f" line {error.line}" if error.line else "")
+            where = f"'{text}'" + (f" line {error.line}" if error.line else "")
             names = "; in the catalogue: " + ", ".join(catalogue_histograms()) if word == "histogram" else ""
-            self.faults.add((*path, word), f"{error.found} in {place}", error.expected + names, words=True)
+            self.faults.add((*path, word), f"{error.found} in {where}", error.expected + names, words=True)
             return None
 
     def _variants(

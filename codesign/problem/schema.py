@@ -109,14 +109,16 @@ class ModelUse(CardFields):
 
 
 class Lengths(Part):
-    """Prompt and answer lengths together, from a histogram file or straight from a trace (Azure 2023
-    columns)."""
+    """Prompt and answer lengths together, from a histogram file or straight from a trace. A trace that knows
+    sessions also gives calls, append, tool_wait and prefix where the task does not; its rate is that of sessions."""
 
     histogram: FilePath | None = None
     """Path (relative to the problem file) or catalogue name of a histogram CSV: input_tokens, output_tokens,
     weight."""
     trace: FilePath | None = None
-    """Path of a trace CSV (plain or .gz): TIMESTAMP, ContextTokens, GeneratedTokens."""
+    """Path of a trace (plain or .gz): CSV with TIMESTAMP, ContextTokens, GeneratedTokens; CSV with session,
+    timestamp_s, approx_in_tokens, approx_out_tokens, approx_prefix_shared_tokens; or JSON lines with timestamp,
+    input_length, output_length, hash_ids (blocks of 512 tokens)."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Lengths:
