@@ -223,7 +223,7 @@ def test_the_document_is_json() -> None:
     found = profile(instance(task(), task("measured", variants=()), card="Qwen3-Next-80B-A3B"))
     text = json.dumps(found.to_dict(), allow_nan=False)
     document = json.loads(text)
-    assert set(document) == {"phases", "capacity", "totals"}
+    assert set(document) == {"phases", "capacity", "totals", "chains"}
     assert set(document["totals"]) == {"agent"}
     assert {
         "task", "model", "phase", "block", "precision", "batch", "context_tokens", "operational_intensity",

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from codesign.report.console import line, make_table, number, quantity
+from codesign.workload.chain import ChainCall
 from codesign.workload.profile import CapacityProfile, PhaseProfile, Profile
 
 
@@ -18,6 +19,7 @@ def profile_report(profile: Profile) -> Group:
     if not profile.totals:
         return Group("No task has a model: measured pools alone serve them, so there is nothing to profile.")
     parts: list[RenderableType] = [_totals(profile), *_assumptions(profile)]
+    parts += [_chain(task, calls) for task, calls in profile.chains.items() if len(calls) > 1]
     for (task, variant, model, precision), rows in groupby(
         profile.phases, lambda row: (row.task, row.variant, row.model, _precision(row.precision))
     ):
@@ -50,6 +52,25 @@ def _totals(profile: Profile) -> Table:
             quantity(row.resident_kv_bytes, "bytes"),
             quantity(row.resident_kv_bytes_with_ttl, "bytes"),
             f"{100 * row.hit_ratio:.3g} %",
+        )
+    return table
+
+
+def _chain(task: str, calls: tuple[ChainCall, ...]) -> Table:
+    table = make_table(
+        f"{task}: the calls of a median task, if everything is kept",
+        ("call",),
+        ("context", "cached", "new", "output", "KV at its end", "tool time after it"),
+    )
+    for row in calls:
+        table.add_row(
+            f"{row.call} of {row.of}",
+            quantity(row.context_tokens, "tokens"),
+            quantity(row.cached_tokens, "tokens"),
+            quantity(row.new_tokens, "tokens"),
+            quantity(row.output_tokens, "tokens"),
+            quantity(row.kv_bytes, "bytes"),
+            quantity(row.wait_s, "time") if row.wait_s else "–",
         )
     return table
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.problem.instance import Instance, Model, SloLevels, TaskClass, Variant
+from codesign.workload.chain import ChainCall, chain
 from codesign.workload.intensity import (
     BLOCKS,
     Block,
@@ -109,6 +110,8 @@ class Profile:
     capacity: tuple[CapacityProfile, ...]
     totals: dict[str, TaskTotals]
     """By task."""
+    chains: dict[str, tuple[ChainCall, ...]]
+    """By task, on its first variant and KV precision: calls of the median task."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts, lists, strings and numbers, ready for JSON."""
@@ -134,7 +137,8 @@ def profile(instance: Instance, batches: Sequence[int] = DEFAULT_BATCHES) -> Pro
         for formats in _formats(model)
         for row in _capacity_rows(instance, model, formats, batches)
     ]
-    return Profile(tuple(rows), tuple(capacity), totals)
+    chains = {task.name: _chain(instance, task) for task in instance.tasks if task.variants}
+    return Profile(tuple(rows), tuple(capacity), totals, chains)
 
 
 def littles_law(rate_per_s: float, seconds: float) -> float:
@@ -329,6 +333,11 @@ def _totals(instance: Instance, task: TaskClass) -> TaskTotals:
         kv=model.kv[0],
         assumptions=tuple(assumptions),
     )
+
+
+def _chain(instance: Instance, task: TaskClass) -> tuple[ChainCall, ...]:
+    model = instance.model(task.variants[0].model)
+    return chain(_population(instance, task, task.variants[0]), model.card, model.kv[0])
 
 
 def _slo_seconds(levels: SloLevels) -> float | None:
