@@ -70,4 +70,4 @@ def _slices(values: NDArray[np.float64], weight: NDArray[np.float64], count: int
     totals = np.concatenate([np.zeros((len(values), 1)), np.cumsum(values * weight, axis=1)], axis=1)
     at = np.linspace(0.0, edges[-1], count + 1)
     sums = np.stack([np.interp(at, edges, row) for row in totals])
-    return np.diff(sums, axis=1) * count / edges[-1]
+    return np.asarray(np.diff(sums, axis=1) * count / edges[-1], dtype=np.float64)
