@@ -113,17 +113,20 @@ def random_pools(offers: int, classes: int, seed: int) -> Pools:
 # ---- many columns ------------------------------------------------------------------------------------------
 
 
-def synthetic_fleet(columns: int, classes: int, hardware: int = 40, levels: int = 4, seed: int = 0) -> FleetData:
+def synthetic_fleet(
+    columns: int, classes: int, hardware: int = 40, levels: int = 4, seed: int = 0, accelerators: float = 200.0
+) -> FleetData:
     """Columns on servers of 8 with rows of time and memory; within a part none is the better in every class.
 
     Configurations stand at `levels` operating points each, where longer steps save time and take memory.  What a
     configuration gains in one class it loses in others, and what it gains in time it pays in memory: so dominance
-    removes none, and each differs from the next by far more than a grid step.
+    removes none, and each differs from the next by far more than a grid step.  All classes ask for the work of about
+    `accelerators` of speed 1; inventories and power grow with them.
     """
     rng = np.random.default_rng([seed, classes, hardware])
     speed = rng.lognormal(0.0, 0.6, hardware)
     price = 2.5 * speed**0.9 * rng.uniform(0.8, 1.25, hardware)
-    work = 200.0 / classes * rng.lognormal(0.0, 0.7, classes)  # accelerators of speed 1 for all of a class
+    work = accelerators / classes * rng.lognormal(0.0, 0.7, classes)  # accelerators of speed 1 for all of a class
     seconds = work / speed[:, None] * rng.lognormal(0.0, 0.25, (hardware, classes))
     filled = seconds * rng.uniform(0.5, 1.1, (hardware, classes))
     count = math.ceil(columns / levels)
@@ -157,8 +160,9 @@ def synthetic_fleet(columns: int, classes: int, hardware: int = 40, levels: int 
     )
     peak = 700.0 * speed**0.7
     flows = tuple(Flow(f"class{c}", c, True, 1.0, None, 0) for c in range(classes))
-    limits = [SideLimit(f"inventory {h}", "accelerators", 64.0, {h: 8.0}) for h in range(hardware)]
-    limits.append(SideLimit("power", "W", 200e3, {h: 8.0 * float(peak[h]) for h in range(hardware)}))
+    size_of = accelerators / 200.0
+    limits = [SideLimit(f"inventory {h}", "accelerators", 64.0 * size_of, {h: 8.0}) for h in range(hardware)]
+    limits.append(SideLimit("power", "W", 200e3 * size_of, {h: 8.0 * float(peak[h]) for h in range(hardware)}))
     return FleetData(
         tasks=tuple(flow.name for flow in flows),
         demand=np.ones(classes),

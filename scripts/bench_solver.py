@@ -118,14 +118,28 @@ def scale_part(options: argparse.Namespace) -> Result:
     """This solver alone on synthetic fleets: seconds, memory, and how time grows with columns."""
     seconds = options.seconds or 180.0
     rows = []
-    for count in options.columns:
-        instance = functools.partial(synthetic_fleet, count, options.classes, seed=options.seed)
-        run = in_own_process(run_search, instance, seconds, **_common(options))
-        reached = _finite(run.seconds_to_gap(options.gap))
-        rows.append({"columns": count, "classes": options.classes, "seconds_to_goal": reached, **run.json()})
-        _note(f"{count:,} columns: {run.status} {run.seconds:.1f} s, gap {run.gap:.2%}")
-    timed = [(r["columns"], r["seconds_to_goal"]) for r in rows if r["seconds_to_goal"] and r["columns"] >= 1e4]
-    return {"rows": rows, "summary": {"time_grows_with_columns_to_the_power": _exponent(timed)}}
+    for size in options.accelerators:
+        for count in options.columns:
+            instance = functools.partial(
+                synthetic_fleet, count, options.classes, seed=options.seed, accelerators=size * options.classes
+            )
+            run = in_own_process(run_search, instance, seconds, **_common(options))
+            rows.append(
+                {
+                    "columns": count,
+                    "classes": options.classes,
+                    "accelerators_per_class": size,
+                    "seconds_to_goal": _finite(run.seconds_to_gap(options.gap)),
+                    **run.json(),
+                }
+            )
+            _note(f"{size:g} a class, {count:,} columns: {run.status} {run.seconds:.1f} s, gap {run.gap:.2%}")
+    powers = {}
+    for size in options.accelerators:
+        mine = [r for r in rows if r["accelerators_per_class"] == size and r["columns"] >= 1e4]
+        timed = [(r["columns"], r["seconds_to_goal"]) for r in mine if r["seconds_to_goal"]]
+        powers[f"{size:g}"] = _exponent(timed)
+    return {"rows": rows, "summary": {"time_grows_with_columns_to_the_power_by_accelerators_per_class": powers}}
 
 
 def melange_part(options: argparse.Namespace) -> Result:
@@ -296,6 +310,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--fleet-gap", type=_fraction, default=0.001, help="gap at which a fleet's run ends (default 0.1%%)")
     add("--columns", type=_list(int), default=[100, 300, 1000, 3000, 10_000, 30_000, 100_000])
     add("--classes", type=int, default=12, help="of synthetic fleets")
+    add("--accelerators", type=_list(float), default=[2.0, 20.0], help="a class, of synthetic fleets of scale")
     add("--sizes", type=_list(_size), default=[(4, 12), (8, 20), (16, 30), (24, 40), (48, 60)])
     add("--factors", type=_list(int), default=[1, 4, 8], help="slice factors")
     add("--fleets", type=_list(float), default=[20.0, 150.0, 1500.0], help="$/h, about")

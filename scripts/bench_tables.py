@@ -80,12 +80,15 @@ def _column_lines(rows: Sequence[Row]) -> list[Sequence[str]]:
 
 
 def _scale_lines(rows: Sequence[Row]) -> list[Sequence[str]]:
-    found: list[Sequence[str]] = [("columns", "classes", "status", "$/h", "gap", "s to gap", "s in all", "nodes", "GB")]
+    found: list[Sequence[str]] = [
+        ("columns", "classes", "accelerators a class", "status", "$/h", "gap", "s to gap", "s in all", "nodes", "GB")
+    ]
     for r in rows:
         found.append(
             (
                 f"{r['columns']:,}",
                 str(r["classes"]),
+                f"{r['accelerators_per_class']:g}",
                 r["status"],
                 _number(r["objective"], ".2f"),
                 _number(r["gap"], ".2%"),
@@ -206,7 +209,7 @@ def _column_curves(parts: dict[str, Result]) -> Curves:
                 curves.setdefault(f"{label}, {row['series']}", []).append((row["columns"], row[key]))
     for row in parts.get("scale", {}).get("rows", []):
         if row["seconds_to_goal"] is not None:
-            label = f"this solver, {row['classes']} classes"
+            label = f"this solver, {row['classes']} classes of {row['accelerators_per_class']:g} accelerators"
             curves.setdefault(label, []).append((row["columns"], row["seconds_to_goal"]))
     return curves
 

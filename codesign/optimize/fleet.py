@@ -145,7 +145,7 @@ class _Search:
         self.nodes += outcome.nodes
         self.considered = max(self.considered, len(columns))
         if outcome.values and outcome.objective < self.objective:
-            objective, values = _settle(model, outcome)
+            objective, values = _settle(compiled, outcome)
             if objective < self.objective:
                 self.best, self.values, self.objective = model, values, objective
         return outcome
@@ -321,20 +321,12 @@ def _carry(old: FleetModel, values: dict[int, float], new: FleetModel) -> dict[i
     return carried
 
 
-def _settle(model: FleetModel, outcome: Outcome) -> tuple[float, dict[int, float]]:
-    """Round what must be whole, solve the rates again: the objective and values of an exactly integer plan."""
-    whole = [
-        v for v in model.pyomo.component_data_objects(pyo.Var) if not v.is_continuous() and not v.fixed
-    ]
-    for variable in whole:
-        variable.fix(round(outcome.values.get(id(variable), 0.0)))
-    settled = CompiledModel(model.pyomo).run()
-    rounded = {id(v): float(v.value) for v in whole}
-    for variable in whole:
-        variable.unfix()
+def _settle(compiled: CompiledModel, outcome: Outcome) -> tuple[float, dict[int, float]]:
+    """The objective and values of an exactly integer plan: counts rounded, rates solved again."""
+    settled = compiled.settle(outcome.values)
     if not settled.values:
         return outcome.objective, outcome.values
-    return settled.objective, {**settled.values, **rounded}
+    return settled.objective, settled.values
 
 
 def _read(search: _Search, relaxation: Relaxation, stopped: str | None) -> FleetPlan:

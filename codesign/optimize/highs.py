@@ -13,9 +13,13 @@ from typing import Any
 
 import highspy
 import numpy as np
+from pyomo.common.gc_manager import PauseGC
 from pyomo.repn.plugins.standard_form import LinearStandardFormCompiler
 
 from codesign.candidates.data import Floats
+
+Basis = dict[tuple[str, Any], Any]
+"""Status in the basis by (family or variable, index)."""
 
 SHARED_ROWS = ("demand", "commodity", "limit")
 """Families whose shadow prices column generation needs."""
@@ -44,6 +48,14 @@ class CompiledModel:
 
     def __init__(self, model: Any, threads: int = 1, seed: int = 0) -> None:
         self._model = model
+        with PauseGC():
+            self._compile(model)
+        self.highs.setOptionValue("threads", threads)
+        self.highs.setOptionValue("random_seed", seed)
+        # Fleets round up to a plan at once; what the jump finds is dearer, and small MILPs wait for it.
+        self.highs.setOptionValue("mip_heuristic_run_feasibility_jump", False)
+
+    def _compile(self, model: Any) -> None:
         info = LinearStandardFormCompiler().write(model, mixed_form=True, column_order=None)
         self._columns = list(info.columns)
         self._rows = list(info.rows)
@@ -69,8 +81,6 @@ class CompiledModel:
             ]
         self.highs: Any = highspy.Highs()  # type: ignore[no-untyped-call]
         self.highs.silent()
-        self.highs.setOptionValue("threads", threads)
-        self.highs.setOptionValue("random_seed", seed)
         self.highs.passModel(lp)
 
     def start_from(self, values: dict[int, float]) -> None:
@@ -78,6 +88,37 @@ class CompiledModel:
         solution = highspy.HighsSolution()
         solution.col_value = [values.get(id(v), 0.0) for v in self._columns]
         self.highs.setSolution(solution)
+
+    def settle(self, values: dict[int, float]) -> Outcome:
+        """Hold what must be whole at `values`, rounded, and solve the rest again as an LP in the same instance."""
+        whole = np.array([i for i, v in enumerate(self._columns) if not v.is_continuous()], dtype=np.int32)
+        count = np.array([round(values.get(id(self._columns[i]), 0.0)) for i in whole], dtype=np.float64)
+        free = np.full(len(whole), highspy.HighsVarType.kContinuous.value, dtype=np.uint8)
+        self.highs.changeColsIntegrality(len(whole), whole, free)
+        self.highs.changeColsBounds(len(whole), whole, count, count)
+        self.highs.cbMipInterrupt.clear()
+        self.is_mip = False
+        return self.run()
+
+    def basis(self) -> Basis:
+        """Which variables and rows are basic, by name: where an LP over other columns may start from."""
+        found = self.highs.getBasis()
+        if not found.valid:
+            return {}
+        columns = zip(map(_name, self._columns), found.col_status, strict=True)
+        rows = zip((_name(row) for row, _ in self._rows), found.row_status, strict=True)
+        return {**dict(columns), **dict(rows)}
+
+    def start_at(self, basis: Basis) -> None:
+        """Start the simplex at a basis; variables that it does not know stay at zero, rows are slack."""
+        if not basis:
+            return
+        at_zero, basic = highspy.HighsBasisStatus.kLower, highspy.HighsBasisStatus.kBasic
+        start = highspy.HighsBasis()
+        start.col_status = [basis.get(_name(v), at_zero) for v in self._columns]
+        start.row_status = [basis.get(_name(row), basic) for row, _ in self._rows]
+        start.valid = True
+        self.highs.setBasis(start)
 
     def run(
         self,
@@ -152,6 +193,10 @@ class CompiledModel:
             if found is not None:
                 duals[found[0]][found[1]] = dual if kind == 0 else max(0.0, dual if kind < 0 else -dual)
         return duals
+
+
+def _name(member: Any) -> tuple[str, Any]:
+    return member.parent_component().local_name, member.index()
 
 
 def _row_bounds(rows: list[Any], rhs: Floats) -> tuple[Floats, Floats]:

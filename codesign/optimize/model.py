@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
+from pyomo.common.gc_manager import PauseGC
 from pyomo.core.expr.numeric_expr import LinearExpression
 
 from codesign.candidates.data import ColumnBlock, FleetData
@@ -56,6 +57,10 @@ class FleetModel:
             for k in self.columns
             for v in np.flatnonzero(self.place[k][0].admissible[self.place[k][1]])
         ]
+        with PauseGC():  # 10^5 small objects that all stay: collections would only walk them
+            self._build()
+
+    def _build(self) -> None:
         self.pyomo = pyo.ConcreteModel("fleet")
         self._add_variables()
         self._define_demand()
@@ -64,16 +69,16 @@ class FleetModel:
         self._define_packing()
         self._define_servers()
         self._define_limit()
-        if not relaxed:
+        if not self.relaxed:
             self._define_least_servers()
             self._define_least_replicas()
-            if not data.split_tasks:
+            if not self.data.split_tasks:
                 self._define_unsplit()
-            if data.survive_one_server or data.max_designs is not None:
+            if self.data.survive_one_server or self.data.max_designs is not None:
                 self._define_designs()
-            if data.survive_one_server:
+            if self.data.survive_one_server:
                 self._define_spares()
-            if data.max_vendors is not None:
+            if self.data.max_vendors is not None:
                 self._define_vendors()
         self._define_objective()
 

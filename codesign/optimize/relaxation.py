@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from codesign.candidates.data import FleetData, Floats, Ints
-from codesign.optimize.highs import CompiledModel
+from codesign.optimize.highs import Basis, CompiledModel
 from codesign.optimize.model import FleetModel, Penalty
 from codesign.optimize.pricing import best_values, chunks, upper_values
 
@@ -156,22 +156,32 @@ def column_values(data: FleetData, duals: Duals, costs: Floats, exact_below: flo
 def lower_bound(data: FleetData, duals: Duals) -> tuple[float, Duals, Floats]:
     """A valid bound from any duals, the scaled duals that prove it, and all reduced costs [columns] there."""
     costs = column_costs(data, duals.limit)
+    values = column_values(data, duals, costs, exact_below=0.0)
+    return proven(data, duals, costs, values)
+
+
+def proven(
+    data: FleetData, duals: Duals, costs: Floats, values: Floats
+) -> tuple[float, Duals, Floats]:
+    """The same from costs and values [columns] at these duals; the reduced costs are from below.
+
+    Flows that draw no power earn in proportion to the duals.  Those that do lose faster, f·worth − watts ≤
+    f·(worth − watts) for f ≤ 1, so one pricing proves the scaled duals feasible as well.
+    """
+    slack = 1e-12 * np.maximum(1.0, costs)
+    if np.any(costs < -slack):  # limits pay for a replica that does nothing: no scale of the worth helps
+        return -np.inf, duals.scaled(0.0), costs
+    factor = 1.0
+    if np.any(costs - values < -slack):
+        earning = values > 0
+        least = float(np.min(costs[earning] / values[earning], initial=1.0))
+        factor = max(0.0, least) * (1 - 1e-12)
     limits = sum(
         float(sigma) * limit.limit / limit.scale
         for sigma, limit in zip(duals.limit, data.limits, strict=True)
     )
-    slack = 1e-12 * np.maximum(1.0, costs)
-    for _ in range(60):
-        reduced = costs - column_values(data, duals, costs, exact_below=0.0)
-        if np.all(reduced >= -slack):
-            break
-        earning = costs - reduced
-        worst = float(np.min(costs[earning > 0] / earning[earning > 0], initial=1.0))
-        duals = duals.scaled(max(0.0, min(worst, 1.0)) * (1 - 1e-12))
-    else:
-        duals = duals.scaled(0.0)
-        reduced = costs
-    return float(duals.demand.sum()) - limits, duals, reduced
+    scaled = duals.scaled(factor)
+    return float(scaled.demand.sum()) - limits, scaled, costs - factor * values
 
 
 def solo_costs(data: FleetData, block_index: int, costs: Floats) -> Floats:
@@ -224,12 +234,11 @@ def first_columns(data: FleetData) -> tuple[list[int], Floats, Floats]:
         alone = solo_costs(data, b, costs)
         if not len(alone):
             continue
-        rank = np.argsort(alone, axis=0)[:1]
-        for v, f in enumerate(block.flows.tolist()):
-            for k in rank[:, v].tolist():
-                if np.isfinite(alone[k, v]):
-                    chosen.add(int(data.offsets[b]) + k)
-                    cheapest[f] = min(cheapest[f], alone[k, v])
+        best = np.argmin(alone, axis=0)
+        for v, (f, k) in enumerate(zip(block.flows.tolist(), best.tolist(), strict=True)):
+            if np.isfinite(alone[k, v]):
+                chosen.add(int(data.offsets[b]) + k)
+                cheapest[f] = min(cheapest[f], alone[k, v])
     decode = np.full(len(data.commodities), np.inf)
     for f, flow in enumerate(data.flows):
         if flow.commodity is not None and flow.commodity_sign > 0:
@@ -272,19 +281,23 @@ def relax(
     )
     reduced = column_costs(data, best_duals.limit)
     rounds = 0
+    basis: Basis = {}
     while True:
         rounds += 1
         master = FleetModel(data, columns, relaxed=True, penalty=penalty)
-        outcome = CompiledModel(master.pyomo).run()
+        compiled = CompiledModel(master.pyomo)
+        compiled.start_at(basis)
+        outcome = compiled.run()
+        basis = compiled.basis()
         duals = _duals(data, outcome.duals)
         costs = column_costs(data, duals.limit)
-        current = costs - column_values(data, duals, costs, exact_below=0.0)
-        bound, scaled, at_bound = lower_bound(data, duals)
+        values = column_values(data, duals, costs, exact_below=0.0)
+        bound, scaled, at_bound = proven(data, duals, costs, values)
         if bound > best:
             best, best_duals, reduced = bound, scaled, at_bound
         if progress is not None:
             progress(outcome.objective, best)
-        entering = _entering(data, current, costs, inside)
+        entering = _entering(data, costs - values, costs, inside)
         closed = outcome.objective - best <= max(gap, 1e-9) * abs(outcome.objective)
         converged = closed or not len(entering)
         stopped = time.monotonic() > deadline or cancelled()
@@ -340,8 +353,8 @@ def _duals(data: FleetData, found: dict[str, Floats]) -> Duals:
 def _entering(data: FleetData, reduced: Floats, costs: Floats, inside: np.ndarray) -> Ints:
     """The most promising columns, at most a few of each group so that they differ."""
     relative = np.where(inside, 0.0, reduced / np.maximum(costs, 1e-300))
-    order = np.argsort(relative)
-    order = order[relative[order] < _ENTERS_BELOW][: 20 * _PER_ROUND]
+    order = np.flatnonzero(relative < _ENTERS_BELOW)
+    order = order[np.argsort(relative[order], kind="stable")][: 20 * _PER_ROUND]
     if not len(order):
         return order
     groups = np.concatenate([b.group for b in data.blocks])[order]
