@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -134,13 +134,31 @@ def _columns(part: Slice) -> list[tuple[ColumnBlock, OperatingPoints]]:
     allowed = [set(o.roles) for o in part.instance.hardware]
     kept = []
     for block, point in found:
+        block = _good_enough(part, block, point)
         hardware = part.configurations.hardware[point.configuration]
-        rows = np.flatnonzero([point.role in allowed[h] for h in hardware.tolist()])
+        rows = np.flatnonzero(
+            np.array([point.role in allowed[h] for h in hardware.tolist()]) & block.admissible.any(axis=1)
+        )
         if len(rows):
             kept.append(
                 (block, point) if len(rows) == len(block) else (block.take(rows), point.take(rows))
             )
     return kept
+
+
+def _good_enough(part: Slice, block: ColumnBlock, point: OperatingPoints) -> ColumnBlock:
+    """The block with flows closed where the configuration's number formats cost too much quality."""
+    table = part.configurations.table
+    model = part.instance.models[int(part.configurations.model[part.index[0]])]
+    formats, where = np.unique(
+        np.stack([axis[point.configuration] for axis in (table.weights, table.activations, table.kv)]),
+        axis=1,
+        return_inverse=True,
+    )
+    factors = [model.quality_factor(*(PRECISIONS[p] for p in chosen)) for chosen in formats.T.tolist()]
+    flows = [part.book.flows[f].calls for f in block.flows.tolist()]
+    admitted = np.array([[calls.variant.admitted(calls.task, factor) for calls in flows] for factor in factors])
+    return replace(block, admissible=block.admissible & admitted[where.ravel()])
 
 
 def _groups(instance: Instance, configurations: Configurations) -> list[Group]:

@@ -252,6 +252,15 @@ def _modelled_route(
     prefill, decode = modelled[route.prefill_pool], modelled[route.decode_pool]
     for pool in (prefill, decode):
         known &= findings.one_of(f"{name}: model of {pool.entry.pool}", pool.model.name, (variant.model,))
+        formats = pool.entry.precision
+        if known and formats is not None:
+            factor = pool.model.quality_factor(formats.weights, formats.activations, formats.kv)
+            if not variant.admitted(tasks[route.task], factor):
+                findings.at_least(
+                    f"{name}: min_quality, in the precision of {pool.entry.pool}",
+                    variant.quality * factor,
+                    tasks[route.task].min_quality,
+                )
     known &= _pair(instance, route, prefill, decode, findings)
     if not known:
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -60,6 +61,8 @@ class Model:
     kv: tuple[str, ...]
     activations_follow_weights: bool = False
     """True where the file names no activations: then `activations[i]` belongs to `weights[i]`."""
+    precision_quality: tuple[tuple[str, str, float], ...] = ()
+    """(weights | activations | kv, format, factor on the quality); formats left out have factor 1."""
 
     @property
     def precisions(self) -> tuple[tuple[str, str, str], ...]:
@@ -70,6 +73,11 @@ class Model:
             else product(self.weights, self.activations)
         )
         return tuple((w, a, kv) for w, a in pairs for kv in self.kv)
+
+    def quality_factor(self, weights: str, activations: str, kv: str) -> float:
+        """Quality in these number formats, relative to the model's."""
+        chosen = {("weights", weights), ("activations", activations), ("kv", kv)}
+        return prod(factor for kind, name, factor in self.precision_quality if (kind, name) in chosen)
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,12 @@ class Variant:
     max_context: float | None
     calls_factor: float
     quality: float
+    """Of the variant, whatever number formats serve it."""
+
+    def admitted(self, task: TaskClass, precision_factor: float) -> bool:
+        """Is its quality enough for a task when number formats multiply it by a factor?"""
+        # The product of two decimals must not fall below the threshold that it equals on paper.
+        return self.quality * precision_factor >= task.min_quality * (1 - 1e-12)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +140,8 @@ class TaskClass:
     prefix_hit: float | None = None
     prefix_ttl_s: float = 300.0
     variants: tuple[Variant, ...] = ()
+    min_quality: float = 0.0
+    """Least quality of a variant in the number formats of every pool that serves it."""
     ttft_slo: SloLevels = ()
     tpot_slo: SloLevels = ()
     task_latency_slo: SloLevels = ()

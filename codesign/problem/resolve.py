@@ -150,6 +150,11 @@ class _Resolver:
             activations=tuple(use.activations or ()) or following,
             kv=tuple(use.kv or ("fp8",)),
             activations_follow_weights=use.activations is None,
+            precision_quality=tuple(
+                (kind, precision, factor)
+                for kind in ("weights", "activations", "kv")
+                for precision, factor in getattr(use.precision_quality, kind).items()
+            ),
         )
 
     def _card(self, name: str, use: ModelUse) -> ModelCard | None:
@@ -254,6 +259,7 @@ class _Resolver:
             prefix_hit=prefix.hit,
             prefix_ttl_s=prefix.ttl,
             variants=self._variants(path, task, cards, context) if modelled else (),
+            min_quality=task.min_quality,
             ttft_slo=_levels(slo.ttft),
             tpot_slo=_levels(slo.tpot),
             task_latency_slo=_levels(latency),
@@ -329,16 +335,17 @@ class _Resolver:
             if model not in cards:
                 continue  # its own fault is noted already
             quality = cards[model].quality * quality_factor
-            best = max(best, quality)
+            formats = max(cards[model].quality_factor(*precision) for precision in cards[model].precisions)
+            best = max(best, quality * formats)
             # The product of two decimals must not fall below the threshold that it equals on paper.
-            if quality >= task.min_quality * (1 - 1e-12):
+            if quality * formats >= task.min_quality * (1 - 1e-12):
                 limit = self._context_limit(place, task, cards[model].card, context, max_context)
                 admitted.append(inst.Variant(name, model, limit, calls_factor, quality))
         if wanted and not admitted and all(model in cards for _, _, model, *_ in wanted):
             self.faults.add(
                 (*path, "min_quality"),
                 task.min_quality,
-                f"at most {best:g}, the best quality among its variants",
+                f"at most {best:g}, the best quality among its variants and their precisions",
             )
         return tuple(admitted)
 

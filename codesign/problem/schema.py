@@ -56,6 +56,9 @@ else:
     AcceleratorFields = _optional_fields("AcceleratorFields", Accelerator, ("id", "server_accelerators"))
 
 
+PrecisionFactor = Annotated[PositiveNumber, Field(le=10)]
+
+
 class Rack(Part):
     """A kind of rack."""
 
@@ -80,6 +83,14 @@ class Site(Part):
     """Kinds of rack by name; hardware names the kind that it needs."""
 
 
+class PrecisionQuality(Part):
+    """What number formats do to a model's quality: factors, 1 where none is given."""
+
+    weights: dict[WeightPrecision, PrecisionFactor] = Field(default_factory=dict)
+    activations: dict[ActivationPrecision, PrecisionFactor] = Field(default_factory=dict)
+    kv: dict[KvPrecision, PrecisionFactor] = Field(default_factory=dict)
+
+
 class ModelUse(CardFields):
     """A model that tasks may use: from the catalogue, a Hugging Face configuration, or defined here.
 
@@ -94,6 +105,9 @@ class ModelUse(CardFields):
     """A model card in full."""
     quality: Annotated[PositiveNumber, Field(le=1000)] = 1.0
     """Score by which `min_quality` of a task admits the model."""
+    precision_quality: PrecisionQuality = PrecisionQuality()
+    """Factors on the quality by number format, such as {weights: {nvfp4: 0.98}, kv: {fp8: 0.995}}: your own
+    evaluation. A precision is admitted where the product meets the task's min_quality."""
     weights: Annotated[list[WeightPrecision], Field(min_length=1)] | None = None
     """Precisions of the weights to choose from; default: FP8 (and BF16) for BF16 models, else as released."""
     activations: Annotated[list[ActivationPrecision], Field(min_length=1)] | None = None
@@ -199,7 +213,7 @@ class Task(Part):
     variants: Annotated[list[Variant], Field(min_length=1)] | None = None
     """Ways of doing the task, with other models or shorter contexts."""
     min_quality: Number = 0
-    """Variants below this quality are not admitted."""
+    """Variants, and precisions of them, below this quality are not admitted."""
     slo: Slo = Slo()
     """Service-level objectives."""
     on_overlong: Literal["refuse", "truncate"] = "refuse"
