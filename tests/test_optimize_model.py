@@ -10,7 +10,8 @@ from fleets import block, colocated, fleet, phases, server
 from pyomo.contrib.appsi.solvers import Highs
 from pyomo.repn import generate_standard_repn
 
-from codesign.candidates.data import Offer, SideLimit
+from codesign.candidates.data import Offer, Packing, SideLimit
+from codesign.optimize.fleet import solve_fleet
 from codesign.optimize.highs import CompiledModel
 from codesign.optimize.model import FleetModel, Penalty
 
@@ -203,3 +204,39 @@ def test_duals_price_what_they_say():
     outcome = CompiledModel(FleetModel(data, range(3), relaxed=True).pyomo).run()
     earned = float(np.sum(outcome.duals["demand"])) - float(np.sum(outcome.duals["limit"]))
     assert earned == pytest.approx(outcome.objective, rel=1e-9)
+
+
+def whole_counts(model):
+    return {v.name for v in model.component_data_objects(pyo.Var) if not v.is_continuous()}
+
+
+def test_counts_that_others_make_whole_are_not_branched_on():
+    flows = [colocated(0)]
+    filling = block([0], [[[1.0]]], [[1.0]], packed=2)
+    box = (server(accelerators=2, electricity=0.001),)
+    watts = SideLimit("watts", "W", 9.0, per_watt={0: 1.0})
+    per_group = SideLimit("replicas", "", 9.0, per_group={0: 1.0})
+
+    def whole(columns, **options):
+        data = fleet([1.0], flows, columns, hardware=box, **options)
+        return whole_counts(FleetModel(data, range(data.columns), relaxed=False).pyomo) - {"spares[0]"}
+
+    powered = block([0], [[[1.0]]], [[1.0]], packed=2, power=10.0)
+    half = block([0], [[[1.0]]], [[1.0]], packed=1)
+    pooled = block([0], [[[1.0]]], [[1.0]], packed=2, least=2)
+    assert whole([filling]) == {"servers[0]"}
+    assert whole([powered], limits=[watts]) == {"servers[0]", "replicas[0]"}
+    assert whole([powered]) == {"servers[0]", "replicas[0]"}  # each replica pays for its power
+    assert whole([filling], limits=[per_group]) == {"servers[0]", "replicas[0]"}
+    assert whole([half]) == {"servers[0]", "replicas[0]"}
+    assert whole([pooled]) == {"servers[0]", "replicas[0]", "open[0]"}
+    assert whole([filling], survive_one_server=True) >= {"servers[0]", "replicas[0]"}
+    two = (Packing(0, 2), Packing(0, 1))  # servers must be split between two packings
+    assert whole([filling], packings=two) >= {"servers[0]", "set_aside[0]", "replicas[0]"}
+
+
+def test_replicas_that_fill_their_servers_are_read_whole():
+    data = fleet([2.3], [colocated(0)], [block([0], [[[1.0]]], [[1.0]])])
+    plan = solve_fleet(data, gap=0.0, threads=1)
+    assert plan.servers == plan.replicas == {0: 3}
+    assert sum(plan.rates.values()) == pytest.approx(2.3)

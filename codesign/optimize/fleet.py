@@ -6,6 +6,7 @@ plan is inside it (reduced-cost fixing proves the others away).  A restricted MI
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -30,7 +31,7 @@ _SMALL = 40_000
 """Row entries up to which the whole problem goes to the MILP at once."""
 _RESTRICTED = (80, 200)
 """Columns of the first MILPs, which look for plans."""
-_EXACT = 1e-6
+_EXACT, _WHOLE = 1e-6, 1e-6
 """Relative tolerance within which an objective is its bound: that of the rows."""
 _POLISH_SECONDS = 2.0
 _FIRST_PLAN_SHARE = 0.4
@@ -337,7 +338,8 @@ def _read(search: _Search, relaxation: Relaxation, stopped: str | None) -> Fleet
     def whole(variable: object) -> int:
         return round(values.get(id(variable), 0.0))
 
-    replicas = {k: whole(m.replicas[k]) for k in model.columns}
+    # Some replicas are whole only because their servers are (FleetModel): what they run on is there.
+    replicas = {k: math.ceil(values.get(id(m.replicas[k]), 0.0) - _WHOLE) for k in model.columns}
     rates = {
         (k, int(model.place[k][0].flows[v])): values.get(id(m.rate[k, v]), 0.0)
         for k, v in model.flow_keys

@@ -24,6 +24,15 @@ Basis = dict[tuple[str, Any], Any]
 SHARED_ROWS = ("demand", "commodity", "limit")
 """Families whose shadow prices column generation needs."""
 
+_FEW = 48
+"""Counts up to which a MILP is small."""
+_LARGE_SCALE = (
+    "mip_allow_restart",
+    "mip_heuristic_run_rins",
+    "mip_heuristic_run_rens",
+    "mip_heuristic_run_root_reduced_cost",
+)
+
 Progress = Callable[[float, float], None]
 """Called with (incumbent objective or inf, bound) while a MILP runs."""
 
@@ -54,6 +63,12 @@ class CompiledModel:
         self.highs.setOptionValue("random_seed", seed)
         # Fleets round up to a plan at once; what the jump finds is dearer, and small MILPs wait for it.
         self.highs.setOptionValue("mip_heuristic_run_feasibility_jump", False)
+        if self.is_mip and len(self._whole) <= _FEW:
+            # A handful of counts is branched out sooner than other threads, MILPs within the MILP or a second
+            # start get going: 6 ms instead of 20 for 4 counts, 81 instead of 270 for 24 (medians, November 2026).
+            self.highs.setOptionValue("threads", 1)
+            for option in _LARGE_SCALE:
+                self.highs.setOptionValue(option, False)
 
     def _compile(self, model: Any) -> None:
         info = LinearStandardFormCompiler().write(model, mixed_form=True, column_order=None)
@@ -74,6 +89,7 @@ class CompiledModel:
         lp.a_matrix_.index_ = matrix.indices
         lp.a_matrix_.value_ = matrix.data
         whole = [v.is_integer() or v.is_binary() for v in self._columns]
+        self._whole = np.flatnonzero(whole).astype(np.int32)
         self.is_mip = any(whole)
         if self.is_mip:
             lp.integrality_ = [
@@ -91,7 +107,7 @@ class CompiledModel:
 
     def settle(self, values: dict[int, float]) -> Outcome:
         """Hold what must be whole at `values`, rounded, and solve the rest again as an LP in the same instance."""
-        whole = np.array([i for i, v in enumerate(self._columns) if not v.is_continuous()], dtype=np.int32)
+        whole = self._whole
         count = np.array([round(values.get(id(self._columns[i]), 0.0)) for i in whole], dtype=np.float64)
         free = np.full(len(whole), highspy.HighsVarType.kContinuous.value, dtype=np.uint8)
         self.highs.changeColsIntegrality(len(whole), whole, free)

@@ -80,6 +80,7 @@ class FleetModel:
                 self._define_spares()
             if self.data.max_vendors is not None:
                 self._define_vendors()
+            self._drop_implied()
         self._define_objective()
 
     # -- variables -------------------------------------------------------------------------------------
@@ -350,6 +351,37 @@ class FleetModel:
         )
         most = float(data.max_vendors or 0)
         m.vendors = pyo.Constraint(rule=_at_most([(1.0, v) for v in m.trusted.values()], most))
+
+    def _drop_implied(self) -> None:
+        """Counts that are whole because others are need no integrality: a third of the branching on measured pools.
+
+        With one packing on a hardware all its servers may be set aside for it.  A replica that fills a server of a
+        packing of its own, and costs nothing but that server, may as well run in every server: read it rounded up.
+        """
+        data, m = self.data, self.pyomo
+        shared = [p.hardware for p in data.packings]
+        limited = {p for limit in data.limits for p in limit.per_packing}
+        alone = {p for p, h in enumerate(shared) if shared.count(h) == 1 and p not in limited}
+        for p in alone:
+            m.set_aside[p].domain = pyo.NonNegativeReals
+        if data.survive_one_server:
+            return
+        columns: dict[int, list[int]] = defaultdict(list)
+        for k in self.columns:
+            columns[self._packing(k)].append(k)
+        counted = {g for limit in data.limits for g in limit.per_group}
+        metered = {h for limit in data.limits for h in limit.per_watt}
+        for p in alone & {p for p, members in columns.items() if len(members) == 1}:
+            k = columns[p][0]
+            block, i = self.place[k]
+            powered = block.replica_power_w[i] != 0 and (data.watt_price(shared[p]) != 0 or shared[p] in metered)
+            fills = block.packed[i] == data.packings[p].slots and block.min_replicas[i] <= 1
+            if fills and not powered and self._group(k) not in counted:
+                m.replicas[k].domain = pyo.NonNegativeReals
+
+    def _packing(self, column: int) -> int:
+        block, i = self.place[column]
+        return int(block.packing[i])
 
     def _define_objective(self) -> None:
         """cost:  Σ server price·servers + watt price·(Σ replica power·(replicas + spares) + Σ flow power·rate)."""
