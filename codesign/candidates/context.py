@@ -173,6 +173,6 @@ def decode_constant_power(part: Slice) -> Floats:
     """[K] watts of a replica that steps without pause: base, and its weights streamed each step."""
     intercept, _, weights_j = part.stepping
     accelerators = part.table.replica_accelerators
-    bandwidth = part.table.part_accelerators.bandwidth[part.table.accelerator]
+    bandwidth = part.table.part_accelerators.weight_bandwidth[part.table.accelerator]
     full = joules_per_byte(part.table) * bandwidth * accelerators
     return part.base_power_w + np.minimum(weights_j / intercept, full)

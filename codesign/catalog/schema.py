@@ -106,6 +106,20 @@ class Accelerator(Entry):
     server_accelerators: Annotated[int, Field(ge=1)] = 1
     """Devices in the unit that is bought: 8 of an HGX server, 72 of an NVL72 rack, 1 PCIe card."""
     die_area_mm2: Positive | None = None
+    weight_capacity: Bytes | None = None
+    """Bytes of a second memory that holds all weights and nothing else (flash beside HBM); None: there is none,
+    weights and KV cache share `memory_capacity`."""
+    weight_bandwidth: BytesPerSecond | None = None
+    """Bandwidth of that second memory."""
+    inherits: str | None = None
+    """Catalogue id of a relative whose measured efficiencies and energies it takes: for parts that were not built
+    or measured."""
+    derate: Annotated[float, Field(gt=0, le=1.5)] = 1.0
+    """Efficiency over the relative's, of compute and memory alike."""
+    byte_energy_factor: Positive = 1.0
+    """Energy of a byte from memory over the relative's."""
+    flop_energy_factor: Positive = 1.0
+    """Energy of an operation over the relative's."""
     sources: Sources = Field(default_factory=dict)
     """Source codes by group of fields (compute, memory, power, link)."""
     date: str = ""
@@ -123,6 +137,8 @@ class Accelerator(Entry):
             raise ValueError(
                 "found no compute rate: expected one of fp16_flops, fp8_flops, fp4_flops, int8_flops"
             )
+        if (self.weight_capacity is None) != (self.weight_bandwidth is None):
+            raise ValueError("found one of weight_capacity and weight_bandwidth: expected both or neither")
         for field in ("memory_capacity", "memory_bandwidth"):
             if getattr(self, field) <= 0:
                 raise ValueError(f"found {field} 0: expected a positive value")

@@ -28,7 +28,7 @@ def modelled_power_w(pool: ModelledPool, routes: list[ModelledRoute]) -> float:
     line = None if pool.entry.role == "prefill" else _StepLine(pool)
     constant = float(base_power_w(pool.table)[0])
     if line is not None:
-        most = float(joules_per_byte(pool.table)[0] * pool.table.part_accelerators.bandwidth[0])
+        most = float(joules_per_byte(pool.table)[0] * pool.table.part_accelerators.weight_bandwidth[0])
         constant += min(line.weights_j / line.intercept, most * pool.replica_accelerators)
     calls = sum(route.calls.rate * _call_j(pool, route, line) for route in routes)
     return constant * (pool.entry.replicas + pool.entry.spares) + calls

@@ -14,6 +14,8 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from codesign.catalog import accelerators
+
 if TYPE_CHECKING:
     from codesign.catalog import Accelerator
 
@@ -53,6 +55,9 @@ class Constants:
     def system(self, accelerator: Accelerator) -> tuple[str, bool]:
         """(system whose constants an accelerator uses, whether they were measured on that part)."""
         systems = self.sections["systems"]
+        if accelerator.inherits is not None:
+            relative = accelerators()[accelerator.inherits]
+            return self.system(relative)[0], False
         if accelerator.id in systems["measured"]:
             return systems["measured"][accelerator.id], True
         return systems["architecture"].get(accelerator.architecture, systems["default"]), False

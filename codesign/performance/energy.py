@@ -55,12 +55,14 @@ class PowerArrays:
         systems = [names[constants().system(accelerator)[0]] for accelerator in accelerators]
         # Hopper's newer parts (H200) and whatever else has no row of its own take the H100's.
         chosen = [rows.get(system, rows["h100_sxm"]) for system in systems]
+        byte_factor = np.array([accelerator.byte_energy_factor for accelerator in accelerators])
+        flop_factor = np.array([accelerator.flop_energy_factor for accelerator in accelerators])
         return PowerArrays(
             base_w=np.array([row["base_w"] / row["tdp_w"] for row in chosen]) * tdp,
             idle_w=facts["idle"]["watts_over_tdp"] * tdp,
             host_w=facts["host"]["watts_over_tdp"] * tdp,
-            joules_per_byte=np.array([row["pj_per_byte"] for row in chosen]) * 1e-12,
-            joules_per_flop=np.array([row["pj_per_flop"] for row in chosen]) * 1e-12,
+            joules_per_byte=np.array([row["pj_per_byte"] for row in chosen]) * byte_factor * 1e-12,
+            joules_per_flop=np.array([row["pj_per_flop"] for row in chosen]) * flop_factor * 1e-12,
         )
 
 

@@ -90,8 +90,10 @@ def kv_capacity_bytes(
 ) -> FloatArray:
     """Bytes of the whole replica that KV caches may use [K]; ≤ 0 where the model does not fit."""
     capacity = table.part_accelerators.capacity[table.accelerator]
-    free = capacity * memory_fraction - reserve_bytes - weight_bytes(table) - workspace_bytes(table)
-    return free * table.replica_accelerators
+    weights, elsewhere = weight_bytes(table), table.part_accelerators.weight_capacity[table.accelerator]
+    inside = np.where(elsewhere > 0, 0.0, weights)
+    free = capacity * memory_fraction - reserve_bytes - inside - workspace_bytes(table)
+    return np.where((elsewhere > 0) & (weights > elsewhere), 0.0, free * table.replica_accelerators)
 
 
 def kv_bytes(table: ConfigurationTable, tokens: ArrayLike) -> FloatArray:

@@ -177,7 +177,7 @@ def _experts(r: Replica, tokens: FloatArray) -> FloatArray:
     pairs = tokens * (card["top_k"] / r.ep * c["hot"])
     matrices = card["mlp_inputs"] + 1.0
     compute = (pairs + active * c["moe.m0"]) * (2.0 * matrices * hidden * (width + c["moe.i0"]) / (r.peak * c["moe.e"]))
-    rate = r.bandwidth * c["moe.b"]
+    rate = r.weight_bandwidth * c["moe.b"]
     memory = active * (matrices * hidden * width * r.expert_bytes / rate)
     memory += pairs * (8.0 * c["moe.a"] * hidden / rate)
     return smooth_maximum(compute, memory, c["moe.p"]) + c["moe.t0"]

@@ -74,6 +74,10 @@ class AcceleratorArrays:
     """FLOP/s of the sparse indexer: FP8 where there is FP8."""
     bandwidth: FloatArray
     capacity: FloatArray
+    weight_bandwidth: FloatArray
+    """Of the memory that holds the weights: `bandwidth` where there is no other."""
+    weight_capacity: FloatArray
+    """Bytes of a memory for weights alone; 0: weights share `capacity`."""
     scaleup: FloatArray
     domain: FloatArray
     mesh_peers: FloatArray
@@ -93,6 +97,7 @@ class AcceleratorArrays:
         table = constants()
         systems = [table.system(accelerator) for accelerator in accelerators]
         peak = np.array([_peaks(accelerator) for accelerator in accelerators])
+        peak *= np.array([[accelerator.derate] for accelerator in accelerators])
         running = _fall_back(peak)
         fp8 = PRECISIONS.index("fp8")
         engine = table.sections["engine"]
@@ -102,13 +107,19 @@ class AcceleratorArrays:
         def each(value: Callable[[Accelerator], float | None]) -> FloatArray:
             return np.array([_number(value(accelerator)) for accelerator in accelerators])
 
+        derate = each(lambda a: a.derate)
+        bandwidth = each(lambda a: a.memory_bandwidth) * derate
+        weight_capacity = each(lambda a: a.weight_capacity)
+        weight_bandwidth = np.where(weight_capacity > 0, each(lambda a: a.weight_bandwidth) * derate, bandwidth)
         return AcceleratorArrays(
             peak=peak,
             running_peak=running,
             half_peak=running[:, 0],
             index_peak=np.maximum(running[:, fp8], running[:, 0]),
-            bandwidth=each(lambda a: a.memory_bandwidth),
+            bandwidth=bandwidth,
             capacity=each(lambda a: a.memory_capacity),
+            weight_bandwidth=weight_bandwidth,
+            weight_capacity=weight_capacity,
             scaleup=each(lambda a: a.scaleup_bandwidth),
             domain=np.maximum(each(lambda a: a.scaleup_domain), 1.0),
             mesh_peers=each(lambda a: a.scaleup_domain - 1 if "mesh" in (a.scaleup_topology or "") else 0),

@@ -48,6 +48,7 @@ class Replica:
         self.slices = self.group / self.ep
         """Tensor slices of one expert."""
         self.bandwidth = parts.bandwidth[a]
+        self.weight_bandwidth = parts.weight_bandwidth[a]
         self.half_peak = parts.half_peak[a]
         self.index_peak = parts.index_peak[a]
         self.peak = parts.running_peak[a, table.activations]
@@ -116,7 +117,7 @@ class Replica:
             weights, acts, peak, rows = (
                 (two, two, self.half_peak, half) if sixteen_bit else (self.other_bytes, main_input, main_peak, main)
             )
-            return Gemm.of(inputs, outputs, count, weights, acts, peak, self.bandwidth, rows)
+            return Gemm.of(inputs, outputs, count, weights, acts, peak, self.weight_bandwidth, rows)
 
         attention, moe, dense = card["attention_layers"], card["moe"], card["dense"]
         query_mla = self.heads_rank * (card["qk_nope"] + card["qk_rope"])
