@@ -1,4 +1,4 @@
-"""The command line: `codesign solve | check | explain | profile | catalog | validate | calibrate | schema`.
+"""The command line: `codesign solve | check | explain | profile | report | catalog | validate | calibrate | schema`.
 
 Exit codes: 0 done, 2 bad input, 3 infeasible, 4 a limit came before a plan, 5 `check` found a violation,
 1 anything unexpected.  Results go to standard output, all else to standard error.  Heavy imports stand inside
@@ -215,6 +215,49 @@ def profile(
             from codesign.report.profile import profile_report
 
             _print(profile_report(result))
+
+
+@app.command()
+def report(
+    source: Annotated[
+        str, typer.Argument(metavar="SOLUTION|DIR", help="A solution file, or a folder of them (a front, a sweep).")
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="REPORT.html", help="Write the page here.")
+    ] = "report.html",
+    problem: Annotated[
+        str | None,
+        typer.Option(metavar="PROBLEM", help="The problem file, where the recorded command does not name it."),
+    ] = None,
+    why_not: Annotated[
+        bool, typer.Option("--why-not", help="Plan again to say why the other parts stayed out (one solution).")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Write a plan, or a folder of plans, as one HTML page that needs no network."""
+    with _reported(debug):
+        target = _writable(output, source, "solution")
+        from codesign.report.page import ReportError, read_plans, render_report, write_report
+
+        try:
+            plans = read_plans(source, problem)
+        except ReportError as error:
+            raise InputError(str(error)) from None
+        explanation = None
+        if why_not:
+            if len(plans) > 1 or plans[0].problem is None:
+                raise InputError(
+                    "--why-not: found no problem file of one solution; expected one solution, with --problem FILE"
+                )
+            from codesign.planner import explain as account
+
+            wanted = plans[0].problem
+            with _progress(wanted) as view:
+                explanation = interruptible(lambda: account(wanted, progress=view), None, _say)
+        assert target is not None
+        title = Path(source).resolve().name if len(plans) > 1 else ""
+        write_report(render_report(plans, title, explanation), target)
+        _say(f"wrote {output}")
 
 
 @app.command()

@@ -122,7 +122,7 @@ def _fleet(solution: Solution) -> Table:
             pool.model or "–",
             f"{precision.weights}/{precision.activations}/{precision.kv}" if precision else "–",
             parallelism(pool),
-            _served(solution, pool.pool),
+            served(solution, pool),
             money(pool.cost_per_hour),
         )
     return table
@@ -136,13 +136,15 @@ def parallelism(pool: Pool) -> str:
     return " ".join(f"{way.upper()}{size}" for way, size in ways.items() if size > 1) or "1"
 
 
-def _served(solution: Solution, pool: str) -> str:
-    """The tasks that a pool serves, with its share of their calls."""
+def served(solution: Solution, pool: Pool) -> str:
+    """The tasks that a pool serves, with its share of their calls in its period."""
     total: dict[str, float] = {}
     here: dict[str, float] = {}
     for route in solution.routing:
+        if route.period != pool.period:
+            continue
         total[route.task] = total.get(route.task, 0.0) + route.calls_per_s
-        if pool in (route.prefill_pool, route.decode_pool):
+        if pool.pool in (route.prefill_pool, route.decode_pool):
             here[route.task] = here.get(route.task, 0.0) + route.calls_per_s
     shares = {task: calls / total[task] for task, calls in here.items() if total[task] > 0}
     return ", ".join(

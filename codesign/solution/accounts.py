@@ -34,6 +34,8 @@ class PoolAccount:
     """Of the power beyond the replicas', by task."""
     load: float
     """Largest share of a row in use (design rows)."""
+    unfilled: float
+    """Share of its servers' slots that no replica fills."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,9 @@ def settle(candidates: Candidates, plan: FleetPlan) -> Accounts:
                 float(loads[binding]),
             )
         )
+    slots = np.zeros(len(data.hardware))
+    for o, count in plan.servers.items():
+        slots[data.offers[o].hardware] += count * data.hardware[data.offers[o].hardware].accelerators
     used = np.zeros(len(data.hardware))
     for _, _, hardware, replicas, spare, size, *_ in drafts:
         used[hardware] += (replicas + spare) * size
@@ -117,6 +122,7 @@ def settle(candidates: Candidates, plan: FleetPlan) -> Accounts:
                 share,
                 flow_power,
                 load,
+                1.0 - used[hardware] / slots[hardware],
             )
         )
     task_cost = dict.fromkeys(range(len(data.tasks)), 0.0)

@@ -25,10 +25,11 @@ from codesign.solution.schema import (
     Solution,
     SolveRecord,
     TaskResult,
-    TokenPrices,
     Totals,
     Utilization,
 )
+from codesign.solution.split import cost_split
+from codesign.solution.tokens import token_prices
 
 UNITS = {"cost_per_hour": "$/h", "cost_per_task": "$/task", "energy_per_task": "J/task", "power": "W"}
 
@@ -96,7 +97,7 @@ def build_solution(
         update={
             "totals": _totals(candidates, plan, accounts),
             "purchase": tuple(_purchases(candidates, plan)),
-            "fleet": tuple(_pool(candidates, a, states.get(a.column), names) for a in accounts.pools),
+            "fleet": tuple(_pool(candidates, a, states.get(a.column), routes, names) for a in accounts.pools),
             "routing": tuple(_routing(candidates, plan, routes, names)),
             "tasks": tuple(_tasks(candidates, plan, accounts, routes)),
             "shadow_prices": tuple(_shadow_prices(candidates, plan)),
@@ -176,7 +177,11 @@ def _purchases(candidates: Candidates, plan: FleetPlan) -> list[Purchase]:
 
 
 def _pool(
-    candidates: Candidates, account: PoolAccount, state: PoolState | None, names: dict[int, str]
+    candidates: Candidates,
+    account: PoolAccount,
+    state: PoolState | None,
+    routes: list[Way],
+    names: dict[int, str],
 ) -> Pool:
     instance, data = candidates.instance, candidates.data
     block, i = data.locate([account.column])[0]
@@ -191,6 +196,7 @@ def _pool(
         "spares": account.spares,
         "accelerators": account.accelerators,
         "cost_per_hour": account.cost_per_hour,
+        "cost_split": cost_split(account, state, routes),
         "power_w": account.power_w,
     }
     if points is None:
@@ -302,7 +308,7 @@ def _tasks(
                 cost_per_task=cost,
                 marginal_cost_per_task=_marginal(candidates, plan, c),
                 energy_per_task_j=accounts.task_power_w[c] * instance.site.pue / task.rate_per_s,
-                usd_per_million_tokens=_token_prices(candidates, plan, accounts, c, mine),
+                usd_per_million_tokens=token_prices(accounts, c, mine),
                 open_tasks=open_tasks,
                 resident_kv_bytes=resident,
                 headroom=_headroom(candidates, plan, c),
@@ -354,58 +360,6 @@ def _headroom(candidates: Candidates, plan: FleetPlan, c: int) -> float | None:
         rows = mine > 1e-12
         least = min(least, float(np.min((1.0 - load[rows]) / mine[rows], initial=math.inf)))
     return max(0.0, least) if math.isfinite(least) else None
-
-
-def _token_prices(
-    candidates: Candidates, plan: FleetPlan, accounts: Accounts, c: int, mine: list[Way]
-) -> TokenPrices | None:
-    """$ per million tokens by kind: prefill pools pay for new input, decode pools for output, and the share
-    of a decode pool's memory that waits between calls for cached input."""
-    if not mine:
-        return None
-    new = cached = output = 0.0
-    for way in mine:
-        points = way.flow.calls.prefill_points(way.flow.residency)
-        new += way.calls_per_s * float(points.new @ points.weight)
-        cached += way.calls_per_s * float(points.cached @ points.weight)
-        population = way.flow.calls.population
-        output += way.calls_per_s * float(population.weight @ population.output)
-    bill = {"new": 0.0, "cached": 0.0, "output": 0.0}
-    for account in accounts.pools:
-        part = account.share.get(c, 0.0) * account.cost_per_hour
-        states = [w for w in mine if account.column in (w.prefill.column, w.decode.column)]
-        if not part or not states:
-            continue
-        prompt, active, kept = _time_and_memory(candidates, account.column, states)
-        bill["new"] += part * prompt
-        bill["output"] += part * active
-        bill["cached"] += part * kept
-    hour = 3600.0 / 1e6
-    return TokenPrices(
-        new_input=bill["new"] / (new * hour) if new > 0.5 else None,
-        cached_input=bill["cached"] / (cached * hour) if cached > 0.5 else None,
-        output=bill["output"] / (output * hour) if output > 0 else None,
-    )
-
-
-def _time_and_memory(candidates: Candidates, column: int, mine: list[Way]) -> tuple[float, float, float]:
-    """Shares (prompt, output, kept) of a task's use of one pool."""
-    way = next(w for w in mine if column in (w.prefill.column, w.decode.column))
-    if way.prefill.column == column and way.prefill.role == "prefill":
-        return 1.0, 0.0, 0.0
-    calls = way.flow.calls
-    population = calls.population
-    active_s = float(population.weight @ population.output) * way.decode.step_s
-    kept_s = calls.held_s if way.flow.residency == way.decode.role else 0.0
-    prompt = 0.0
-    if way.decode.role == "colocated":
-        points = calls.prefill_points(way.flow.residency)
-        chunks_s = float(points.new @ points.weight) / way.decode.chunk * way.decode.full_step_s
-        # A sequence occupies one slot of the batch, a chunk the whole step.
-        prompt = chunks_s / (chunks_s + active_s / max(way.decode.batch, 1.0))
-    # Memory that waits costs as much as the part of the pool that memory binds.
-    kept = kept_s / (kept_s + active_s) if way.decode.binding == "capacity" else 0.0
-    return prompt, (1 - prompt) * (1 - kept), (1 - prompt) * kept
 
 
 def _shadow_prices(candidates: Candidates, plan: FleetPlan) -> list[ShadowPrice]:

@@ -116,6 +116,8 @@ class Pool(_Frozen):
     spares: int = 0
     accelerators: int
     cost_per_hour: float
+    cost_split: dict[str, float] = {}
+    """Of the cost, $/h by what it pays for: prefill, decode, parked_kv, serve (measured pools), idle, redundancy."""
     power_w: float
     """Mean IT power, without PUE."""
     utilization: Utilization

@@ -1,0 +1,194 @@
+"""The map of a plan's work: operational intensity × footprint, over the rooflines of the parts that it chose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from codesign.report.console import number, quantity
+from codesign.report.page.blocks import Block, Figure, Text, label, table
+from codesign.report.page.figures import TASK_COLOURS
+from codesign.solution import Pool, Solution
+
+if TYPE_CHECKING:
+    from codesign.problem import Problem
+    from codesign.problem.instance import HardwareOption, Instance
+    from codesign.workload.profile import PhaseProfile
+
+PARKED_OI = 0.1
+"""Where parked KV is drawn: its intensity is 0, which a logarithmic axis has no place for."""
+SYMBOLS = {"prefill": "square", "decode": "circle", "parked": "diamond-open"}
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+
+
+@dataclass(frozen=True)
+class Work:
+    """One phase of a task as one pool does it."""
+
+    pool: Pool
+    row: PhaseProfile
+
+
+def intensity_blocks(solution: Solution, problem: Problem | None) -> Iterator[Block]:
+    """The figure and its table; a sentence where the problem file was not found."""
+    if all(pool.model is None for pool in solution.fleet):
+        return
+    if problem is None:
+        yield Text(
+            "The map of operational intensity and footprint needs the problem file: "
+            "codesign report SOLUTION --problem PROBLEM."
+        )
+        return
+    from codesign.problem import resolve
+
+    instance = resolve(problem)
+    work = _work(solution, instance)
+    yield _figure(solution, instance, work)
+    yield Text(
+        "Above, the FLOP/s that each chosen part attains at an intensity: left of its corner memory bandwidth binds, "
+        "right of it compute. Below, what a request holds; where footprint × batch exceeds the memory of a replica, "
+        "capacity binds, however idle the rest is. KV that waits for a tool has no intensity at all."
+    )
+    rows = [
+        [
+            f"{w.row.task} {w.row.phase}",
+            w.row.model,
+            w.pool.pool,
+            w.row.regime[w.pool.hardware],
+            f"{w.row.batch:,}",
+            f"{w.row.operational_intensity:,.3g}" if w.row.operational_intensity else "0",
+            quantity(w.row.cf_request_bytes, "bytes", 3),
+            number(w.row.context_tokens),
+        ]
+        for w in work
+    ]
+    head = ("work", "model", "on", "regime", "batch", "FLOP/byte", "bytes per request", "context tokens")
+    yield table("OI and CF at the plan's batch, weights shared by it; the regime is that of nameplate peaks", head,
+                rows, words=4)  # fmt: skip
+
+
+def _work(solution: Solution, instance: Instance) -> list[Work]:
+    """Each phase of each (task, variant, model, precision) that the plan routes, on its largest pool."""
+    from codesign.workload.profile import profile
+
+    pools = {(pool.period, pool.pool): pool for pool in solution.fleet}
+    batches = {_batch(pool) for pool in solution.fleet if pool.model is not None}
+    rows: dict[tuple[object, ...], PhaseProfile] = {
+        (r.task, r.variant, r.model, tuple(r.precision.values()), r.phase, r.batch): r
+        for r in profile(instance, sorted(batches)).phases
+        if r.block == "all"
+    }
+    best: dict[tuple[object, ...], tuple[float, Work]] = {}
+    for route in solution.routing:
+        for phase, name in (
+            ("prefill", route.prefill_pool),
+            ("decode", route.decode_pool),
+            ("parked", route.decode_pool),
+        ):
+            pool = pools[(route.period, name)]
+            if pool.precision is None or pool.model is None or route.variant is None:
+                continue
+            formats = (pool.precision.weights, pool.precision.activations, pool.precision.kv)
+            row = rows.get((route.task, route.variant, pool.model, formats, phase, _batch(pool)))
+            key = (route.task, route.variant, pool.model, formats, phase)
+            if row is not None and route.calls_per_s > best.get(key, (0.0,))[0]:
+                best[key] = (route.calls_per_s, Work(pool, row))
+    order = list(SYMBOLS)
+    return sorted((w for _, w in best.values()), key=lambda w: (w.row.task, order.index(w.row.phase)))
+
+
+def _batch(pool: Pool) -> int:
+    """Sequences of a decode step; a prompt is prefilled alone."""
+    return max(1, round(pool.batch)) if pool.batch is not None and pool.role != "prefill" else 1
+
+
+def _figure(solution: Solution, instance: Instance, work: list[Work]) -> Figure:
+    traces = [*_rooflines(solution, instance)]
+    tasks = list(dict.fromkeys(w.row.task for w in work))
+    for task in tasks:
+        mine = [w for w in work if w.row.task == task]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": label(task),
+                "x": [w.row.operational_intensity or PARKED_OI for w in mine],
+                "y": [w.row.cf_request_bytes / 1e9 for w in mine],
+                "xaxis": "x",
+                "yaxis": "y2",
+                "marker": {
+                    "color": TASK_COLOURS[tasks.index(task) % len(TASK_COLOURS)],
+                    "size": 12,
+                    "symbol": [SYMBOLS[w.row.phase] for w in mine],
+                    "line": {"width": 1.5, "color": TASK_COLOURS[tasks.index(task) % len(TASK_COLOURS)]},
+                },
+                "text": [
+                    f"{label(task)} {w.row.phase} on {label(w.pool.pool)}<br>"
+                    f"{w.row.operational_intensity:,.3g} FLOP/byte, "
+                    f"{quantity(w.row.cf_request_bytes, 'bytes', 3)} per request at batch {w.row.batch}<br>"
+                    f"regime: {w.row.regime[w.pool.hardware]}"
+                    for w in mine
+                ],
+                "hovertemplate": "%{text}<extra></extra>",
+            }
+        )
+    spec = {
+        "data": traces,
+        "layout": {
+            "xaxis": {
+                "type": "log",
+                "dtick": 1,
+                "title": {"text": "FLOP per byte (■ prefill, ● decode, ◇ parked KV, which has none)"},
+                "anchor": "y2",
+                "exponentformat": "power",
+            },
+            "yaxis": {
+                "type": "log",
+                "dtick": 1,
+                "domain": [0.57, 1.0],
+                "title": {"text": "attainable PFLOP/s"},
+                "exponentformat": "power",
+            },
+            "yaxis2": {
+                "type": "log",
+                "dtick": 1,
+                "domain": [0.0, 0.5],
+                "title": {"text": "GB per request"},
+                "exponentformat": "power",
+            },
+            "legend": {"x": 1.02, "y": 1.0},
+            "margin": {"l": 70, "r": 20, "t": 20, "b": 55},
+        },
+    }
+    return Figure("Operational intensity and footprint of the plan's work, over the rooflines of its parts", spec, 560)
+
+
+def _rooflines(solution: Solution, instance: Instance) -> Iterator[dict[str, Any]]:
+    """Attainable FLOP/s of one accelerator of each chosen part, at the widest activations that it runs here."""
+    from codesign.workload.regime import peak_flops
+
+    options = {option.name: option for option in instance.hardware}
+    chosen: dict[tuple[str, str], HardwareOption] = {}
+    for pool in solution.fleet:
+        if pool.precision is not None and pool.hardware in options:
+            chosen.setdefault((pool.hardware, pool.precision.activations), options[pool.hardware])
+    hardware = list(dict.fromkeys(name for name, _ in chosen))
+    for (name, activations), option in chosen.items():
+        i = hardware.index(name)
+        peak = peak_flops(option.accelerator, activations)
+        bandwidth = option.accelerator.memory_bandwidth
+        ridge = peak / bandwidth
+        points = [PARKED_OI, ridge, 1e5]
+        yield {
+            "type": "scatter",
+            "mode": "lines",
+            "name": f"{label(name)} {activations}",
+            "x": points,
+            "y": [min(peak, oi * bandwidth) / 1e15 for oi in points],
+            "xaxis": "x",
+            "yaxis": "y",
+            "line": {"dash": DASHES[i % len(DASHES)], "width": 1.5, "color": TASK_COLOURS[-1 - i % len(TASK_COLOURS)]},
+            "hovertemplate": f"{label(name)} ({activations}): corner at {ridge:,.0f} FLOP/byte, "
+            f"{quantity(bandwidth, 'bandwidth', 3)}, {quantity(peak, 'flops', 3)}<extra></extra>",
+        }

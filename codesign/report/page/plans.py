@@ -1,0 +1,77 @@
+"""The files behind a report: one solution, or every solution in a folder, each with its problem where it is found."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from codesign.problem import Problem, load_problem
+from codesign.solution import Solution, load_solution
+
+MOST_PLANS = 200
+"""Plans in one page: more would not be looked through, nor stay below its size."""
+
+
+class ReportError(ValueError):
+    """What was given cannot be shown; the message says what was found and what would be right."""
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """A solution, where it was read, and the very problem that it was made from (None: not found)."""
+
+    name: str
+    solution: Solution
+    problem: Problem | None = None
+
+
+def read_plans(source: str | Path, problem: str | Path | None = None) -> list[PlanFile]:
+    """The plans of a solution file, or of a folder's solution files (those of subfolders too), by name.
+
+    `problem` is the problem file that all of them were made from; without it each plan's recorded command is
+    searched for one.  Raises ReportError where there is no plan to show, ProblemError for a faulty problem.
+    """
+    place = Path(source)
+    given = load_problem(problem) if problem is not None else None
+    if not place.is_dir():
+        try:
+            solution = load_solution(place)
+        except ValueError as error:
+            raise ReportError(str(error)) from None
+        if given is not None and given.sha256 != solution.provenance.problem_sha256:
+            raise ReportError(
+                f"--problem: found {problem}, which is not the file that {source} was made from (sha256 differs); "
+                "expected that very file"
+            )
+        return [PlanFile(place.stem, solution, given or find_problem(solution))]
+    found = []
+    for path in sorted(place.rglob("*.json")):
+        try:
+            solution = load_solution(path)
+        except ValueError:
+            continue  # a front's own summary, or anybody's file
+        same = given is not None and given.sha256 == solution.provenance.problem_sha256
+        name = path.relative_to(place).with_suffix("").as_posix()
+        found.append(PlanFile(name, solution, given if same else find_problem(solution)))
+    if not found:
+        raise ReportError(f"{source}: found no solution file (*.json) in this folder; expected at least one")
+    if len(found) > MOST_PLANS:
+        raise ReportError(f"{source}: found {len(found)} solution files; expected at most {MOST_PLANS}")
+    return found
+
+
+def find_problem(solution: Solution) -> Problem | None:
+    """The problem file that the recorded command names, if it is still the very file."""
+    try:
+        words = shlex.split(solution.provenance.command)
+    except ValueError:
+        return None
+    for word in words:
+        path = Path(word)
+        if path.suffix in (".yaml", ".yml") and path.is_file():
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            if digest == solution.provenance.problem_sha256:
+                return load_problem(path)
+    return None

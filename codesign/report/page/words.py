@@ -1,0 +1,80 @@
+"""A plan in three sentences: what to buy and how good that is, what it achieves, what binds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from codesign.report.console import joules, money, percent, quantity, worth
+from codesign.report.plan import headline
+from codesign.solution import Solution
+
+_NAMED = 3
+"""Full limits that the third sentence names."""
+
+NAMES = {"busy": "time in the prompt queue"}
+METRICS = {"ttft": "TTFT", "tpot": "TPOT", "task_latency": "task latency"}
+
+
+def answer(solution: Solution) -> tuple[str, ...]:
+    """The sentences; one where there is no plan."""
+    if solution.totals is None:
+        return (headline(solution),)
+    return _bought(solution), _achieved(solution), _binding(solution)
+
+
+def _bought(solution: Solution) -> str:
+    totals, objective = solution.totals, solution.objective
+    assert totals is not None
+    counts = sorted(totals.accelerators.items(), key=lambda item: -item[1])
+    capital = sum(bought.capital_usd for bought in solution.purchase)
+    spent = f" and {money(capital)} $ of capital" if capital else ""
+    proof = ""
+    if objective.gap is not None:
+        word = "optimal" if solution.status == "optimal" else "not proven optimal"
+        proof = (
+            f": {word}, within {percent(objective.gap)} of the bound over "
+            f"{solution.solve.columns_total:,} configurations"
+        )
+    listed = listing([f"{count:,} × {name}" for name, count in counts])
+    return f"Buy {listed} for {money(totals.cost_per_hour)} $/h{spent}{proof}."
+
+
+def _achieved(solution: Solution) -> str:
+    dear = sorted(solution.tasks, key=lambda task: -task.cost_per_task)
+    spent = [f"of {task.name} {money(task.cost_per_task)} $ and {joules(task.energy_per_task_j)}" for task in dear]
+    costs = f"A task costs, {listing(spent)}"
+    slos = [(slo.achieved / slo.target, task, slo) for task in solution.tasks for slo in task.slo if slo.target]
+    if not slos:
+        return f"{costs}."
+    missed = sum(share > 1 + 1e-6 for share, _, _ in slos)
+    _, task, slo = max(slos, key=lambda item: item[0])
+    kept = "every latency promise holds" if not missed else f"{missed} of {len(slos)} latency promises are missed"
+    tight = (
+        f"{task.name}'s {METRICS[slo.metric]} p{100 * slo.percentile:g} is the tightest, at "
+        f"{quantity(slo.achieved, 'time', 3)} of {quantity(slo.target, 'time', 3)}"
+    )
+    return f"{costs}; {kept}, and {tight}."
+
+
+def _binding(solution: Solution) -> str:
+    spent: dict[str, float] = {}
+    for pool in solution.fleet:
+        spent[pool.binding] = spent.get(pool.binding, 0.0) + pool.cost_per_hour
+    total = sum(spent.values()) or 1.0
+    order = sorted(spent.items(), key=lambda item: -item[1])
+    binds = listing([f"{NAMES.get(name, name)} binds {percent(usd / total, 2)}" for name, usd in order])
+    full = [price for price in solution.shadow_prices if price.value > 0]
+    unit = solution.objective.unit
+    limit = "no limit of the problem file is full"
+    if full:
+        named = [f"{price.limit} (one more saves {worth(price.value, price.unit, unit)})" for price in full[:_NAMED]]
+        more = len(full) - len(named)
+        full_ones = listing([*named, f"{more} more"] if more else named)
+        limit = f"what is full: {full_ones}"
+    return f"By cost of the pools, {binds}; {limit}."
+
+
+def listing(words: Iterable[str]) -> str:
+    """`a, b and c`."""
+    given = list(words)
+    return given[0] if len(given) == 1 else f"{', '.join(given[:-1])} and {given[-1]}" if given else "nothing"
