@@ -19,8 +19,8 @@ PROBLEM = {
             "slo": {"ttft": {"p95": "1 s"}, "tpot": {"p95": "50 ms"}},
         }
     ],
-    "hardware": {"h100": {"accelerator": "h100-sxm", "server": {"accelerators": 2}}},
-    "options": {"max_replica_accelerators": 2, "gap": "30%"},
+    "hardware": {"h100": {"accelerator": "h100-sxm", "server": {"accelerators": 1}}},
+    "options": {"max_replica_accelerators": 1, "disaggregation": "always", "gap": "30%", "time_limit": "5 s"},
 }
 
 
