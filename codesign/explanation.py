@@ -10,10 +10,10 @@ import numpy as np
 
 from codesign.candidates.build import Candidates, build_candidates
 from codesign.candidates.data import FleetData
+from codesign.optimize.duals import Duals, column_costs, column_values
 from codesign.optimize.fleet import FleetPlan
 from codesign.optimize.infeasible import diagnose
-from codesign.optimize.pricing import best_values, chunks
-from codesign.optimize.relaxation import Duals, column_costs, first_columns, flow_worth, relax, watt_prices
+from codesign.optimize.relaxation import first_columns, relax
 from codesign.optimize.strengthen import strengthened
 from codesign.problem.instance import Instance, SloLevels, TaskClass
 from codesign.solution.schema import ShadowPrice, Solution
@@ -261,7 +261,10 @@ def entry_prices(candidates: Candidates, plan: FleetPlan) -> list[float | None]:
     """
     data = strengthened(candidates.data)  # the rows whose relaxation gave the prices
     duals = Duals(
-        np.array(plan.demand_duals), np.array(plan.commodity_duals), np.array(plan.limit_duals)
+        np.array(plan.demand_duals),
+        np.array(plan.commodity_duals),
+        np.array(plan.limit_duals),
+        np.array(plan.server_duals),
     )
     bought = {data.offers[o].hardware for o in plan.servers}
     prices = _worth(data, duals)
@@ -289,22 +292,16 @@ def _offered_at(data: FleetData, h: int, usd_per_accelerator_hour: float) -> Fle
 
 def _worth(data: FleetData, duals: Duals) -> list[float | None]:
     """By hardware, $ per accelerator-hour that its best use is worth at these prices (None: no use at all)."""
-    worth = flow_worth(data, duals)
-    watts = watt_prices(data, duals.limit)
     free = replace(data, offers=tuple(replace(o, usd_per_hour=0.0) for o in data.offers))
-    shadow = column_costs(free, duals.limit)  # what limits and power alone charge a replica
+    shadow = column_costs(free, duals)  # what limits and power alone charge a replica
+    values = column_values(data, duals, np.zeros(data.columns))
     best = np.full(len(data.hardware), -np.inf)
     hardware_of = np.array([p.hardware for p in data.packings], dtype=np.int64)
     slots = np.array([p.slots for p in data.packings], dtype=np.float64)
     for b, block in enumerate(data.blocks):
-        for part in chunks(block):
-            packing = block.packing[part]
-            spent = watts[packing][:, None] * block.flow_power(part)
-            gain = np.where(block.admissible[part], worth[block.flows][None, :] - spent, 0.0)
-            value = best_values(block.use.of(part), block.limit[part], gain)
-            charged = shadow[data.offsets[b] + part.start : data.offsets[b] + part.stop]
-            net = (value - charged) / block.packed[part] * slots[packing]
-            np.maximum.at(best, hardware_of[packing], np.where(value > 0, net, -np.inf))
+        rows = slice(int(data.offsets[b]), int(data.offsets[b + 1]))
+        net = (values[rows] - shadow[rows]) / block.packed * slots[block.packing]
+        np.maximum.at(best, hardware_of[block.packing], np.where(values[rows] > 0, net, -np.inf))
     weight = data.usd_weight or 1.0
     return [
         max(0.0, float(value)) / weight / data.hardware[h].accelerators if np.isfinite(value) else None

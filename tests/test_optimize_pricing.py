@@ -11,11 +11,12 @@ from scipy.optimize import linprog
 
 from codesign.candidates.data import Offer
 from codesign.optimize import fleet as fleet_module
+from codesign.optimize.duals import Duals, lower_bound
 from codesign.optimize.fleet import solve_fleet
 from codesign.optimize.highs import CompiledModel
 from codesign.optimize.model import FleetModel
-from codesign.optimize.pricing import best_values, upper_values
-from codesign.optimize.relaxation import Duals, lower_bound, relax
+from codesign.optimize.pricing import best_ratios, best_values, upper_values
+from codesign.optimize.relaxation import relax
 from codesign.optimize.strengthen import strengthened
 
 QUIET = settings(
@@ -57,12 +58,12 @@ def test_best_values_are_those_of_linear_programs(seed):
 def test_upper_values_are_upper(seed):
     use, limit, worth = random_columns(seed, rows=3)
     exact = best_values(use, limit, worth)
-    assert np.all(upper_values(use, limit, worth) >= exact * (1 - 1e-9))
+    assert np.all(upper_values(best_ratios(use, worth), limit) >= exact * (1 - 1e-9))
 
 
 def test_upper_values_of_one_row_are_exact():
     use, limit, worth = random_columns(7, rows=1)
-    assert upper_values(use, limit, worth) == pytest.approx(best_values(use, limit, worth), rel=1e-9)
+    assert upper_values(best_ratios(use, worth), limit) == pytest.approx(best_values(use, limit, worth), rel=1e-9)
 
 
 def test_best_value_by_hand():
@@ -136,7 +137,7 @@ def test_any_duals_give_a_bound(seed):
     draw = np.random.default_rng(seed)
     optimum = whole_lp(data)
     for size in (0.1, 1.0, 10.0, 1000.0):
-        duals = Duals(draw.uniform(0, size * optimum, size=3), np.zeros(0), np.zeros(0))
+        duals = Duals(draw.uniform(0, size * optimum, size=3), np.zeros(0), np.zeros(0), np.zeros(len(data.hardware)))
         bound, scaled, reduced = lower_bound(data, duals)
         assert 0 <= bound <= optimum * (1 + 1e-9)
         assert np.all(scaled.demand <= duals.demand * (1 + 1e-12))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +83,16 @@ class RowUse:
         """[R, V] of one column."""
         return np.asarray(self.of(slice(column, column + 1))[0])
 
+    def with_rows(self, use: Floats) -> RowUse:
+        """The same with further rows, use [rows, V] of each alike for all columns."""
+        more = np.broadcast_to(use, (len(self.fixed), *use.shape))
+        return replace(
+            self,
+            fixed=np.concatenate([self.fixed, more], axis=1),
+            scaled=np.concatenate([self.scaled, np.zeros_like(more)], axis=1),
+            power=np.concatenate([self.power, np.zeros(len(use))]),
+        )
+
     def take(self, columns: Ints | Bools) -> RowUse:
         """The same for some columns; configurations are shared, not copied."""
         return replace(self, source=self.source[columns], level=self.level[columns])
@@ -116,9 +127,35 @@ class ColumnBlock:
     """[K] index into FleetData.groups."""
     min_replicas: Ints
     """[K] least replicas for which the operating point's pooling holds."""
+    other_packing: Ints | None = None
+    """[K] the packing of a second kind of accelerator in the replica, -1 where there is none; None: nowhere."""
+    other_packed: Floats | None = None
+    """[K] slots that the replica occupies there."""
 
     def __len__(self) -> int:
         return int(self.limit.shape[0])
+
+    @cached_property
+    def kinds(self) -> tuple[Ints, Ints]:
+        """A column of each kind [kinds], and the kind of each column [K]: alike in what flows use, bring and may do.
+
+        Columns of a kind differ in what they offer alone, so what depends on use is worked out once for a kind.
+        """
+        parts = (self.use.source.astype(np.int64), self.use.level.astype(np.float64), self.packing.astype(np.int64))
+        words = [np.ascontiguousarray(part).view(np.uint8).reshape(len(self), 8) for part in parts]
+        words.append(np.packbits(self.admissible, axis=1))
+        key = np.ascontiguousarray(np.concatenate(words, axis=1))
+        whole = key.view(np.dtype((np.void, key.shape[1]))).ravel()
+        _, first, kind = np.unique(whole, return_index=True, return_inverse=True)
+        return first.astype(np.int64), kind.ravel().astype(np.int64)
+
+    def places(self) -> list[tuple[Ints, Ints, Floats]]:
+        """(columns, packing, slots) of each kind of accelerator in the replicas: the first, then the other."""
+        found = [(np.arange(len(self)), self.packing, self.packed)]
+        if self.other_packing is not None and self.other_packed is not None:
+            pairs = np.flatnonzero(self.other_packing >= 0)
+            found.append((pairs, self.other_packing[pairs], self.other_packed[pairs]))
+        return found
 
     def flow_power(self, columns: Ints | Bools | slice) -> Floats:
         """[n, V] watts per call/s of some columns' flows."""
@@ -143,6 +180,8 @@ class ColumnBlock:
             packed=np.concatenate([b.packed for b in blocks]),
             group=np.concatenate([b.group for b in blocks]),
             min_replicas=np.concatenate([b.min_replicas for b in blocks]),
+            other_packing=_stacked([b.other_packing for b in blocks]),
+            other_packed=_stacked([b.other_packed for b in blocks]),
         )
 
     def take(self, rows: Ints | Bools) -> ColumnBlock:
@@ -159,26 +198,56 @@ class ColumnBlock:
             self.packed[rows],
             self.group[rows],
             self.min_replicas[rows],
+            None if self.other_packing is None else self.other_packing[rows],
+            None if self.other_packed is None else self.other_packed[rows],
         )
+
+
+def _stacked(parts: Sequence[NDArray[Any] | None]) -> Any:
+    """The parts one after another; None where they are."""
+    present = [part for part in parts if part is not None]
+    return np.concatenate(present) if present else None
 
 
 @dataclass(frozen=True)
 class Offer:
-    """One way to buy servers of one hardware."""
+    """One way to buy servers.  A server bought is a server of each row of hardware that it supplies."""
 
     name: str
     hardware: int
+    """Row that it supplies: index into FleetData.hardware."""
     usd_per_hour: float
-    """Per server, all that the offer charges."""
+    """Per server, all that the offer charges, averaged over all hours."""
     capital_usd: float
     """Per server, counted against a capital budget."""
     min_servers: int
     """Least purchase, if any is made at all."""
+    also_supplies: tuple[int, ...] = ()
+    """Further rows: other periods in which the server stands, other kinds of slot in the same rack."""
+
+    @property
+    def supplies(self) -> tuple[int, ...]:
+        """Every row of hardware that a server of this offer adds to."""
+        return (self.hardware, *self.also_supplies)
+
+
+@dataclass(frozen=True)
+class Module:
+    """Something bought by itself, in whole numbers: a memory module, a network card, a drawer of a pool."""
+
+    name: str
+    usd_per_hour: float
+    capital_usd: float = 0.0
+    """Counted against a capital budget."""
+    power_w: float = 0.0
+    """Drawn all the time, IT side."""
+    electricity_usd_per_wh: float = 0.0
+    """$ per watt-hour at the meter (PUE included); 0 where the price covers it."""
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """A kind of server that can be bought."""
+    """A row of servers that can be bought: one kind of slot in one kind of server, in one period or scenario."""
 
     name: str
     accelerators: int
@@ -190,6 +259,8 @@ class Hardware:
     rack: int | None
     servers_per_rack: int
     vendor: str = ""
+    hours_share: float = 1.0
+    """Share of all hours in which replicas on this row draw power: that of its period."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +286,8 @@ class Group:
 class SideLimit:
     """A shared upper limit on what is bought or run, in the user's words or a branch of the search.
 
-    Σ per_server·servers + Σ per_packing·servers set aside + Σ per_group·replicas + Σ per_watt·watts ≤ limit.
+    Σ per_server·servers + Σ per_packing·servers set aside + Σ per_group·replicas + Σ per_watt·watts
+    + Σ per_module·modules + Σ per_flow·calls/s ≤ limit.  Coefficients of flows are ≥ 0.
     """
 
     name: str
@@ -229,11 +301,20 @@ class SideLimit:
     """Coefficient by group."""
     per_watt: dict[int, float] = field(default_factory=dict)
     """Coefficient by hardware, per watt of mean IT power."""
+    per_module: dict[int, float] = field(default_factory=dict)
+    """Coefficient by module; negative where modules bring what flows use."""
+    per_flow: dict[tuple[int, int], float] = field(default_factory=dict)
+    """Coefficient per call/s by (flow, hardware of the column that carries it; -1: whichever)."""
 
     @property
     def scale(self) -> float:
         """What the row is divided by: its limit, or its largest coefficient where the limit is zero."""
-        coefficients = (*self.per_server.values(), *self.per_packing.values(), *self.per_group.values())
+        coefficients = (
+            *self.per_server.values(),
+            *self.per_packing.values(),
+            *self.per_group.values(),
+            *self.per_module.values(),
+        )
         return abs(self.limit) or max(map(abs, coefficients), default=1.0) or 1.0
 
 
@@ -263,6 +344,7 @@ class FleetData:
     max_vendors: int | None = None
     survive_one_server: bool = False
     split_tasks: bool = True
+    modules: tuple[Module, ...] = ()
 
     @cached_property
     def offsets(self) -> Ints:
@@ -288,8 +370,15 @@ class FleetData:
 
     def watt_price(self, hardware: int) -> float:
         """Objective per watt of average IT power drawn by replicas on this hardware."""
-        electricity = self.usd_weight * self.hardware[hardware].electricity_usd_per_wh
-        return electricity + self.watt_weight * self.pue
+        row = self.hardware[hardware]
+        electricity = self.usd_weight * row.electricity_usd_per_wh
+        return (electricity + self.watt_weight * self.pue) * row.hours_share
+
+    def module_price(self, module: int) -> float:
+        """Objective per module bought, its power included."""
+        item = self.modules[module]
+        electricity = self.usd_weight * item.electricity_usd_per_wh + self.watt_weight * self.pue
+        return self.usd_weight * item.usd_per_hour + electricity * item.power_w
 
     def server_price(self, offer: Offer) -> float:
         """Objective per server bought through this offer."""

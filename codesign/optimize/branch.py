@@ -10,12 +10,13 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from codesign.candidates.data import FleetData, SideLimit
-from codesign.optimize.relaxation import Relaxation, relax
+from codesign.optimize.master import Interval
+from codesign.optimize.relaxation import Relaxation, first_master, generate
 
 _FRACTIONAL = 1e-6
 _ROUNDS_UP = 0.4
@@ -34,23 +35,17 @@ class Node:
     number: int
     intervals: dict[Unit, tuple[float, float]] = field(compare=False)
 
-    def limits(self, data: FleetData) -> list[SideLimit]:
-        """The intervals as shared limits."""
-        limits = []
-        for (kind, index), (low, high) in self.intervals.items():
+    def limits(self, data: FleetData) -> dict[str, tuple[SideLimit, Interval]]:
+        """The intervals as sums of counts by name, for the master."""
+        found = {}
+        for (kind, index), interval in self.intervals.items():
             members = [index]
             if kind == "per_server":
-                members = [o for o, offer in enumerate(data.offers) if offer.hardware == index]
+                members = [o for o, offer in enumerate(data.offers) if index in offer.supplies]
             name = f"{kind} {index}"
-            if math.isfinite(high):
-                limits.append(
-                    SideLimit(f"{name} ≤ {high:.0f}", "", high, **{kind: dict.fromkeys(members, 1.0)})
-                )
-            if low > 0:
-                limits.append(
-                    SideLimit(f"{name} ≥ {low:.0f}", "", -low, **{kind: dict.fromkeys(members, -1.0)})
-                )
-        return limits
+            ones = dict.fromkeys(members, 1.0)
+            found[name] = (replace(SideLimit(name, "", 1.0), **{kind: ones}), interval)  # type: ignore[arg-type]
+        return found
 
 
 class Tree:
@@ -58,7 +53,7 @@ class Tree:
 
     def __init__(self, data: FleetData, root: Relaxation, start: Sequence[int]) -> None:
         self.data = data
-        self.start = set(start)
+        self.master, _ = first_master(data, start)
         self.bound = root.bound
         self.exhausted = False
         self._count = 0
@@ -83,14 +78,9 @@ class Tree:
             node = self._preferred if plunge and self._preferred in self._open else self._open[0]
             self._open.remove(node)
             heapq.heapify(self._open)
-            # Limits are hard: a node that can only buy its way out of them is infeasible.
-            relaxation = relax(
-                self.data.with_limits(node.limits(self.data)),
-                deadline,
-                start=sorted(self.start),
-                cancelled=cancelled,
+            relaxation = generate(
+                self.master, node.limits(self.data), deadline, stop_above=cutoff, cancelled=cancelled
             )
-            self.start.update(k for k in relaxation.columns if relaxation.reduced_cost[k] < 1e-6)
             if relaxation.infeasible:
                 continue
             self._branch(Node(max(node.bound, relaxation.bound), node.number, node.intervals), relaxation)
@@ -121,7 +111,7 @@ class Tree:
         """The count whose rounding moves most money: servers, servers set aside, replicas of a group."""
         data = self.data
         server = [
-            min((data.server_price(o) for o in data.offers if o.hardware == h), default=0.0)
+            min((data.server_price(o) for o in data.offers if h in o.supplies), default=0.0)
             for h in range(len(data.hardware))
         ]
         counts: list[tuple[Unit, float, float]] = []

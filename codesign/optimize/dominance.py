@@ -22,25 +22,31 @@ def undominated(data: FleetData) -> Bools:
 def _undominated(block: ColumnBlock) -> Bools:
     count = len(block)
     keep = np.ones(count, dtype=bool)
-    order = np.lexsort((np.arange(count), block.use.level, block.use.source))
-    source, level = block.use.source[order], block.use.level[order]
+    keys = (block.use.source, block.use.level, block.group, block.packing)
+    other = (block.other_packing,) if block.other_packing is not None else ()
+    order = np.lexsort((np.arange(count), *other, *keys[::-1]))
     limit, least, power = block.limit[order], block.min_replicas[order], block.replica_power_w[order]
-    same_unit = np.stack([block.group, block.packing], axis=1)[order]
-    for distance in range(1, count):
-        near, far = slice(0, count - distance), slice(distance, count)
-        alike = (source[near] == source[far]) & (level[near] == level[far]) & keep[order[near]] & keep[order[far]]
-        alike &= np.all(same_unit[near] == same_unit[far], axis=1)
-        pairs = np.flatnonzero(alike)
-        if not len(pairs):
-            if not np.any((source[near] == source[far]) & (level[near] == level[far])):
-                break  # sorted: no two columns further apart are alike either
-            continue
-        a, b = pairs, pairs + distance
-        for better, worse in ((a, b), (b, a)):
-            wins = np.all(limit[better] >= limit[worse], axis=1) & (least[better] <= least[worse])
-            wins &= power[better] <= power[worse]
-            wins &= keep[order[better]] & keep[order[worse]]
-            better, worse = better[wins], worse[wins]
-            covered = np.all(block.admissible[order[better]] >= block.admissible[order[worse]], axis=1)
-            keep[order[worse[covered]]] = False
+    admissible = np.packbits(block.admissible[order], axis=1)
+    run = np.zeros(count, dtype=np.int64)  # columns of one configuration, level and purchase unit stand together
+    for key in (*keys, *other):
+        run[1:] += key[order][1:] != key[order][:-1]
+    run = np.cumsum(run > 0)
+    asked = np.zeros(count, dtype=bool)
+    left = np.arange(count)
+    while len(left):
+        # In each run the next column that has not been asked yet: which others of its run does it beat?
+        starts = np.flatnonzero(np.diff(run[left], prepend=-1))
+        place = np.arange(len(left))
+        asking = np.minimum.reduceat(np.where(asked[left], len(left), place), starts)
+        lengths = np.diff(np.append(starts, len(left)))
+        open_run = np.repeat(asking < len(left), lengths)
+        better = left[np.repeat(np.minimum(asking, len(left) - 1), lengths)]
+        left, better = left[open_run], better[open_run]
+        asked[better] = True
+        wins = (left != better) & (least[better] <= least[left]) & (power[better] <= power[left])
+        for row in range(limit.shape[1]):
+            wins &= limit[better, row] >= limit[left, row]
+        wins[wins] = np.all(admissible[left[wins]] & ~admissible[better[wins]] == 0, axis=1)
+        keep[order[left[wins]]] = False
+        left = left[~wins]
     return keep

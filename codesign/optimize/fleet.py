@@ -64,6 +64,10 @@ class FleetPlan:
     demand_duals: tuple[float, ...] = ()
     commodity_duals: tuple[float, ...] = ()
     limit_duals: tuple[float, ...] = ()
+    modules: dict[int, int] = field(default_factory=dict)
+    """By module."""
+    server_duals: tuple[float, ...] = ()
+    """By row of hardware: what one more of its servers would be worth before its price."""
     columns_undominated: int = 0
     columns_considered: int = 0
     nodes: int = 0
@@ -355,6 +359,8 @@ def _read(search: _Search, relaxation: Relaxation, stopped: str | None) -> Fleet
         demand_duals=tuple(relaxation.duals.demand.tolist()),
         commodity_duals=tuple(relaxation.duals.commodity.tolist()),
         limit_duals=tuple(relaxation.duals.limit.tolist()),
+        server_duals=tuple(relaxation.duals.bought.tolist()),
+        modules={j: whole(m.modules[j]) for j in m.modules if whole(m.modules[j])},
         columns_considered=search.considered,
         nodes=search.nodes,
         rounds=relaxation.rounds,

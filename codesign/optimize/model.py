@@ -18,7 +18,7 @@ import pyomo.environ as pyo
 from pyomo.common.gc_manager import PauseGC
 from pyomo.core.expr.numeric_expr import LinearExpression
 
-from codesign.candidates.data import ColumnBlock, FleetData
+from codesign.candidates.data import ColumnBlock, FleetData, Offer
 
 _Term = tuple[float, Any]
 
@@ -90,6 +90,7 @@ class FleetModel:
         whole = pyo.NonNegativeReals if self.relaxed else pyo.NonNegativeIntegers
         m.servers = pyo.Var(range(len(data.offers)), domain=whole)
         m.set_aside = pyo.Var(range(len(data.packings)), domain=whole)
+        m.modules = pyo.Var(range(len(data.modules)), domain=whole)
         m.replicas = pyo.Var(self.columns, domain=whole)
         m.rate = pyo.Var(self.flow_keys, domain=pyo.NonNegativeReals)
         if self.penalty is not None:
@@ -104,6 +105,14 @@ class FleetModel:
     def _group(self, column: int) -> int:
         block, i = self.place[column]
         return int(block.group[i])
+
+    def _packed(self, column: int) -> list[tuple[int, float]]:
+        """(packing, slots) that a replica occupies: one, or two where it has two kinds of accelerator."""
+        block, i = self.place[column]
+        found = [(int(block.packing[i]), float(block.packed[i]))]
+        if block.other_packing is not None and block.other_packed is not None and block.other_packing[i] >= 0:
+            found.append((int(block.other_packing[i]), float(block.other_packed[i])))
+        return found
 
     def _flow(self, column: int, v: int) -> int:
         return int(self.place[column][0].flows[v])
@@ -181,13 +190,13 @@ class FleetModel:
         terms: dict[int, list[_Term]] = defaultdict(list)
         spared: set[int] = set()
         for k in self.columns:
-            block, i = self.place[k]
-            packing = int(block.packing[i])
-            terms[packing].append((float(block.packed[i]), self.pyomo.replicas[k]))
-            group = int(block.group[i])
-            if not self.relaxed and group not in spared:
-                spared.add(group)
-                terms[packing].append((float(block.packed[i]), self.pyomo.spares[group]))
+            group = self._group(k)
+            spare = not self.relaxed and group not in spared
+            spared.add(group)
+            for packing, packed in self._packed(k):
+                terms[packing].append((packed, self.pyomo.replicas[k]))
+                if spare:
+                    terms[packing].append((packed, self.pyomo.spares[group]))
         self.pyomo.packing = pyo.Constraint(
             range(len(self.data.packings)),
             rule=lambda m, p: _at_most(
@@ -197,7 +206,7 @@ class FleetModel:
         )
 
     def _define_servers(self) -> None:
-        """bought[h]:  Σ_p set_aside[p] ≤ Σ_o servers[o]   [servers of hardware h]."""
+        """bought[h]:  Σ_p set_aside[p] ≤ Σ_o servers[o]   [servers of hardware h, from the offers that supply it]."""
 
         def rule(m: Any, h: int) -> Any:
             aside = [
@@ -206,17 +215,18 @@ class FleetModel:
                 if packing.hardware == h
             ]
             bought = [
-                (-1.0, m.servers[o]) for o, offer in enumerate(self.data.offers) if offer.hardware == h
+                (-1.0, m.servers[o]) for o, offer in enumerate(self.data.offers) if h in offer.supplies
             ]
             return _at_most(aside + bought, 0.0)
 
         self.pyomo.bought = pyo.Constraint(range(len(self.data.hardware)), rule=rule)
 
     def _define_limit(self) -> None:
-        """limit[i]:  Σ coefficient·(servers, set_aside, replicas) / limit_i ≤ 1   (inventory, power, branches)."""
+        """limit[i]:  Σ coefficient·(servers, set_aside, modules, replicas, watts, rate) / limit_i ≤ 1   (inventory …)."""
         members: dict[int, list[int]] = defaultdict(list)
         for k in self.columns:
             members[self._group(k)].append(k)
+        carried = self._carried() if any(limit.per_flow for limit in self.data.limits) else {}
 
         def rule(m: Any, i: int) -> Any:
             limit = self.data.limits[i]
@@ -226,11 +236,25 @@ class FleetModel:
             terms += [
                 (c / limit.scale, m.replicas[k]) for g, c in limit.per_group.items() for k in members[g]
             ]
+            terms += [(c / limit.scale, m.modules[j]) for j, c in limit.per_module.items()]
+            terms += [
+                (c / limit.scale, m.rate[key]) for pair, c in limit.per_flow.items() for key in carried.get(pair, ())
+            ]
             if self.penalty is not None:
                 terms.append((-1.0, m.excess[i]))
             return _at_most(terms, limit.limit / limit.scale)
 
         self.pyomo.limit = pyo.Constraint(range(len(self.data.limits)), rule=rule)
+
+    def _carried(self) -> dict[tuple[int, int], list[tuple[int, int]]]:
+        """Keys of `rate` by (flow, hardware of the column), and by (flow, -1) whatever the hardware."""
+        found: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+        for k, v in self.flow_keys:
+            block, i = self.place[k]
+            hardware = self.data.packings[int(block.packing[i])].hardware
+            for pair in ((self._flow(k, v), hardware), (self._flow(k, v), -1)):
+                found[pair].append((k, v))
+        return found
 
     def _define_least_servers(self) -> None:
         """least_servers[o], most_servers[o]:  min_o·taken[o] ≤ servers[o] ≤ M·taken[o]."""
@@ -238,7 +262,7 @@ class FleetModel:
         least = [o for o, offer in enumerate(offers) if offer.min_servers > 1]
         if not least:
             return
-        ceiling = {o: float(self._most_servers(offers[o].hardware, offers[o].min_servers)) for o in least}
+        ceiling = {o: self._most_servers(offers[o]) for o in least}
         m.taken = pyo.Var(least, domain=pyo.Binary)
         m.least_servers = pyo.Constraint(
             least,
@@ -248,16 +272,20 @@ class FleetModel:
             least, rule=lambda m, o: _at_most([(1.0, m.servers[o]), (-ceiling[o], m.taken[o])], 0.0)
         )
 
-    def _most_servers(self, hardware: int, least: int) -> float:
-        slots = 0.0
-        for k in self.columns:
-            block, i = self.place[k]
-            packing = self.data.packings[int(block.packing[i])]
-            if packing.hardware == hardware:
-                lost = self.data.groups[int(block.group[i])].replicas_lost_with_server
-                spare = lost if self.data.survive_one_server else 0
-                slots += np.ceil((self.most_replicas(k) + spare) * float(block.packed[i]) / packing.slots)
-        return slots + least + len(self.data.packings)
+    def _most_servers(self, offer: Offer) -> float:
+        """Servers of an offer beyond which no plan of these columns has a use for more."""
+        most = 0.0
+        for row in offer.supplies:
+            slots = 0.0
+            for k in self.columns:
+                for p, packed in self._packed(k):
+                    packing = self.data.packings[p]
+                    if packing.hardware == row:
+                        lost = self.data.groups[self._group(k)].replicas_lost_with_server
+                        spare = lost if self.data.survive_one_server else 0
+                        slots += np.ceil((self.most_replicas(k) + spare) * packed / packing.slots)
+            most = max(most, slots)
+        return most + offer.min_servers + len(self.data.packings)
 
     def _define_least_replicas(self) -> None:
         """pooled[k], unpooled[k]:  n₁·open[k] ≤ replicas[k] ≤ M·open[k]   (queues pooled over n₁ replicas)."""
@@ -342,7 +370,7 @@ class FleetModel:
                 [
                     (1.0, m.servers[o]),
                     (
-                        -float(self._most_servers(data.offers[o].hardware, data.offers[o].min_servers)),
+                        -self._most_servers(data.offers[o]),
                         m.trusted[data.hardware[data.offers[o].hardware].vendor],
                     ),
                 ],
@@ -384,9 +412,12 @@ class FleetModel:
         return int(block.packing[i])
 
     def _define_objective(self) -> None:
-        """cost:  Σ server price·servers + watt price·(Σ replica power·(replicas + spares) + Σ flow power·rate)."""
+        """cost:  Σ server price·servers + Σ module price·modules
+        + watt price·(Σ replica power·(replicas + spares) + Σ flow power·rate).
+        """
         data, m = self.data, self.pyomo
         terms = [(data.server_price(offer), m.servers[o]) for o, offer in enumerate(data.offers)]
+        terms += [(data.module_price(j), m.modules[j]) for j in range(len(data.modules))]
         terms += self._power({h: data.watt_price(h) for h in range(len(data.hardware))})
         if self.penalty is not None:
             terms += [(self.penalty.shortfall, m.shortfall[c]) for c in range(len(data.tasks))]

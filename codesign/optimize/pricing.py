@@ -18,28 +18,37 @@ _CHUNK_DOUBLES = 250_000
 """Entries worked on at a time: a few megabytes stay in the cache through all steps."""
 
 
-def chunks(block: ColumnBlock) -> Iterator[slice]:
-    """Slices of a block's columns whose dense rows fit comfortably in memory."""
+def chunks(block: ColumnBlock, count: int | None = None) -> Iterator[slice]:
+    """Slices of a block's columns (or of `count` things of their size) whose dense rows fit the cache."""
     _, rows, flows = block.use.shape
     size = max(1, _CHUNK_DOUBLES // max(1, rows * flows))
-    for start in range(0, len(block), size):
-        yield slice(start, min(start + size, len(block)))
+    count = len(block) if count is None else count
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
 
 
-def upper_values(use: Floats, limit: Floats, worth: Floats) -> Floats:
-    """An upper bound [K] on columns' values: the least over their rows of the one-row relaxation.
+def best_ratios(use: Floats, worth: Floats) -> Floats:
+    """[K, R] the most that a unit of each row can earn if it alone limits: max worth/use over flows that earn.
 
-    `use` is [K, R, V], `limit` [K, R], `worth` [K, V], ≤ 0 where a flow earns nothing.  Cheap: no simplex.
+    `use` is [K, R, V], `worth` [K, V], ≤ 0 where a flow earns nothing; inf where one earns that spares the row.
     """
     gain = np.maximum(worth, 0.0)
-    best = np.full(len(limit), np.inf)
+    found = np.zeros(use.shape[:2])
     for row in range(use.shape[1]):
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(gain > 0, gain / use[:, row, :], 0.0)
-            most = np.max(ratio, axis=1, initial=0.0) * limit[:, row]
-        best = np.fmin(best, most)  # nan where a flow spares a row of limit 0: that row bounds nothing
-    best[np.all(gain <= 0, axis=1)] = 0.0
-    return best
+        found[:, row] = np.max(ratio, axis=1, initial=0.0)
+    return found
+
+
+def upper_values(ratios: Floats, limit: Floats) -> Floats:
+    """An upper bound [K] on columns' values: the least over their rows of what the row alone would let them earn.
+
+    `ratios` [K, R] as from `best_ratios`, `limit` [K, R].  Cheap: no simplex.
+    """
+    with np.errstate(invalid="ignore"):  # nan where a flow spares a row of limit 0: that row bounds nothing
+        found = np.fmin.reduce(ratios * limit, axis=1, initial=np.inf)
+    return np.asarray(np.where(ratios.max(axis=1, initial=0.0) > 0, found, 0.0))
 
 
 def best_values(use: Floats, limit: Floats, worth: Floats) -> Floats:
@@ -48,17 +57,25 @@ def best_values(use: Floats, limit: Floats, worth: Floats) -> Floats:
     Limits must be ≥ 0 (the slack basis is feasible); a column with a negative limit can serve nothing.
     Raises ValueError when a column is unbounded, since then a row is missing from the model.
     """
+    return best_mixes(use, limit, worth)[0]
+
+
+def best_mixes(use: Floats, limit: Floats, worth: Floats) -> tuple[Floats, Floats]:
+    """Optimal values [K] and solutions [K, V], calls/s of each flow, of the same problems."""
     columns, rows, flows = use.shape
-    values = np.zeros(columns)
+    values, mixes = np.zeros(columns), np.zeros((columns, flows))
     usable = np.flatnonzero(np.all(limit >= 0, axis=1) & np.any(worth > 0, axis=1))
     chunk = max(1, _CHUNK_DOUBLES // ((rows + 1) * (rows + flows + 1)))
     for start in range(0, len(usable), chunk):
         index = usable[start : start + chunk]
-        values[index] = _simplex(use[index], limit[index], worth[index])
-    return values
+        earning = np.flatnonzero(np.any(worth[index] > 0, axis=0))
+        pairs = np.ix_(index, earning)
+        found = _simplex(use[index][:, :, earning], limit[index], worth[pairs])
+        values[index], mixes[pairs] = found
+    return values, mixes
 
 
-def _simplex(use: Floats, limit: Floats, worth: Floats) -> Floats:
+def _simplex(use: Floats, limit: Floats, worth: Floats) -> tuple[Floats, Floats]:
     columns, rows, flows = use.shape
     # Rows differ by 15 orders of magnitude (bytes against seconds); each is scaled by its limit or largest use.
     scale = np.where(limit > 0, limit, np.maximum(use.max(axis=2), 1.0))
@@ -72,8 +89,9 @@ def _simplex(use: Floats, limit: Floats, worth: Floats) -> Floats:
     gain = np.maximum(worth, 0.0) / width
     top = np.maximum(gain.max(axis=1), 1e-300)
     tableau[:, rows, :flows] = -gain / top[:, None]
-    values = np.zeros(columns)
+    values, mixes = np.zeros(columns), np.zeros((columns, flows + rows))
     active = np.arange(columns)
+    basis = np.broadcast_to(flows + np.arange(rows), (columns, rows)).copy()
     for iteration in range(40 * (rows + flows)):
         reduced = tableau[:, rows, :-1]
         if iteration < 20 * (rows + flows):
@@ -85,10 +103,11 @@ def _simplex(use: Floats, limit: Floats, worth: Floats) -> Floats:
         if finished.any():
             done = active[finished]
             values[done] = tableau[finished, rows, -1] * top[done]
+            mixes[done[:, None], basis[finished]] = tableau[finished, :rows, -1]
             keep = ~finished
-            tableau, active, enter = tableau[keep], active[keep], enter[keep]
+            tableau, active, enter, basis = tableau[keep], active[keep], enter[keep], basis[keep]
             if not len(active):
-                return values
+                return values, mixes[:, :flows] / width
             here = np.arange(len(active))
         pivot_column = tableau[here, :rows, enter]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -101,4 +120,5 @@ def _simplex(use: Floats, limit: Floats, worth: Floats) -> Floats:
         factor[here, leave] = 0.0
         tableau -= factor[:, :, None] * pivot_row[:, None, :]
         tableau[here, leave, :] = pivot_row
+        basis[here, leave] = enter
     raise ValueError("batched simplex did not finish: the rows are degenerate beyond its tolerance")

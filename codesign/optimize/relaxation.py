@@ -1,46 +1,38 @@
 """The linear relaxation over every column, by column generation, with a bound that holds in every round.
 
-The master holds a few hundred columns as a Pyomo model; all others are priced exactly (`pricing.py`).
-From any duals a feasible dual solution of the *whole* relaxation is built, so the bound is global
-(DESIGN 3.7): server prices come from the offers, bought or not, and the worth of the flows is scaled
-down until no column anywhere earns more than it costs.
+The master (`master.py`) holds a few hundred columns with the flows that they are good at; all others are priced
+exactly (`pricing.py`), and from its duals comes a bound over every column (`duals.py`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from codesign.candidates.data import FleetData, Floats, Ints
-from codesign.optimize.highs import Basis, CompiledModel
-from codesign.optimize.model import FleetModel, Penalty
-from codesign.optimize.pricing import best_values, chunks, upper_values
+from codesign.candidates.data import Bools, ColumnBlock, FleetData, Floats, Ints, SideLimit
+from codesign.optimize.duals import (
+    Duals,
+    Gains,
+    affordable,
+    column_costs,
+    column_values,
+    proven,
+    watt_prices,
+)
+from codesign.optimize.master import Interval, Master, MasterSolution
+from codesign.optimize.model import Penalty
+from codesign.optimize.pricing import chunks
 
 _PER_ROUND = 150
+_PER_GROUP = 8
+"""Columns that enter in a round, over all and of one group."""
 _ENTERS_BELOW = -1e-9
 _TOUCHED = 1e-7
 _DEARER = (1e3, 1e6)
 """Prices of a missed task or limit, in costs of all tasks: the next where the last was worth paying."""
-
-
-@dataclass(frozen=True)
-class Duals:
-    """Shadow prices of the shared rows, in objective units; those of limits are ≥ 0."""
-
-    demand: Floats
-    """[C] per whole task class."""
-    commodity: Floats
-    """[M] per call/s."""
-    limit: Floats
-    """[L] per whole limit."""
-
-    def scaled(self, factor: float) -> Duals:
-        """The same with the flows' worth scaled; limits keep their price."""
-        return Duals(self.demand * factor, self.commodity * factor, self.limit)
 
 
 @dataclass(frozen=True)
@@ -55,133 +47,34 @@ class Relaxation:
     reduced_cost: Floats
     """[columns] at the duals of the bound: what a replica costs beyond the best use of it."""
     columns: list[int]
+    """Those that the master held."""
+    running: dict[int, float]
+    """Replicas by column, where it runs any."""
+    rates: dict[tuple[int, int], float]
+    """Calls/s by (column, position of the flow in its block), where not zero."""
     servers: Floats
     """[hardware] servers that the relaxation buys."""
     set_aside: Floats
     """[packings] servers that it sets aside for each packing."""
+    modules: Floats
+    """[modules]."""
     replicas: Floats
     """[groups] replicas that it runs."""
     shortfall: Floats
     """[C] demand that the relaxation cannot serve within the limits, as a share."""
     excess: Floats
     """[L] share by which limits are exceeded where demand is not given up."""
+    missed: float
+    """By how much an interval of counts is missed at the most."""
     rounds: int
     converged: bool
-    """At its optimum over all columns; else the clock or an interrupt came first."""
+    """At its optimum over all columns; else the clock, an interrupt or `stop_above` came first."""
 
     @property
     def infeasible(self) -> bool:
         """Is it proven that no plan keeps all limits and serves all demand?"""
-        return self.converged and bool(
-            np.any(self.shortfall > _TOUCHED) or np.any(self.excess > _TOUCHED)
-        )
-
-
-def column_costs(data: FleetData, limit_duals: Floats) -> Floats:
-    """[columns] objective of one replica: its share of a server at the cheapest offer, and its power."""
-    server = np.full(len(data.hardware), np.inf)
-    for o, offer in enumerate(data.offers):
-        price = data.server_price(offer) + _priced(data, limit_duals, "per_server", o)
-        server[offer.hardware] = min(server[offer.hardware], price)
-    slot = np.array(
-        [
-            (server[p.hardware] + _priced(data, limit_duals, "per_packing", i)) / p.slots
-            for i, p in enumerate(data.packings)
-        ]
-    )
-    watt = watt_prices(data, limit_duals)
-    group = np.zeros(len(data.groups))
-    for sigma, limit in zip(limit_duals.tolist(), data.limits, strict=True):
-        for g, coefficient in limit.per_group.items():
-            group[g] += sigma * coefficient / limit.scale
-    return np.concatenate(
-        [
-            slot[b.packing] * b.packed + group[b.group] + watt[b.packing] * b.replica_power_w
-            for b in data.blocks
-        ]
-        or [np.zeros(0)]
-    )
-
-
-def watt_prices(data: FleetData, limit_duals: Floats) -> Floats:
-    """[packings] objective per watt of mean IT power, the shared limits' part included."""
-    hardware = np.array([data.watt_price(h) for h in range(len(data.hardware))], dtype=np.float64)
-    for sigma, limit in zip(limit_duals.tolist(), data.limits, strict=True):
-        for h, coefficient in limit.per_watt.items():
-            hardware[h] += sigma * coefficient / limit.scale
-    return hardware[[p.hardware for p in data.packings]] if len(data.packings) else np.zeros(0)
-
-
-def _priced(data: FleetData, limit_duals: Floats, kind: str, index: int) -> float:
-    """Shadow price that the shared limits put on one unit of an offer or packing."""
-    price = 0.0
-    for sigma, limit in zip(limit_duals.tolist(), data.limits, strict=True):
-        coefficients: dict[int, float] = getattr(limit, kind)
-        price += sigma * coefficients.get(index, 0.0) / limit.scale
-    return price
-
-
-def flow_worth(data: FleetData, duals: Duals) -> Floats:
-    """[F] what one call/s of each flow earns at these duals."""
-    worth = np.zeros(len(data.flows))
-    for f, flow in enumerate(data.flows):
-        if flow.serves:
-            worth[f] += duals.demand[flow.task] * flow.tasks_per_call / data.demand[flow.task]
-        if flow.commodity is not None:
-            worth[f] += duals.commodity[flow.commodity] * flow.commodity_sign
-    return worth
-
-
-def column_values(data: FleetData, duals: Duals, costs: Floats, exact_below: float = np.inf) -> Floats:
-    """[columns] best earnings of one replica; an upper bound instead where cost − bound ≥ `exact_below`."""
-    worth = flow_worth(data, duals)
-    watts = watt_prices(data, duals.limit)
-    values = np.zeros(data.columns)
-    for b, block in enumerate(data.blocks):
-        watt = watts[block.packing][:, None]
-        first = data.offsets[b]
-        for part in chunks(block):
-            use = block.use.of(part)
-            spent = watt[part] * block.flow_power(part)
-            gain = np.where(block.admissible[part], worth[block.flows][None, :] - spent, 0.0)
-            found = upper_values(use, block.limit[part], gain)
-            close = np.flatnonzero(
-                (costs[first + part.start : first + part.stop] - found < exact_below) & (found > 0)
-            )
-            found[close] = best_values(use[close], block.limit[part][close], gain[close])
-            values[first + part.start : first + part.stop] = found
-    return values
-
-
-def lower_bound(data: FleetData, duals: Duals) -> tuple[float, Duals, Floats]:
-    """A valid bound from any duals, the scaled duals that prove it, and all reduced costs [columns] there."""
-    costs = column_costs(data, duals.limit)
-    values = column_values(data, duals, costs, exact_below=0.0)
-    return proven(data, duals, costs, values)
-
-
-def proven(
-    data: FleetData, duals: Duals, costs: Floats, values: Floats
-) -> tuple[float, Duals, Floats]:
-    """The same from costs and values [columns] at these duals; the reduced costs are from below.
-
-    Flows that draw no power earn in proportion to the duals.  Those that do lose faster, f·worth − watts ≤
-    f·(worth − watts) for f ≤ 1, so one pricing proves the scaled duals feasible as well.
-    """
-    slack = 1e-12 * np.maximum(1.0, costs)
-    if np.any(costs < -slack):  # limits pay for a replica that does nothing: no scale of the worth helps
-        return -np.inf, duals.scaled(0.0), costs
-    factor = 1.0
-    if np.any(costs - values < -slack):
-        earning = values > 0
-        least = float(np.min(costs[earning] / values[earning], initial=1.0))
-        factor = max(0.0, least) * (1 - 1e-12)
-    limits = sum(
-        float(sigma) * limit.limit / limit.scale
-        for sigma, limit in zip(duals.limit, data.limits, strict=True)
-    )
-    scaled = duals.scaled(factor)
-    return float(scaled.demand.sum()) - limits, scaled, costs - factor * values
+        missed = np.any(self.shortfall > _TOUCHED) or np.any(self.excess > _TOUCHED) or self.missed > _TOUCHED
+        return self.converged and bool(missed)
 
 
 def solo_costs(data: FleetData, block_index: int, costs: Floats) -> Floats:
@@ -190,30 +83,40 @@ def solo_costs(data: FleetData, block_index: int, costs: Floats) -> Floats:
     first = data.offsets[block_index]
     watt = watt_prices(data, np.zeros(len(data.limits)))[block.packing][:, None]
     alone = np.full(block.admissible.shape, np.inf)
-    for part in chunks(block):
-        use, limit = block.use.of(part), block.limit[part]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            need = np.where(use > 0, use / limit[:, :, None], 0.0).max(axis=1)
+    for part, need in replicas_needed(block):
         cost = costs[first + part.start : first + part.stop, None]
-        usable = block.admissible[part] & np.all(limit >= 0, axis=1)[:, None]
-        alone[part] = np.where(usable, need * cost + watt[part] * block.flow_power(part), np.inf)
+        alone[part] = np.where(np.isfinite(need), need * cost + watt[part] * block.flow_power(part), np.inf)
     return alone
+
+
+def replicas_needed(block: ColumnBlock) -> Iterator[tuple[slice, Floats]]:
+    """(part of a block, [n, V] replicas per call/s of each flow alone; inf where the column may not carry it)."""
+    first, kind = block.kinds
+    for part in chunks(block):
+        here, own = np.unique(kind[part], return_inverse=True)
+        use = block.use.of(first[here])
+        limit = block.limit[part]
+        need = np.zeros((len(limit), use.shape[2]))
+        for row in range(use.shape[1]):
+            with np.errstate(divide="ignore", invalid="ignore"):
+                share = use[:, row, :][own] / limit[:, row, None]
+            np.fmax(need, share, out=need)
+        usable = block.admissible[part] & np.all(limit >= 0, axis=1)[:, None]
+        yield part, np.where(usable, need, np.inf)
 
 
 def whole_columns(data: FleetData, per_flow: int) -> list[int]:
     """For each flow the columns that serve all of it at least cost in whole replicas, spares included."""
-    costs = column_costs(data, np.zeros(len(data.limits)))
+    costs = column_costs(data, Duals.none(data))
     lost = np.array([group.replicas_lost_with_server for group in data.groups], dtype=np.float64)
     chosen: set[int] = set()
     for b, block in enumerate(data.blocks):
         calls = data.calls_bound[block.flows]
         cost = np.full(block.admissible.shape, np.inf)
-        for part in chunks(block):
-            use, limit = block.use.of(part), block.limit[part]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                need = np.where(use > 0, use / limit[:, :, None], 0.0).max(axis=1) * calls
-            usable = block.admissible[part] & np.all(limit >= 0, axis=1)[:, None]
-            whole = np.maximum(np.ceil(np.where(usable, need, 1.0) - 1e-9), block.min_replicas[part][:, None])
+        for part, need in replicas_needed(block):
+            usable = np.isfinite(need)
+            whole = np.ceil(np.where(usable, need * calls, 1.0) - 1e-9)
+            whole = np.maximum(whole, block.min_replicas[part][:, None])
             if data.survive_one_server:
                 whole = whole + np.minimum(whole, lost[block.group[part]][:, None])
             first = data.offsets[b] + part.start
@@ -225,11 +128,11 @@ def whole_columns(data: FleetData, per_flow: int) -> list[int]:
     return sorted(chosen)
 
 
-def first_columns(data: FleetData) -> tuple[list[int], Floats, Floats]:
-    """Cheapest columns of each flow alone, the cheapest cost of each flow [F], and of each task [C]."""
-    costs = column_costs(data, np.zeros(len(data.limits)))
+def first_columns(data: FleetData) -> tuple[dict[int, set[int]], Floats, Floats]:
+    """{column: flows of its block that it alone serves cheapest}, the cheapest cost of each flow [F] and task [C]."""
+    costs = column_costs(data, Duals.none(data))
     cheapest = np.full(len(data.flows), np.inf)
-    chosen: set[int] = set()
+    chosen: dict[int, set[int]] = {}
     for b, block in enumerate(data.blocks):
         alone = solo_costs(data, b, costs)
         if not len(alone):
@@ -237,7 +140,7 @@ def first_columns(data: FleetData) -> tuple[list[int], Floats, Floats]:
         best = np.argmin(alone, axis=0)
         for v, (f, k) in enumerate(zip(block.flows.tolist(), best.tolist(), strict=True)):
             if np.isfinite(alone[k, v]):
-                chosen.add(int(data.offsets[b]) + k)
+                chosen.setdefault(int(data.offsets[b]) + k, set()).add(v)
                 cheapest[f] = min(cheapest[f], alone[k, v])
     decode = np.full(len(data.commodities), np.inf)
     for f, flow in enumerate(data.flows):
@@ -249,7 +152,7 @@ def first_columns(data: FleetData) -> tuple[list[int], Floats, Floats]:
             other = decode[flow.commodity] if flow.commodity is not None else 0.0
             price = (cheapest[f] + other) * data.demand[flow.task] / flow.tasks_per_call
             tasks[flow.task] = min(tasks[flow.task], price)
-    return sorted(chosen), cheapest, tasks
+    return chosen, cheapest, tasks
 
 
 def relax(
@@ -266,93 +169,153 @@ def relax(
     `start` are the columns of the first master; without them it holds the cheapest of each flow.  Without a
     `penalty` missing demand or limits grows so dear that shortfall and excess prove infeasibility.
     """
-    columns, _, alone = first_columns(data)
+    master, dearer = first_master(data, start, penalty)
+    while True:
+        found = generate(master, {}, deadline, gap=gap, progress=progress, cancelled=cancelled)
+        if not (found.infeasible and dearer):
+            return found
+        master.set_penalty(dearer.pop(0))
+
+
+def first_master(
+    data: FleetData, start: Sequence[int] = (), penalty: Penalty | None = None
+) -> tuple[Master, list[Penalty]]:
+    """A master of the cheapest columns of each flow, or of `start`; and dearer penalties to prove infeasibility."""
+    chosen, _, alone = first_columns(data)
     dearer: list[Penalty] = []
     if penalty is None:
         prices = [factor * float(alone[np.isfinite(alone)].sum() or 1.0) for factor in _DEARER]
         penalty, *dearer = [Penalty(price, (price,) * len(data.limits)) for price in prices]
-    if start:
-        columns = sorted(set(start))
-    inside = np.zeros(data.columns, dtype=bool)
-    inside[columns] = True
-    best = -np.inf
-    best_duals = Duals(
-        np.zeros(len(data.tasks)), np.zeros(len(data.commodities)), np.zeros(len(data.limits))
-    )
-    reduced = column_costs(data, best_duals.limit)
+    master = Master(data, penalty)
+    widest = max((len(block.flows) for block in data.blocks), default=0)
+    columns = np.array(sorted(start) if len(start) else sorted(chosen), dtype=np.int64)
+    flows = np.ones((len(columns), widest), dtype=bool)
+    if not len(start):
+        flows[:] = False
+        for n, k in enumerate(columns.tolist()):
+            flows[n, list(chosen[k])] = True
+    master.extend(columns, flows)
+    return master, dearer
+
+
+def generate(
+    master: Master,
+    intervals: Mapping[str, tuple[SideLimit, Interval]],
+    deadline: float,
+    gap: float = 0.0,
+    stop_above: float = np.inf,
+    progress: Callable[[float, float], None] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Relaxation:
+    """Column generation on a master with sums of counts held in intervals; ends early at a bound ≥ `stop_above`."""
+    master.restrict(intervals)
+    sides = [side for members, interval in intervals.values() for side in _sides(members, interval)]
+    finite = np.array([side is not None for side in sides], dtype=bool)
+    data = master.data.with_limits([side for side in sides if side is not None])
+    scale = np.array([limit.scale for limit in data.limits[len(master.data.limits) :]])
+    best, best_duals = -np.inf, Duals.none(data)
+    reduced = column_costs(data, best_duals)
     rounds = 0
-    basis: Basis = {}
     while True:
         rounds += 1
-        master = FleetModel(data, columns, relaxed=True, penalty=penalty)
-        compiled = CompiledModel(master.pyomo)
-        compiled.start_at(basis)
-        outcome = compiled.run()
-        basis = compiled.basis()
-        duals = _duals(data, outcome.duals)
-        costs = column_costs(data, duals.limit)
+        found = master.solve(list(intervals))
+        duals = _on_sides(found.duals, len(master.data.limits), finite, scale)
+        duals = affordable(data, duals)
+        costs = column_costs(data, duals)
         values = column_values(data, duals, costs, exact_below=0.0)
         bound, scaled, at_bound = proven(data, duals, costs, values)
         if bound > best:
             best, best_duals, reduced = bound, scaled, at_bound
         if progress is not None:
-            progress(outcome.objective, best)
-        entering = _entering(data, costs - values, costs, inside)
-        closed = outcome.objective - best <= max(gap, 1e-9) * abs(outcome.objective)
+            progress(found.objective, best)
+        entering = _entering(data, costs - values, costs)
+        closed = found.objective - best <= max(gap, 1e-9) * abs(found.objective)
         converged = closed or not len(entering)
-        stopped = time.monotonic() > deadline or cancelled()
-        model = master.pyomo
-        missed = [
-            outcome.values.get(id(v), 0.0) for v in (*model.shortfall.values(), *model.excess.values())
-        ]
-        if converged and not stopped and dearer and max(missed) > _TOUCHED:
-            penalty = dearer.pop(0)
-            continue
-        if converged or stopped:
-            return Relaxation(
-                value=outcome.objective,
-                bound=best,
-                duals=best_duals,
-                reduced_cost=reduced,
-                columns=columns,
-                servers=_bought(data, outcome.values, model),
-                set_aside=np.array([outcome.values.get(id(v), 0.0) for v in model.set_aside.values()]),
-                replicas=_running(data, outcome.values, master),
-                shortfall=np.array([outcome.values.get(id(v), 0.0) for v in model.shortfall.values()]),
-                excess=np.array([outcome.values.get(id(v), 0.0) for v in model.excess.values()]),
-                rounds=rounds,
-                converged=converged,
-            )
-        inside[entering] = True
-        columns = sorted([*columns, *entering.tolist()])
+        if not converged and not (best >= stop_above or time.monotonic() > deadline or cancelled()):
+            if master.extend(entering, _earning(data, duals, entering)):
+                continue
+            converged = True  # what seems to enter is held already: rounding of the last basis
+        return _relaxation(master, found, (best, best_duals, reduced), rounds, converged)
 
 
-def _bought(data: FleetData, values: dict[int, float], model: Any) -> Floats:
+def _sides(members: SideLimit, interval: Interval) -> list[SideLimit | None]:
+    """An interval as two limits: at most its upper end, and at least its lower one; None where it is open."""
+    low, high = interval
+    upper = replace(members, limit=high) if np.isfinite(high) else None
+    lower = None
+    if np.isfinite(low):
+        lower = replace(
+            members,
+            limit=-low,
+            per_server=_turned(members.per_server),
+            per_packing=_turned(members.per_packing),
+            per_group=_turned(members.per_group),
+            per_module=_turned(members.per_module),
+        )
+    return [upper, lower]
+
+
+def _turned(coefficients: dict[int, float]) -> dict[int, float]:
+    return {index: -c for index, c in coefficients.items()}
+
+
+def _on_sides(duals: Duals, limits: int, finite: np.ndarray, scale: Floats) -> Duals:
+    """Duals of whole limits: those of interval rows hold per unit of the row."""
+    return replace(duals, limit=np.concatenate([duals.limit[:limits], duals.limit[limits:][finite] * scale]))
+
+
+def _relaxation(
+    master: Master, found: MasterSolution, proof: tuple[float, Duals, Floats], rounds: int, converged: bool
+) -> Relaxation:
+    data = master.data
     servers = np.zeros(len(data.hardware))
     for o, offer in enumerate(data.offers):
-        servers[offer.hardware] += values.get(id(model.servers[o]), 0.0)
-    return servers
-
-
-def _running(data: FleetData, values: dict[int, float], master: FleetModel) -> Floats:
+        servers[list(offer.supplies)] += found.servers[o]
     replicas = np.zeros(len(data.groups))
-    for k in master.columns:
-        block, i = master.place[k]
-        replicas[block.group[i]] += values.get(id(master.pyomo.replicas[k]), 0.0)
-    return replicas
-
-
-def _duals(data: FleetData, found: dict[str, Floats]) -> Duals:
-    return Duals(
-        found.get("demand", np.zeros(len(data.tasks))),
-        found.get("commodity", np.zeros(len(data.commodities))),
-        found.get("limit", np.zeros(len(data.limits))),
+    running: dict[int, float] = {}
+    for k, (b, i), count in zip(master.columns, data.locate(master.columns), found.replicas.tolist(), strict=True):
+        if count > 0:
+            running[k] = count
+            replicas[data.blocks[b].group[i]] += count
+    bound, duals, reduced = proof
+    return Relaxation(
+        value=found.objective,
+        bound=bound,
+        duals=duals,
+        reduced_cost=reduced,
+        columns=sorted(master.columns),
+        running=running,
+        rates=master.rates(),
+        servers=servers,
+        set_aside=found.set_aside,
+        modules=found.modules,
+        replicas=replicas,
+        shortfall=found.shortfall,
+        excess=found.excess,
+        missed=found.missed,
+        rounds=rounds,
+        converged=converged,
     )
 
 
-def _entering(data: FleetData, reduced: Floats, costs: Floats, inside: np.ndarray) -> Ints:
+def _earning(data: FleetData, duals: Duals, columns: Ints) -> Bools:
+    """[n, widest block] flows that earn anything on each column at these duals.
+
+    Those beyond the column's best mix make the master larger and save most of its rounds: duals are seldom unique.
+    """
+    gains = Gains(data, duals)
+    found = np.zeros((len(columns), max(len(block.flows) for block in data.blocks)), dtype=bool)
+    block_of = np.searchsorted(data.offsets, columns, side="right") - 1
+    for b in np.unique(block_of).tolist():
+        here = np.flatnonzero(block_of == b)
+        gain = gains.of(data.blocks[b], columns[here] - data.offsets[b])
+        found[here, : gain.shape[1]] = gain > 0
+    return found
+
+
+def _entering(data: FleetData, reduced: Floats, costs: Floats) -> Ints:
     """The most promising columns, at most a few of each group so that they differ."""
-    relative = np.where(inside, 0.0, reduced / np.maximum(costs, 1e-300))
+    relative = reduced / np.maximum(costs, 1e-300)
     order = np.flatnonzero(relative < _ENTERS_BELOW)
     order = order[np.argsort(relative[order], kind="stable")][: 20 * _PER_ROUND]
     if not len(order):
@@ -362,7 +325,7 @@ def _entering(data: FleetData, reduced: Floats, costs: Floats, inside: np.ndarra
     chosen = []
     for k, g in zip(order.tolist(), groups.tolist(), strict=True):
         seen[g] = seen.get(g, 0) + 1
-        if seen[g] <= 8:
+        if seen[g] <= _PER_GROUP:
             chosen.append(k)
         if len(chosen) >= _PER_ROUND:
             break
