@@ -222,7 +222,7 @@ class FleetModel:
         self.pyomo.bought = pyo.Constraint(range(len(self.data.hardware)), rule=rule)
 
     def _define_limit(self) -> None:
-        """limit[i]:  Σ coefficient·(servers, set_aside, modules, replicas, watts, rate) / limit_i ≤ 1   (inventory …)."""
+        """limit[i]:  Σ coefficient·(servers, set_aside, modules, replicas, watts, rate) / limit_i ≤ 1   (stock …)."""
         members: dict[int, list[int]] = defaultdict(list)
         for k in self.columns:
             members[self._group(k)].append(k)
