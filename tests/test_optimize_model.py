@@ -150,7 +150,7 @@ GOLDEN = {
         1: ({"replicas[1]": 1.0, "used[1]": -2.0}, None, 0.0),
         2: ({"replicas[2]": 1.0, "used[2]": -3.0}, None, 0.0),
     },
-    "designs": {None: ({"used[0]": 1.0, "used[1]": 1.0, "used[2]": 1.0}, None, 2.0)},
+    "designs": {0: ({"used[0]": 1.0, "used[1]": 1.0, "used[2]": 1.0}, None, 2.0)},
     "spare": {
         0: ({"used[0]": 1.0, "small[0]": -1.0, "spares[0]": -1.0}, None, 0.0),
         1: ({"used[1]": 1.0, "small[1]": -1.0, "spares[1]": -1.0}, None, 0.0),

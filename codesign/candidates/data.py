@@ -243,6 +243,8 @@ class Module:
     """Drawn all the time, IT side."""
     electricity_usd_per_wh: float = 0.0
     """$ per watt-hour at the meter (PUE included); 0 where the price covers it."""
+    whole: bool = True
+    """Bought in whole numbers; False for quantities that only rows know, which come in any amount."""
 
 
 @dataclass(frozen=True)
@@ -280,6 +282,8 @@ class Group:
     hardware: int
     replicas_lost_with_server: int
     """Replicas that stop when one server is lost."""
+    stage: int = 0
+    """Period or scenario that it runs in: limits on designs hold in each."""
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,10 @@ class FleetModel:
         whole = pyo.NonNegativeReals if self.relaxed else pyo.NonNegativeIntegers
         m.servers = pyo.Var(range(len(data.offers)), domain=whole)
         m.set_aside = pyo.Var(range(len(data.packings)), domain=whole)
-        m.modules = pyo.Var(range(len(data.modules)), domain=whole)
+        m.modules = pyo.Var(
+            range(len(data.modules)),
+            domain=lambda m, j: whole if data.modules[j].whole else pyo.NonNegativeReals,
+        )
         m.replicas = pyo.Var(self.columns, domain=whole)
         m.rate = pyo.Var(self.flow_keys, domain=pyo.NonNegativeReals)
         if self.penalty is not None:
@@ -321,7 +324,7 @@ class FleetModel:
         m.one_pool = pyo.Constraint(range(len(keys)), rule=lambda m, i: _at_most(phases[keys[i]], 1.0))
 
     def _define_designs(self) -> None:
-        """design[k], designs:  replicas[k] ≤ M_k·used[g],  Σ_g used[g] ≤ D."""
+        """design[k], designs[stage]:  replicas[k] ≤ M_k·used[g],  Σ_g used[g] ≤ D."""
         m = self.pyomo
         groups = sorted({self._group(k) for k in self.columns})
         m.used = pyo.Var(groups, domain=pyo.Binary)
@@ -332,8 +335,10 @@ class FleetModel:
             ),
         )
         if self.data.max_designs is not None:
+            stage = {g: self.data.groups[g].stage for g in groups}
             m.designs = pyo.Constraint(
-                rule=_at_most([(1.0, m.used[g]) for g in groups], self.data.max_designs)
+                sorted(set(stage.values())),
+                rule=lambda m, s: _at_most([(1.0, m.used[g]) for g in groups if stage[g] == s], self.data.max_designs),
             )
 
     def _define_spares(self) -> None:
