@@ -100,6 +100,9 @@ def solve(
     refine: Annotated[
         bool, typer.Option("--refine", help="Plan again on grids twice as fine: what do the grids cost?")
     ] = False,
+    robust: Annotated[
+        bool, typer.Option("--robust", help="Buy for all scenarios of the file, route in each; and its price.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -117,6 +120,7 @@ def solve(
         words += ["--gap", gap] if gap is not None else []
         words += ["--time-limit", time_limit] if time_limit is not None else []
         words += ["--refine"] if refine else []
+        words += ["--robust"] if robust else []
         cancel = threading.Event()
         with _progress(loaded) as view:
             solution = interruptible(
@@ -127,6 +131,7 @@ def solve(
                     progress=view,
                     cancel=cancel,
                     refine=refine,
+                    robust=robust,
                     command=shlex.join(words),
                 ),
                 cancel,

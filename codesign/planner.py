@@ -18,8 +18,12 @@ from codesign.explanation import (
     explain_infeasible,
     explain_plan,
 )
+from codesign.extremes import find_extreme
 from codesign.optimize.fleet import FleetPlan, solve_fleet
-from codesign.problem import Problem, resolve
+from codesign.problem import Issue, Problem, ProblemError, resolve
+from codesign.problem.extremes import EXTREMES
+from codesign.problem.instance import Instance
+from codesign.robustness import robustness
 from codesign.solution.build import build_solution
 from codesign.solution.schema import Solution
 
@@ -35,6 +39,8 @@ __all__ = [
 ]
 
 _EXPLAIN_SECONDS = 60.0
+_ANY_PLAN = 0.9
+"""A gap that the first plan closes, mostly."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ def solve(
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
     refine: bool = False,
+    robust: bool = False,
     command: str = "",
 ) -> Solution:
     """Plan the fleet of a procurement problem.
@@ -66,22 +73,65 @@ def solve(
     `gap` (a fraction) and `time_limit_s` override the file's options.  `cancel` ends the search early; the
     solution then holds the best plan with its true gap.  Raises ProblemError for a problem that cannot be
     resolved; infeasibility is a status, not an error.  `refine` plans once more on grids twice as fine and
-    reports what that saves as the objective's `grid_error`.
+    reports what that saves as the objective's `grid_error`.  `robust` buys once for all scenarios of the problem and
+    routes in each; the nominal problem is planned beside it, for the price of robustness.
     """
     started = time.monotonic()
     clock = _Clock(started, progress)
-    instance = resolve(problem)
-    candidates = build_candidates(instance, lambda what, share: clock.tell(f"{what} {share:.0%}"))
-    built = time.monotonic()
-    plan = plan_fleet(candidates, gap, time_limit_s, clock, cancel)
+    if robust and not problem.scenarios:
+        expected = "at least one scenario to be ready for, such as [{name: more, set: {tasks.chat.rate: 9/s}}]"
+        raise ProblemError([Issue(problem.file, None, "scenarios", "nothing", expected)])
+    instance = resolve(problem, robust=robust)
+    if instance.objective in EXTREMES:
+        candidates, plan = _extreme(instance, gap, time_limit_s, clock, cancel)
+        built = started
+    else:
+        candidates = build_candidates(instance, lambda what, share: clock.tell(f"{what} {share:.0%}"))
+        built = time.monotonic()
+        plan = plan_fleet(candidates, gap, time_limit_s, clock, cancel)
     seconds = {"build": built - started, "optimize": time.monotonic() - built}
     solution = build_solution(candidates, plan, str(problem.name), command, seconds)
     if refine and plan.replicas:
         solution = _refined(candidates, plan, solution, (gap, time_limit_s), clock, cancel)
-    if plan.status != "infeasible":
+    if robust and plan.replicas and instance.objective not in EXTREMES:
+        clock.tell("nominal problem alone")
+        nominal = build_candidates(resolve(problem))
+        alone = plan_fleet(nominal, gap, time_limit_s, clock, cancel)
+        found = robustness(candidates, solution, nominal, alone, _EXPLAIN_SECONDS)
+        solution = solution.model_copy(update={"robustness": found})
+    if plan.status != "infeasible" or instance.objective in EXTREMES:
         return solution
     conflicts, _ = explain_infeasible(candidates, _EXPLAIN_SECONDS, clock.tell)
     return solution.model_copy(update={"conflicts": tuple(c.limit for c in conflicts)})
+
+
+def _extreme(
+    instance: Instance,
+    gap: float | None,
+    time_limit_s: float | None,
+    clock: _Clock,
+    cancel: threading.Event | None,
+) -> tuple[Candidates, FleetPlan]:
+    """Candidates and plan at the extreme of max_rate or slo_scale."""
+    options = instance.options
+    limit = options.time_limit_s if time_limit_s is None else time_limit_s
+    if instance.objective == "max_rate" and not build_candidates(instance).data.limits:
+        expected = "a limit that demand can grow to: inventory, budget, site power or racks"
+        raise ProblemError([Issue("", None, "limits", "nothing", expected)])
+
+    def attempt(changed: Instance, seconds: float) -> tuple[Candidates, FleetPlan]:
+        candidates = build_candidates(changed)
+        return candidates, plan_fleet(candidates, _ANY_PLAN, seconds, clock, cancel)
+
+    found = find_extreme(
+        instance,
+        build_candidates,
+        attempt,
+        options.gap if gap is None else gap,
+        time.monotonic() + limit,
+        clock.tell,
+    )
+    return found.candidates, found.plan
 
 
 def _refined(

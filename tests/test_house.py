@@ -17,7 +17,7 @@ ROOMS = (
     ("optimize",),
     ("solution",),
     ("check",),
-    ("explanation", "planner"),
+    ("explanation", "robustness", "extremes", "planner"),
     ("validation",),
     ("report",),
     ("cli",),

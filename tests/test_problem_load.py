@@ -274,12 +274,6 @@ def test_all_errors_at_once_with_lines(tmp_path: Path) -> None:
     assert len(lines) == 6
 
 
-def test_words_of_later_issues_are_unknown_fields() -> None:
-    for word in ("memory", "periods", "existing", "scenarios"):
-        with pytest.raises(ProblemError, match=f"unknown field '{word}'"):
-            Problem.from_dict(DATA | {word: {}})
-
-
 def test_aliases_and_merge_keys_work_in_moderation() -> None:
     data = parse_yaml("a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  y: 3\n").data
     assert data == {"a": {"x": 1, "y": 2}, "b": {"x": 1, "y": 3}}

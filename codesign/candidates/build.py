@@ -18,6 +18,8 @@ from codesign.candidates.lengths import TaskCalls, task_calls
 from codesign.candidates.measured import measured_block
 from codesign.candidates.prefill import prefill_blocks
 from codesign.candidates.purchase import Market, build_market, by_electricity
+from codesign.candidates.risk import weighed
+from codesign.candidates.stages import StagePart, join
 from codesign.performance import PRECISIONS, ConfigurationTable
 from codesign.problem.instance import Instance
 
@@ -39,6 +41,8 @@ class Candidates:
     """By task, the admissible variants."""
     first_measured_flow: int
     market: Market
+    stages: tuple[StagePart, ...] = ()
+    """Where there are periods or scenarios: the parts that `data` joins; then the other fields are in the parts."""
 
     def table(self, configuration: int) -> ConfigurationTable:
         """The performance table of one configuration."""
@@ -53,6 +57,8 @@ def build_candidates(
     grids: Grids | None = None,
 ) -> Candidates:
     """Enumerate configurations, flows and operating points.  `progress` hears (what, share done)."""
+    if instance.stages:
+        return _staged(instance, progress, grids)
     grids = grids or Grids()
     instance = by_electricity(instance)
     configurations = enumerate_configurations(instance)
@@ -101,6 +107,21 @@ def build_candidates(
         len(book.flows),
         market,
     )
+
+
+def _staged(
+    instance: Instance, progress: Callable[[str, float], None] | None, grids: Grids | None
+) -> Candidates:
+    """Every stage by itself, and the problem that joins them."""
+    parts = []
+    for number, stage in enumerate(instance.stages):
+        parts.append(build_candidates(stage.instance, None, grids))
+        if progress is not None:
+            progress("periods and scenarios", (number + 1) / len(instance.stages))
+    data, stages = join(instance, parts)
+    data = weighed(data, instance, stages)
+    nothing = FlowBook((), (), (), np.zeros(0))
+    return Candidates(instance, data, None, (), nothing, (), 0, Market((), (), ()), stages)
 
 
 def _slices(
@@ -194,12 +215,16 @@ def _data(
     packings: tuple[Packing, ...],
     groups: tuple[Group, ...],
 ) -> FleetData:
-    rate = sum(task.rate_per_s for task in instance.tasks)
+    rate = instance.mean_rate()
     weights = {
         "cost_per_hour": (1.0, 0.0),
         "cost_per_task": (1.0 / (rate * _SECONDS_PER_HOUR), 0.0),
         "energy_per_task": (0.0, 1.0 / rate),
         "power": (0.0, 1.0),
+        "carbon_per_task": (0.0, instance.site.carbon_kg_per_joule / rate),
+        # These two are found by a search over plans, of which cheap ones are as good as any.
+        "max_rate": (1.0, 0.0),
+        "slo_scale": (1.0, 0.0),
     }
     usd_weight, watt_weight = weights[instance.objective]
     return FleetData(

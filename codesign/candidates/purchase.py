@@ -40,6 +40,7 @@ def build_market(instance: Instance) -> Market:
     limits += _inventory(instance, hardware, offers, first_measured)
     limits += _site(instance, hardware, offers)
     limits += _budget(instance, hardware, offers)
+    limits += _churn(instance, offers)
     return Market(tuple(hardware), tuple(offers), tuple(limits))
 
 
@@ -107,7 +108,7 @@ def _inventory(
         options.setdefault(option.name, set()).add(i)
     pools = {p.name: first_measured + i for i, p in enumerate(instance.measured_pools)}
     for item in instance.limits.inventory:
-        members = {pools[n] for n in item.measured}.union(*(options[n] for n in item.hardware))
+        members = {pools[n] for n in item.measured}.union(*(options.get(n, ()) for n in item.hardware))
         per_server = {
             o: float(hardware[f.hardware].accelerators)
             for o, f in enumerate(offers)
@@ -138,6 +139,21 @@ def _site(instance: Instance, hardware: list[Hardware], offers: list[Offer]) -> 
         }
         limits.append(SideLimit(f"site.racks.{rack.name}", "racks", float(rack.count), share))
     return limits
+
+
+def _churn(instance: Instance, offers: list[Offer]) -> list[SideLimit]:
+    """At least 1 − churn of the existing servers stay."""
+    share = instance.limits.churn_servers
+    known = {
+        f"{option.name}/{offer.name}": (offer.max_accelerators or 0) // option.server_accelerators
+        for option in instance.hardware
+        for offer in option.offers
+        if offer.kind == "existing"
+    }
+    if share is None or not known:
+        return []
+    kept = {o: -1.0 for o, offer in enumerate(offers) if offer.name in known}
+    return [SideLimit("limits.churn.servers", "servers", -(1.0 - share) * sum(known.values()), kept)]
 
 
 def _budget(instance: Instance, hardware: list[Hardware], offers: list[Offer]) -> list[SideLimit]:

@@ -23,6 +23,7 @@ class Sums:
     energy_per_task_j: float
     power_w: float
     """Mean, at the meter."""
+    carbon_per_task_kg: float
 
 
 def check_accounts(plan: Plan, basket: Basket, findings: Findings) -> Sums:
@@ -34,7 +35,8 @@ def check_accounts(plan: Plan, basket: Basket, findings: Findings) -> Sums:
         if isinstance(pool, ModelledPool):
             power = modelled_power_w(pool, plan.routes_of(pool))
             bought = basket.hardware[pool.option.name]
-            paid = power * bought.share_without_power
+            flag = pool.entry.pays_electricity
+            paid = power * (bought.share_without_power if flag is None else float(flag))
             electricity += electricity_usd_per_hour(paid, site.pue, site.electricity_usd_per_joule)
         else:
             power = measured_power_w(pool)
@@ -45,7 +47,8 @@ def check_accounts(plan: Plan, basket: Basket, findings: Findings) -> Sums:
     rate = sum(task.rate_per_s for task in plan.instance.tasks)
     cost = servers + electricity
     meter = it_power * site.pue
-    sums = Sums(cost, cost / (_SECONDS_PER_HOUR * rate), meter / rate, meter)
+    carbon = meter * site.carbon_kg_per_joule
+    sums = Sums(cost, cost / (_SECONDS_PER_HOUR * rate), meter / rate, meter, carbon / rate)
     totals = plan.solution.totals
     if totals is None:
         findings.fail("totals", "given with a plan", None)
@@ -85,9 +88,13 @@ def _check_totals(plan: Plan, basket: Basket, totals: Totals, sums: Sums, findin
 
 def _check_pool_costs(plan: Plan, basket: Basket, cost: float, findings: Findings) -> None:
     """Pools' costs come to the total, less what was bought of hardware that no pool stands on."""
-    used = {pool.option.name for pool in plan.modelled.values()}
+    used = {(pool.option.name, pool.entry.pays_electricity) for pool in plan.modelled.values()}
     used_measured = {pool.source.name for pool in plan.measured.values()}
-    idle = sum(b.usd_per_hour for name, b in basket.hardware.items() if name not in used)
+    idle = 0.0
+    for name, bought in basket.hardware.items():
+        if (name, None) not in used:
+            beside, rest = bought.usd_without_power, bought.usd_per_hour - bought.usd_without_power
+            idle += (beside if (name, True) not in used else 0.0) + (rest if (name, False) not in used else 0.0)
     idle += sum(b.usd_per_hour for name, b in basket.measured.items() if name not in used_measured)
     total = sum(entry.cost_per_hour for entry in plan.solution.fleet)
     findings.equal("sum of the pools' cost_per_hour", total, cost - idle)

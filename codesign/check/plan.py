@@ -147,9 +147,10 @@ def read_plan(instance: Instance, solution: Solution, findings: Findings) -> Pla
         else:
             pair = _modelled_route(instance, route, modelled, findings)
             routes += [pair] if pair else []
-    periods = {pool.period for pool in solution.fleet} | {route.period for route in solution.routing}
-    if len(periods) > 1:
-        findings.fail("period of all pools and routes", "one period", ", ".join(sorted(periods)))
+    stages = {(pool.period, pool.scenario) for pool in solution.fleet}
+    stages |= {(route.period, route.scenario) for route in solution.routing}
+    if len(stages) > 1:
+        findings.fail("period and scenario of all pools and routes", "one", str(sorted(stages)))
     plan = Plan(instance, solution, modelled, measured, tuple(routes), tuple(measured_routes))
     for known in plan.pools:
         size = (known.entry.replicas + known.entry.spares) * known.replica_accelerators

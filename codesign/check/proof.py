@@ -10,7 +10,15 @@ from codesign.problem.instance import Instance
 from codesign.solution.schema import Solution
 
 _GAP_TOLERANCE = 1e-6
-_UNITS = {"cost_per_hour": "$/h", "cost_per_task": "$/task", "energy_per_task": "J/task", "power": "W"}
+_UNITS = {
+    "cost_per_hour": "$/h",
+    "cost_per_task": "$/task",
+    "energy_per_task": "J/task",
+    "power": "W",
+    "carbon_per_task": "kg/task",
+    "max_rate": "×",
+    "slo_scale": "×",
+}
 
 
 def check_objective(
@@ -23,6 +31,10 @@ def check_objective(
         "cost_per_task": (sums.cost_per_task, LIMIT_TOLERANCE),
         "energy_per_task": (sums.energy_per_task_j, ENERGY_TOLERANCE),
         "power": (sums.power_w, ENERGY_TOLERANCE),
+        "carbon_per_task": (sums.carbon_per_task_kg, ENERGY_TOLERANCE),
+        # The plan was held against the rates and SLOs of this very value.
+        "max_rate": (objective.value or 0.0, LIMIT_TOLERANCE),
+        "slo_scale": (objective.value or 0.0, LIMIT_TOLERANCE),
     }[instance.objective]
     findings.one_of("objective.name", objective.name, (instance.objective,))
     findings.one_of("objective.unit", objective.unit, (_UNITS[instance.objective],))
@@ -32,8 +44,10 @@ def check_objective(
         if solution.status == "optimal":
             findings.fail("status optimal: bound", "a proven one", None)
         return
-    findings.at_most("objective.bound ≤ value", bound, value, 1e-9)
-    gap = (value - bound) / abs(value) if value else (0.0 if bound == value else math.inf)
+    low, high = (value, bound) if instance.objective == "max_rate" else (bound, value)
+    name = "objective.value ≤ bound" if instance.objective == "max_rate" else "objective.bound ≤ value"
+    findings.at_most(name, low, high, 1e-9)
+    gap = (high - low) / abs(value) if value else (0.0 if bound == value else math.inf)
     if objective.gap is None or not abs(objective.gap - gap) <= _GAP_TOLERANCE:
         findings.fail("objective.gap = (value − bound)/|value|", gap, objective.gap)
     if solution.status == "optimal":
@@ -44,7 +58,7 @@ def check_no_plan(instance: Instance, solution: Solution, findings: Findings) ->
     """A solution without a plan holds none: no fleet, no figures that look like one."""
     name = f"status {solution.status}"
     findings.one_of("objective.name", solution.objective.name, (instance.objective,))
-    for word in ("purchase", "fleet", "memory", "routing", "tasks"):
+    for word in ("purchase", "fleet", "memory", "routing", "tasks", "stages", "scenarios"):
         entries = getattr(solution, word)
         if entries:
             findings.fail(f"{name}: {word}", "empty", f"{len(entries)} entries")

@@ -11,7 +11,8 @@ from codesign.check.plan import ModelledPool, Plan
 from codesign.check.report import Findings
 from codesign.hardware.tco import offer_usd_per_hour
 from codesign.performance.energy import peak_power_w
-from codesign.problem.instance import HardwareOption, MeasuredPool, Offer
+from codesign.problem.instance import HardwareOption, Instance, MeasuredPool, Offer
+from codesign.solution.schema import Purchase
 
 
 @dataclass
@@ -27,6 +28,8 @@ class Bought:
     """Provisioned IT power."""
     without_power: int = 0
     """Servers under offers that exclude electricity."""
+    usd_without_power: float = 0.0
+    """$/h of them."""
 
     @property
     def share_without_power(self) -> float:
@@ -47,17 +50,33 @@ class Basket:
         return (*self.hardware.values(), *self.measured.values())
 
 
-def check_purchase(plan: Plan, findings: Findings) -> Basket:
-    """Price every line of the purchase anew and return what was bought."""
-    instance = plan.instance
-    offers = {
+def offered(instance: Instance) -> dict[str, tuple[HardwareOption, Offer] | MeasuredPool]:
+    """What an instance lets one buy, by the item's name on a purchase."""
+    found: dict[str, tuple[HardwareOption, Offer] | MeasuredPool] = {
         f"{option.name}/{offer.name}": (option, offer)
         for option in instance.hardware
         for offer in option.offers
     }
-    pools = {pool.name: pool for pool in instance.measured_pools}
+    return found | {pool.name: pool for pool in instance.measured_pools}
+
+
+def priced(instance: Instance, line: Purchase) -> Bought | None:
+    """A line of the purchase at the problem's prices; None for what it does not offer."""
+    source = offered(instance).get(line.item)
+    if isinstance(source, MeasuredPool):
+        return _measured_line(source, line.count) if line.kind == "measured" else None
+    if source is None or line.kind != "server":
+        return None
+    return _server_line(*source, line.count)
+
+
+def check_purchase(plan: Plan, findings: Findings) -> Basket:
+    """Price every line of the purchase anew and return what was bought."""
+    instance = plan.instance
+    items = offered(instance)
     basket = Basket(
-        {option.name: Bought() for option in instance.hardware}, {name: Bought() for name in pools}
+        {option.name: Bought() for option in instance.hardware},
+        {pool.name: Bought() for pool in instance.measured_pools},
     )
     taken: dict[str, int] = defaultdict(int)
     for line in plan.solution.purchase:
@@ -65,25 +84,23 @@ def check_purchase(plan: Plan, findings: Findings) -> Basket:
         if line.count < 0:
             findings.fail(f"{name}: count", 0, line.count)
             continue
-        if line.kind == "measured" and line.item in pools:
-            priced = _measured_line(pools[line.item], line.count)
-            _add(basket.measured[line.item], priced)
-        elif line.kind == "server" and line.item in offers:
-            option, offer = offers[line.item]
-            priced = _server_line(option, offer, line.count)
-            _add(basket.hardware[option.name], priced)
-            taken[line.item] += priced.accelerators
-            findings.one_of(f"{name}: price_date", line.price_date, (offer.price_date,))
-        else:
-            findings.fail(
-                f"{name}: an offer or measured pool of the problem", ", ".join((*offers, *pools)), line.item
-            )
+        bought, source = priced(instance, line), items.get(line.item)
+        if bought is None or source is None:
+            findings.fail(f"{name}: an offer or measured pool of the problem", ", ".join(items), line.item)
             continue
-        findings.equal(f"{name}: accelerators", line.accelerators, priced.accelerators)
-        findings.equal(f"{name}: $/h at the offer's price", line.usd_per_hour, priced.usd_per_hour)
-        findings.equal(f"{name}: capital, $", line.capital_usd, priced.capital_usd)
+        if isinstance(source, MeasuredPool):
+            _add(basket.measured[line.item], bought)
+        else:
+            option, offer = source
+            _add(basket.hardware[option.name], bought)
+            taken[line.item] += bought.accelerators
+            findings.one_of(f"{name}: price_date", line.price_date, (offer.price_date,))
+        findings.equal(f"{name}: accelerators", line.accelerators, bought.accelerators)
+        findings.equal(f"{name}: $/h at the offer's price", line.usd_per_hour, bought.usd_per_hour)
+        findings.equal(f"{name}: capital, $", line.capital_usd, bought.capital_usd)
+    offers = {item: source[1] for item, source in items.items() if isinstance(source, tuple)}
     for item, accelerators in taken.items():
-        offer = offers[item][1]
+        offer = offers[item]
         if accelerators:
             findings.at_least(f"offer {item}: min, accelerators", accelerators, offer.min_accelerators)
         if offer.max_accelerators is not None:
@@ -94,13 +111,17 @@ def check_purchase(plan: Plan, findings: Findings) -> Basket:
 def check_enough(plan: Plan, basket: Basket, findings: Findings) -> None:
     """Replicas and spares pack into the servers bought."""
     for option in plan.instance.hardware:
-        sizes: dict[int, int] = defaultdict(int)
-        for pool in plan.modelled.values():
-            if pool.option is option:
-                sizes[pool.replica_accelerators] += pool.entry.replicas + pool.entry.spares
-        needed = servers_needed(sizes, option.server_accelerators)
-        name = f"hardware {option.name}: servers for its replicas and spares"
-        findings.at_least(name, basket.hardware[option.name].count, needed)
+        bought = basket.hardware[option.name]
+        kinds = {None: bought.count, True: bought.without_power, False: bought.count - bought.without_power}
+        for kind, count in kinds.items():
+            sizes: dict[int, int] = defaultdict(int)
+            for pool in plan.modelled.values():
+                if pool.option is option and kind in (None, pool.entry.pays_electricity):
+                    sizes[pool.replica_accelerators] += pool.entry.replicas + pool.entry.spares
+            needed = servers_needed(sizes, option.server_accelerators)
+            words = {None: "", True: " whose electricity is paid apart", False: " with electricity included"}
+            name = f"hardware {option.name}: servers{words[kind]} for its replicas and spares"
+            findings.at_least(name, count, needed)
     for source in plan.instance.measured_pools:
         needed = sum(p.entry.replicas + p.entry.spares for p in plan.measured.values() if p.source is source)
         name = f"measured pool {source.name}: replicas and spares bought"
@@ -129,6 +150,16 @@ def check_limits(plan: Plan, basket: Basket, findings: Findings) -> None:
                 each = math.floor(rack.power_w / peak + 1e-9)
                 used += count / each if each else math.inf
         findings.at_most(f"site.racks.{rack.name}, racks", used, rack.count)
+    existing = {
+        f"{option.name}/{offer.name}": (offer.max_accelerators or 0) // option.server_accelerators
+        for option in instance.hardware
+        for offer in option.offers
+        if offer.kind == "existing"
+    }
+    if limits.churn_servers is not None and existing:
+        kept = sum(line.count for line in plan.solution.purchase if line.item in existing)
+        least = (1.0 - limits.churn_servers) * sum(existing.values())
+        findings.at_least("limits.churn.servers: existing servers that stay", kept, least)
     if limits.max_designs is not None:
         designs = len({pool.design for pool in plan.pools})
         findings.at_most("limits.max_designs", designs, limits.max_designs)
@@ -164,13 +195,15 @@ def provisioned_power_w(plan: Plan, basket: Basket) -> float:
 
 def _server_line(option: HardwareOption, offer: Offer, count: int) -> Bought:
     accelerators = count * option.server_accelerators
+    usd_per_hour = accelerators * offer_usd_per_hour(offer)
     return Bought(
         count=count,
         accelerators=accelerators,
-        usd_per_hour=accelerators * offer_usd_per_hour(offer),
+        usd_per_hour=usd_per_hour,
         capital_usd=accelerators * (offer.capital_usd_per_accelerator or 0.0),
         peak_power_w=accelerators * peak_power_w(option.accelerator),
         without_power=0 if offer.includes_power else count,
+        usd_without_power=0.0 if offer.includes_power else usd_per_hour,
     )
 
 

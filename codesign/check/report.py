@@ -76,6 +76,11 @@ class Findings:
         self.fail(what, ", ".join(allowed) or "nothing", found)
         return False
 
+    def take(self, name: str, other: Findings) -> None:
+        """Add what another check found, in the name of what it looked at."""
+        for violation in other._violations:
+            self.fail(f"{name}: {violation.what}", violation.limit, violation.found)
+
     def report(self) -> CheckReport:
         """The verdict."""
         return CheckReport(ok=not self._violations, violations=tuple(self._violations))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from codesign.check.accounts import check_accounts
+from codesign.check.accounts import Sums, check_accounts
 from codesign.check.plan import read_plan
 from codesign.check.promises import check_slos
 from codesign.check.proof import check_no_plan, check_objective
@@ -12,7 +12,9 @@ from codesign.check.purchase import check_enough, check_limits, check_purchase, 
 from codesign.check.report import CheckReport, Findings
 from codesign.check.resources import check_pools
 from codesign.check.routing import check_demand, check_measured, check_unsplit
-from codesign.problem import Problem, resolve
+from codesign.check.stages import check_joined, stage_solutions
+from codesign.problem import Instance, Problem, resolve
+from codesign.problem.extremes import EXTREMES, at_extreme
 from codesign.solution.schema import Solution
 from codesign.units import UnitError, parse_quantity
 
@@ -32,11 +34,32 @@ def check(problem: Problem, solution: Solution, *, gap: float | None = None) -> 
     proof are recomputed; violated limits and misreported figures are violations alike. Raises ProblemError
     for a problem that cannot be resolved.
     """
-    instance = resolve(problem)
+    instance = resolve(problem, robust=bool(solution.scenarios))
     findings = Findings()
     if solution.status in ("infeasible", "no_solution"):
         check_no_plan(instance, solution, findings)
         return findings.report()
+    if instance.objective in EXTREMES:
+        instance = at_extreme(instance, solution.objective.value or 0.0)
+    evaluate = _check_stages if instance.stages else _check_plan
+    sums = evaluate(instance, solution, findings)
+    asked = gap if gap is not None else _asked_gap(solution.provenance.command, instance.options.gap)
+    check_objective(instance, solution, sums, asked, findings)
+    return findings.report()
+
+
+def _check_stages(instance: Instance, solution: Solution, findings: Findings) -> Sums:
+    """Every period and scenario by itself, and what they share."""
+    sums = []
+    for stage, own in zip(instance.stages, stage_solutions(instance, solution, findings), strict=True):
+        found = Findings()
+        sums.append(_check_plan(stage.instance, own, found))
+        findings.take(stage.name, found)
+    return check_joined(instance, solution, sums, findings)
+
+
+def _check_plan(instance: Instance, solution: Solution, findings: Findings) -> Sums:
+    """Everything about a plan but its objective and proof."""
     plan = read_plan(instance, solution, findings)
     check_demand(plan, findings)
     check_unsplit(plan, findings)
@@ -47,10 +70,7 @@ def check(problem: Problem, solution: Solution, *, gap: float | None = None) -> 
     check_enough(plan, basket, findings)
     check_limits(plan, basket, findings)
     check_redundancy(plan, findings)
-    sums = check_accounts(plan, basket, findings)
-    asked = gap if gap is not None else _asked_gap(solution.provenance.command, instance.options.gap)
-    check_objective(instance, solution, sums, asked, findings)
-    return findings.report()
+    return check_accounts(plan, basket, findings)
 
 
 def _asked_gap(command: str, default: float) -> float:

@@ -34,10 +34,10 @@ def annuity_usd_per_hour(capital_usd: float, life_s: float, interest: float) -> 
 def offer_usd_per_hour(offer: Offer) -> float:
     """Price of one accelerator for an hour under an offer, without the electricity that it excludes.
 
-    Rent as it stands; capital as its annuity over the offer's life, plus hosting. Raises ValueError when the
-    offer lacks the field that its kind needs.
+    Rent, and the price of keeping what exists, as they stand; capital as its annuity over the offer's life, plus
+    hosting. Raises ValueError when the offer lacks the field that its kind needs.
     """
-    if offer.kind == "rent":
+    if offer.kind != "capital":
         if offer.usd_per_accelerator_hour is None:
             raise ValueError(f"offer '{offer.name}' is a rent without a price per accelerator and hour")
         return offer.usd_per_accelerator_hour

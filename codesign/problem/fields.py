@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import math
 import re
@@ -89,6 +90,18 @@ def _name(value: Any) -> str:
     return value
 
 
+def _month(value: Any) -> datetime.date:
+    if isinstance(value, datetime.date):
+        return value
+    match = re.fullmatch(r"\s*(\d{4})-(\d{2})(?:-(\d{2}))?\s*", value) if isinstance(value, str) else None
+    if match is not None and 1 <= int(match[2]) <= 12 and 1 <= int(match[3] or 1) <= 31:
+        try:
+            return datetime.date(int(match[1]), int(match[2]), int(match[3] or 1))
+        except ValueError:  # 31 June
+            pass
+    raise FieldError(value, "a month or day such as 2028-06 or 2028-06-15")
+
+
 _INTEGER = WithJsonSchema({"type": "integer", "minimum": 0})
 _POSITIVE_INTEGER = WithJsonSchema({"type": "integer", "minimum": 1})
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=1_000_000_000), _INTEGER]
@@ -97,6 +110,11 @@ Number = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1e9)]
 PositiveNumber = Annotated[float, BeforeValidator(_number), Field(gt=0, le=1e9)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Name = Annotated[str, BeforeValidator(_name)]
+Month = Annotated[
+    datetime.date,
+    BeforeValidator(_month),
+    WithJsonSchema({"type": "string", "pattern": r"^\d{4}-\d{2}(-\d{2})?$", "examples": ["2028-06"]}),
+]
 FilePath = Annotated[str, BeforeValidator(_name)]
 Rate = Annotated[PerSecond, Field(gt=0, le=1e9)]
 Duration = Annotated[Seconds, Field(le=1e10)]

@@ -7,6 +7,7 @@ quantities are SI (tokens, seconds, bytes, watts, dollars) except where a name s
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -19,11 +20,19 @@ if TYPE_CHECKING:
     from codesign.catalog import Accelerator, ModelCard
     from codesign.problem.distributions import Distribution
 
-ObjectiveName = Literal["cost_per_hour", "cost_per_task", "energy_per_task", "power"]
+ObjectiveName = Literal[
+    "cost_per_hour", "cost_per_task", "energy_per_task", "power", "carbon_per_task", "max_rate", "slo_scale"
+]
+"""max_rate: the largest factor on all rates within the limits; slo_scale: the smallest factor on all SLOs."""
+Measure = Literal["expected", "worst-case", "cvar"]
 Role = Literal["prefill", "decode", "colocated"]
 WeightPrecision = Literal["bf16", "fp16", "fp8", "int8", "nvfp4", "mxfp4", "int4"]
 ActivationPrecision = Literal["bf16", "fp8", "nvfp4"]
 KvPrecision = Literal["bf16", "fp8", "nvfp4"]
+ALL_HOURS, NOMINAL = "all", "nominal"
+"""The period of a problem without periods, and the scenario that its file describes."""
+EXISTING = "existing"
+"""What the offers of servers that are there already are called."""
 SloLevels = tuple[tuple[float, float], ...]
 """(percentile as a fraction, seconds), ascending by percentile."""
 
@@ -154,9 +163,9 @@ class Offer:
     """One way to get an accelerator. Numbers of accelerators bound what is taken from this offer."""
 
     name: str
-    kind: Literal["rent", "capital"]
+    kind: Literal["rent", "capital", "existing"]
     usd_per_accelerator_hour: float | None
-    """Rent; None for capital offers."""
+    """Rent, or what keeping an existing one costs; None for capital offers."""
     capital_usd_per_accelerator: float | None
     """Price of purchase; None for rent."""
     life_s: float | None
@@ -170,6 +179,10 @@ class Offer:
     price_source: str
     price_date: str
     """ISO date, or empty where the file gives none."""
+    periods: tuple[str, ...] | None = None
+    """In which it is held; None: in all."""
+    until: datetime.date | None = None
+    """Day from which it is not held any more."""
     hosting_usd_per_accelerator_hour: float = 0.0
     """Space, staff and network of a purchased accelerator; 0 for rent."""
 
@@ -227,6 +240,8 @@ class Limits:
     cost_usd_per_hour: float | None = None
     max_designs: int | None = None
     max_vendors: int | None = None
+    churn_servers: float | None = None
+    """Share of the existing servers that may be given up."""
 
 
 @dataclass(frozen=True)
@@ -258,6 +273,37 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Risk:
+    """What is minimised over scenarios: the expected value, the worst, or the mean of the worst ones (CVaR)."""
+
+    measure: Measure
+    level: float
+    """α of the CVaR: it is the mean of the worst 1 − α."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A period in a scenario: everything but what is bought is decided anew in it."""
+
+    period: str
+    """`all` without periods."""
+    scenario: str
+    """`nominal` for the problem as its file says."""
+    share: float
+    """Of all hours."""
+    probability: float
+    """Of the scenario."""
+    instance: Instance
+    """The problem in this stage, with the offers that are held in it."""
+
+    @property
+    def name(self) -> str:
+        """For limits and messages: the period, and the scenario where it is not the nominal one."""
+        words = [word for word in (self.period, self.scenario) if word not in (ALL_HOURS, NOMINAL)]
+        return ", ".join(words)
+
+
+@dataclass(frozen=True)
 class Instance:
     """A whole procurement problem, resolved."""
 
@@ -278,6 +324,22 @@ class Instance:
     """For people: stale prices, assumptions in use, unverified facts."""
     sha256: str = ""
     """Of the problem file; of its canonical JSON where there is no file."""
+    stages: tuple[Stage, ...] = ()
+    """What is planned for one by one; none: the instance itself, all the time."""
+    risk: Risk | None = None
+    """How the stages' scenarios are weighed; None without scenarios."""
+
+    def mean_rate(self, scenario: str | None = None) -> float:
+        """Tasks per second over all hours, in a scenario (None: the first that is planned for)."""
+        if not self.stages:
+            return sum(task.rate_per_s for task in self.tasks)
+        wanted = scenario or self.stages[0].scenario
+        return sum(
+            stage.share * task.rate_per_s
+            for stage in self.stages
+            if stage.scenario == wanted
+            for task in stage.instance.tasks
+        )
 
     def model(self, name: str) -> Model:
         """Return the model of that name (KeyError where there is none)."""

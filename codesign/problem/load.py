@@ -6,7 +6,7 @@ import copy
 import datetime
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,12 @@ def load_problem(path: str | Path) -> Problem:
     return _validated(document, str(place), hashlib.sha256(raw).hexdigest())
 
 
-def problem_from_data(data: Mapping[str, Any], file: str = "") -> Problem:
+def problem_from_data(data: Mapping[str, Any], file: str = "", periods: Collection[str] = ()) -> Problem:
     """Return the problem that a file with this data would give; relative paths go by the directory of
-    `file`."""
+    `file`. Offers may name `periods` beside those of the data."""
     plain = _Plain().copy(data, ())
     text = json.dumps(plain, sort_keys=True, ensure_ascii=True)
-    return _validated(Document(plain), file, hashlib.sha256(text.encode()).hexdigest())
+    return _validated(Document(plain), file, hashlib.sha256(text.encode()).hexdigest(), periods)
 
 
 def replaced(problem: Problem, changes: Mapping[str, Any]) -> Problem:
@@ -42,11 +42,11 @@ def replaced(problem: Problem, changes: Mapping[str, Any]) -> Problem:
         copy.deepcopy(document.data) if document else problem.model_dump(mode="json", exclude_unset=True)
     )
     for path, value in changes.items():
-        _set(data, path, value)
+        set_value(data, path, copy.deepcopy(value))  # a later path may lead into it
     return problem_from_data(data, problem.file)
 
 
-def _validated(document: Document, file: str, sha256: str) -> Problem:
+def _validated(document: Document, file: str, sha256: str, periods: Collection[str] = ()) -> Problem:
     faults = Faults(file, document)
     if not isinstance(document.data, dict):
         faults.add((), document.data, "a mapping with tasks and hardware or measured_pools")
@@ -56,7 +56,7 @@ def _validated(document: Document, file: str, sha256: str) -> Problem:
         problem = Problem.model_validate(document.data)
     except ValidationError as error:
         faults.add_validation(error, Problem)
-    check_references(document.data, faults)
+    check_references(document.data, faults, periods)
     faults.raise_if_any()
     assert problem is not None
     problem._document, problem._file, problem._sha256 = document, file, sha256
@@ -90,7 +90,7 @@ class _Plain:
         )
 
 
-def _set(data: Any, path: str, value: Any) -> None:
+def set_value(data: Any, path: str, value: Any) -> None:
     """Set the value at a dotted path in place; names may hold dots themselves, the longest name wins."""
     words = path.split(".")
 

@@ -5,16 +5,20 @@ The checks read the plain data, not the validated problem, so that they speak up
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from codesign.catalog import accelerators, models, price_lists, workloads
 from codesign.problem.explain import Faults
+from codesign.problem.instance import EXISTING
 from codesign.problem.yaml_lines import Path_
 
 
-def check_references(data: dict[str, Any], faults: Faults) -> None:
-    """Note every name in `data` that leads nowhere, names given twice, and fields that a task lacks."""
+def check_references(data: dict[str, Any], faults: Faults, periods: Collection[str] = ()) -> None:
+    """Note every name in `data` that leads nowhere, names given twice, and fields that a task lacks.
+
+    Offers may name `periods` beside those of the data.
+    """
     hardware, tasks, pools = _mapping(data, "hardware"), _items(data, "tasks"), _items(data, "measured_pools")
     if not hardware and not data.get("measured_pools") and "hardware" not in faults.document.data:
         faults.add((), "nothing to buy", "hardware or measured_pools", words=True)
@@ -27,6 +31,9 @@ def check_references(data: dict[str, Any], faults: Faults) -> None:
     for name, part in hardware.items():
         _check_name(part, "accelerator", ("hardware", name), accelerators(), faults)
         _check_name(_mapping(part, "server"), "rack", ("hardware", name, "server"), racks, faults)
+        _check_offers(_mapping(part, "offers"), name, {*_mapping(data, "periods"), *periods}, faults)
+    for index, item in _items(data, "existing"):
+        _check_name(item, "hardware", ("existing", index), hardware, faults)
     rates = {
         task
         for _, pool in pools
@@ -46,6 +53,18 @@ def check_references(data: dict[str, Any], faults: Faults) -> None:
     for name in _mapping(_mapping(data, "limits"), "inventory"):
         if name not in stock and name not in accelerators():
             faults.add_unknown(("limits", "inventory", name), name, stock, also=accelerators())
+
+
+def _check_offers(offers: dict[str, Any], name: str, periods: Collection[str], faults: Faults) -> None:
+    """The periods of each offer exist, and its name is not the one that existing servers take."""
+    for word, offer in offers.items():
+        path: Path_ = ("hardware", name, "offers", word)
+        if word.startswith(EXISTING):
+            faults.add(path, word, f"a name that does not begin with '{EXISTING}': servers that are there have it")
+        given = offer.get("periods") if isinstance(offer, dict) else None
+        for place, period in enumerate(given if isinstance(given, list) else []):
+            if _word(period) not in periods:
+                faults.add_unknown((*path, "periods", place), period, sorted(periods))
 
 
 MODELLED = ("preset", "models", "variants", "context", "output", "lengths")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -38,6 +38,7 @@ from codesign.problem.schema import (
     Task,
 )
 from codesign.problem.sessions import Sessions, is_session_trace, read_sessions
+from codesign.problem.stages import with_stages
 from codesign.problem.trace import (
     Histogram,
     TraceError,
@@ -60,10 +61,12 @@ _OWN_HARDWARE = {"vendor": "own", "memory_type": "", "status": "defined in the p
 E = TypeVar("E", bound=Entry)
 
 
-def resolve(problem: Problem) -> inst.Instance:
-    """Return the instance of a problem. Raises ProblemError with every name and figure that does not work
-    out."""
-    return _Resolver(problem).run()
+def resolve(problem: Problem, *, robust: bool = False) -> inst.Instance:
+    """Return the instance of a problem, with one stage for each period, and for each scenario where `robust`.
+
+    Raises ProblemError with every name and figure that does not work out.
+    """
+    return with_stages(problem, _Resolver(problem).run(), robust, lambda stated: _Resolver(stated).run())
 
 
 @dataclass
@@ -113,6 +116,7 @@ class _Resolver:
                 cost_usd_per_hour=limits.budget.cost_per_hour,
                 max_designs=limits.max_designs,
                 max_vendors=limits.vendors,
+                churn_servers=limits.churn.servers,
             ),
             redundancy=inst.Redundancy(problem.redundancy.survive, problem.redundancy.per),
             options=_options(problem, profiles),
@@ -403,10 +407,11 @@ class _Resolver:
     def _offers(
         self, name: str, part: Hardware, base: Accelerator | None, size: int
     ) -> tuple[inst.Offer, ...]:
+        kept = self._existing(name, size)
         if part.offers is not None:
-            return tuple(_offer(word, offer, size) for word, offer in part.offers.items())
+            return (*kept, *(_offer(word, offer, size) for word, offer in part.offers.items()))
         if part.price is not None:
-            return (_rent("price", part.price, "problem file", "", True),)
+            return (*kept, _rent("price", part.price, "problem file", "", True))
         price = self._price(base.id) if base else None
         if price is None:
             what = (
@@ -428,7 +433,20 @@ class _Resolver:
                 f"hardware.{name}: stale price: {price.list_id} of {price.date}, {age} days old"
             )
         includes = price_lists()[price.list_id].includes_power
-        return (_rent("catalogue", price.usd_per_hour, source, price.date.isoformat(), includes),)
+        return (*kept, _rent("catalogue", price.usd_per_hour, source, price.date.isoformat(), includes))
+
+    def _existing(self, name: str, size: int) -> tuple[inst.Offer, ...]:
+        """What is there already of a hardware option, as offers."""
+        mine = [item for item in self.problem.existing if item.hardware == name]
+        return tuple(
+            replace(
+                _rent(f"{inst.EXISTING}{number or ''}", item.price, "problem file", "", item.includes_power),
+                kind="existing",
+                max_accelerators=item.servers * size,
+                until=item.until,
+            )
+            for number, item in enumerate(mine)
+        )
 
     def _price(self, accelerator_id: str) -> Price | None:
         chosen = self.problem.price_list
@@ -480,6 +498,7 @@ def _offer(name: str, offer: Offer, server_accelerators: int) -> inst.Offer:
         max_accelerators=offer.max,
         price_source="problem file",
         price_date="",
+        periods=None if offer.periods is None else tuple(offer.periods),
         hosting_usd_per_accelerator_hour=offer.hosting,
     )
 

@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import Field, PrivateAttr, create_model, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, create_model, model_validator
 
 from codesign.catalog import Accelerator, ModelCard
 from codesign.problem.errors import FieldError
@@ -18,6 +18,7 @@ from codesign.problem.fields import (
     Duration,
     FilePath,
     Flag,
+    Month,
     Name,
     Number,
     Part,
@@ -29,6 +30,7 @@ from codesign.problem.fields import (
     TokenCount,
     written,
 )
+from codesign.problem.future import Period, Risk, Scenario, check_periods, check_scenarios
 from codesign.problem.instance import ActivationPrecision, KvPrecision, ObjectiveName, Role, WeightPrecision
 from codesign.units import Bytes, Dollars, Fraction, KgPerJoule, PerSecond, UsdPerHour, UsdPerJoule, Watts
 
@@ -262,6 +264,9 @@ class Offer(Part):
     """Least number of accelerators that is taken, if any is."""
     max: Count | None = None
     """Greatest number of accelerators that is to be had."""
+    periods: Annotated[list[Name], Field(min_length=1)] | None = None
+    """Names under `periods` in which it is held (and paid for), the same servers in each; default: all. For other
+    numbers in other periods, give one offer for each."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Offer:
@@ -298,6 +303,20 @@ class Hardware(AcceleratorFields):
         return self
 
 
+class Existing(Part):
+    """Servers that are there already: they are kept at a price, or given up."""
+
+    hardware: Name
+    """Name under `hardware`."""
+    servers: PositiveCount
+    price: UsdPerHour = 0
+    """Of keeping one accelerator, per hour."""
+    includes_power: Flag = False
+    """Whether the price pays for electricity."""
+    until: Month | None = None
+    """Month in which they are gone (2028-06): periods that start then or later do not have them."""
+
+
 class MeasuredPool(Part):
     """Replicas known by measurement instead of the performance model."""
 
@@ -322,6 +341,13 @@ class Budget(Part):
     """Of everything."""
 
 
+class Churn(Part):
+    """How much of what exists may be given up."""
+
+    servers: Fraction | None = None
+    """Share of all existing servers; no limit where absent."""
+
+
 class Limits(Part):
     """What may be bought and spent."""
 
@@ -332,6 +358,8 @@ class Limits(Part):
     """Kinds of hardware group in the fleet, at most."""
     vendors: PositiveCount | None = None
     """Vendors in the fleet, at most."""
+    churn: Churn = Churn()
+    """Change of the existing fleet."""
 
 
 class Redundancy(Part):
@@ -386,6 +414,14 @@ class Problem(Part):
     measured_pools: list[MeasuredPool] = Field(default_factory=list)
     limits: Limits = Limits()
     redundancy: Redundancy = Redundancy()
+    existing: list[Existing] = Field(default_factory=list)
+    """The fleet that is there already."""
+    periods: Annotated[dict[Name, Period], AfterValidator(check_periods)] = Field(default_factory=dict)
+    """Hours of the day, or years of growth: servers are bought once, everything else is decided per period."""
+    scenarios: Annotated[list[Scenario], AfterValidator(check_scenarios)] = Field(default_factory=list)
+    """What may come instead of what this file says; `solve --robust` buys for all of them."""
+    risk: Risk = Risk()
+    """What `solve --robust` minimises over the scenarios."""
     options: Options = Options()
 
     _document: Document | None = PrivateAttr(None)

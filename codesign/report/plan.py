@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from codesign.problem.instance import ALL_HOURS, NOMINAL
 from codesign.report.console import (
     amount,
     joules,
@@ -19,7 +20,7 @@ from codesign.report.console import (
     quantity,
     worth,
 )
-from codesign.solution import Pool, Solution
+from codesign.solution import Pool, Route, Solution, TaskResult
 
 STOPPED = {"clock": "the time limit", "interrupt": "Ctrl-C"}
 _UTILIZATIONS = ("compute", "bandwidth", "capacity", "link", "slots", "busy")
@@ -73,6 +74,10 @@ def _plan(solution: Solution) -> Iterator[RenderableType]:
     yield from _calibrations(solution)
     yield ""
     yield _purchases(solution)
+    if solution.stages:
+        yield _stages(solution)
+    if solution.scenarios:
+        yield _scenarios(solution)
     if any(route.variant is not None for route in solution.routing) or len(solution.routing) > 1:
         yield _routing(solution)
     yield _tasks(solution)
@@ -92,10 +97,10 @@ def _demand(solution: Solution) -> Table:
         "Demand (Little's law)", ("task",), ("calls/s", "open tasks", "time per call", "resident KV")
     )
     for task in solution.tasks:
-        calls = sum(route.calls_per_s for route in solution.routing if route.task == task.name)
+        calls = sum(route.calls_per_s for route in solution.routing if _same(route, task))
         in_calls = task.open_tasks / calls if task.open_tasks is not None and calls else None
         table.add_row(
-            task.name,
+            _label(task),
             number(calls),
             number(task.open_tasks),
             quantity(in_calls, "time", 3),
@@ -141,7 +146,7 @@ def served(solution: Solution, pool: Pool) -> str:
     total: dict[str, float] = {}
     here: dict[str, float] = {}
     for route in solution.routing:
-        if route.period != pool.period:
+        if (route.period, route.scenario) != (pool.period, pool.scenario):
             continue
         total[route.task] = total.get(route.task, 0.0) + route.calls_per_s
         if pool.pool in (route.prefill_pool, route.decode_pool):
@@ -212,9 +217,10 @@ def _routing(solution: Solution) -> Table:
         ("calls/s", "share"),
     )
     for route in solution.routing:
-        total = sum(other.calls_per_s for other in solution.routing if other.task == route.task)
+        task = next(task for task in solution.tasks if _same(route, task))
+        total = sum(other.calls_per_s for other in solution.routing if _same(other, task))
         table.add_row(
-            route.task,
+            _label(task),
             route.variant or "–",
             route.prefill_pool,
             route.decode_pool,
@@ -223,6 +229,54 @@ def _routing(solution: Solution) -> Table:
             percent(route.calls_per_s / total if total else None),
         )
     return table
+
+
+def _same(route: Route, task: TaskResult) -> bool:
+    """Is this a route of the task, in its period and scenario?"""
+    return (route.task, route.period, route.scenario) == (task.name, task.period, task.scenario)
+
+
+def _label(task: TaskResult) -> str:
+    """A task's name, with its period and scenario where there are several."""
+    where = [word for word in (task.period, task.scenario) if word not in (ALL_HOURS, NOMINAL)]
+    return f"{task.name} ({', '.join(where)})" if where else task.name
+
+
+def _stages(solution: Solution) -> Table:
+    table = make_table(
+        "Periods and scenarios" if solution.scenarios else "Periods",
+        ("period", "scenario") if solution.scenarios else ("period",),
+        ("of all hours", "$/h", "$/task", "mean power", "energy/task"),
+    )
+    for stage in solution.stages:
+        totals = stage.totals
+        table.add_row(
+            *((stage.period, stage.scenario) if solution.scenarios else (stage.period,)),
+            percent(stage.share),
+            money(totals.cost_per_hour),
+            money(totals.cost_per_task),
+            quantity(totals.power_w, "power"),
+            joules(totals.energy_per_task_j),
+        )
+    return table
+
+
+def _scenarios(solution: Solution) -> Group:
+    objective, found = solution.objective, solution.robustness
+    table = make_table(
+        f"{objective.name} by scenario", ("scenario",), ("probability", "value", "served by the nominal plan's fleet")
+    )
+    for scenario in solution.scenarios:
+        served = found.unprepared.get(scenario.name) if found else None
+        value = amount(scenario.value, objective.unit)
+        table.add_row(scenario.name, percent(scenario.probability), value, percent(served))
+    if found is None or found.price is None:
+        return Group(table)
+    text = (
+        f"Price of robustness ({found.measure}): {percent(found.price)} of the nominal optimum "
+        f"({amount(found.nominal_optimum, objective.unit)}), if nothing happens."
+    )
+    return Group(table, line(text), "")
 
 
 def _tasks(solution: Solution) -> Table:
@@ -242,7 +296,7 @@ def _tasks(solution: Solution) -> Table:
         prices = task.usd_per_million_tokens
         per_million = (prices.new_input, prices.cached_input, prices.output) if prices else (None,) * 3
         table.add_row(
-            task.name,
+            _label(task),
             money(task.cost_per_task),
             money(task.marginal_cost_per_task),
             joules(task.energy_per_task_j),
@@ -258,7 +312,7 @@ def _promises(solution: Solution) -> Table:
         for slo in task.slo:
             met = slo.achieved <= slo.target * (1 + 1e-6)
             table.add_row(
-                task.name,
+                _label(task),
                 {"ttft": "TTFT", "tpot": "TPOT"}.get(slo.metric, "task latency"),
                 f"p{100 * slo.percentile:g}",
                 quantity(slo.target, "time", 3),

@@ -21,6 +21,9 @@ OBJECTIVE_UNITS = {
     "cost_per_task": "$/task",
     "energy_per_task": "J/task",
     "power": "W",
+    "carbon_per_task": "kg/task",
+    "max_rate": "$/h",
+    "slo_scale": "$/h",
 }
 
 QUIET_SECONDS = 5.0

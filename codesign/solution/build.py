@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -29,9 +30,18 @@ from codesign.solution.schema import (
     Utilization,
 )
 from codesign.solution.split import cost_split
+from codesign.solution.stages import joined, split
 from codesign.solution.tokens import token_prices
 
-UNITS = {"cost_per_hour": "$/h", "cost_per_task": "$/task", "energy_per_task": "J/task", "power": "W"}
+UNITS = {
+    "cost_per_hour": "$/h",
+    "cost_per_task": "$/task",
+    "energy_per_task": "J/task",
+    "power": "W",
+    "carbon_per_task": "kg/task",
+    "max_rate": "×",
+    "slo_scale": "×",
+}
 
 
 def provenance(candidates: Candidates, problem: str, command: str) -> Provenance:
@@ -73,8 +83,13 @@ def objective(candidates: Candidates, plan: FleetPlan) -> Objective:
         value=plan.objective if found else None,
         unit=UNITS[name],
         bound=plan.bound if math.isfinite(plan.bound) else None,
-        gap=plan.gap if found else None,
+        gap=_gap(name, plan) if found else None,
     )
+
+
+def _gap(name: str, plan: FleetPlan) -> float:
+    """Share of the value by which it could be better at most; a rate's bound lies above it."""
+    return plan.gap if name != "max_rate" else max(0.0, (plan.bound - plan.objective) / plan.objective)
 
 
 def build_solution(
@@ -89,6 +104,15 @@ def build_solution(
     )
     if not plan.replicas:
         return shell
+    if candidates.stages:
+        if candidates.instance.risk is not None:  # prices of demand under a risk measure are no one's marginal cost
+            plan = replace(plan, demand_duals=())
+        alone = [
+            build_solution(part.candidates, own, problem, command, {})
+            for part, own in zip(candidates.stages, split(candidates.stages, plan), strict=True)
+        ]
+        shell = shell.model_copy(update={"shadow_prices": tuple(_shadow_prices(candidates, plan))})
+        return joined(candidates, shell, alone)
     states = operate(candidates, plan)
     accounts = settle(candidates, plan)
     names = _pool_names(candidates, accounts)
@@ -198,6 +222,7 @@ def _pool(
         "cost_per_hour": account.cost_per_hour,
         "cost_split": cost_split(account, state, routes),
         "power_w": account.power_w,
+        "pays_electricity": _pays_electricity(candidates, account.hardware),
     }
     if points is None:
         pool = instance.measured_pools[account.hardware - len(instance.hardware)]
@@ -248,6 +273,14 @@ def _pool(
         calibration=calibration(table)[int(table.accelerator[0])],
         expected_error=float(expected_error(table)[0]),
     )
+
+
+def _pays_electricity(candidates: Candidates, row: int) -> bool | None:
+    """None where all offers of this hardware are alike in it: then they make one row."""
+    options = candidates.instance.hardware
+    if row >= len(options) or [option.name for option in options].count(options[row].name) == 1:
+        return None
+    return not any(offer.includes_power for offer in options[row].offers)
 
 
 def _or_none(value: float) -> float | None:
@@ -366,6 +399,8 @@ def _shadow_prices(candidates: Candidates, plan: FleetPlan) -> list[ShadowPrice]
     """What one more unit of each limit saves, from the relaxation."""
     found = []
     for limit, dual in zip(candidates.data.limits, plan.limit_duals, strict=False):
+        if not limit.unit:  # rows of ours that no one can buy more of
+            continue
         found.append(
             ShadowPrice.model_validate(
                 {

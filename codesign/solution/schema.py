@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from codesign.problem.instance import ALL_HOURS, NOMINAL
+
 SCHEMA_VERSION = 1
 
 
@@ -93,6 +95,7 @@ class Pool(_Frozen):
     pool: str
     group: str
     period: str
+    scenario: str = NOMINAL
     role: Literal["prefill", "decode", "colocated", "serve"]
     hardware: str
     """Name in the problem file."""
@@ -120,6 +123,8 @@ class Pool(_Frozen):
     """Of the cost, $/h by what it pays for: prefill, decode, parked_kv, serve (measured pools), idle, redundancy."""
     power_w: float
     """Mean IT power, without PUE."""
+    pays_electricity: bool | None = None
+    """Whether it stands on servers whose offer excludes electricity; None where its hardware has one kind alone."""
     utilization: Utilization
     binding: str
     calibration: str
@@ -134,12 +139,15 @@ class MemoryUse(_Frozen):
     capacity_bytes: float
     used_bytes: float
     bandwidth_utilization: float | None
+    period: str = ALL_HOURS
+    scenario: str = NOMINAL
 
 
 class Route(_Frozen):
     """Calls of one task that take one way through the fleet."""
 
     period: str
+    scenario: str = NOMINAL
     task: str
     variant: str | None
     kv_policy: Literal["decode", "prefill", "colocated", "drop"] | None
@@ -170,9 +178,11 @@ class TokenPrices(_Frozen):
 
 
 class TaskResult(_Frozen):
-    """One task class under the plan."""
+    """One task class under the plan, in one period and scenario."""
 
     name: str
+    period: str = ALL_HOURS
+    scenario: str = NOMINAL
     cost_per_task: float
     marginal_cost_per_task: float | None
     energy_per_task_j: float
@@ -222,6 +232,42 @@ class Provenance(_Frozen):
     warnings: tuple[str, ...] = ()
 
 
+class StageTotals(_Frozen):
+    """The whole fleet in one period of one scenario."""
+
+    period: str
+    scenario: str
+    share: float
+    """Of all hours."""
+    probability: float
+    """Of the scenario."""
+    totals: Totals
+
+
+class Scenario(_Frozen):
+    """The objective if a scenario comes."""
+
+    name: str
+    probability: float
+    value: float
+
+
+class Robustness(_Frozen):
+    """What it costs to be ready for the scenarios."""
+
+    measure: Literal["expected", "worst-case", "cvar"]
+    level: float
+    """α of the CVaR."""
+    nominal: float | None
+    """Objective in the nominal scenario under this plan."""
+    nominal_optimum: float | None
+    """Objective of the plan that knows the nominal scenario alone."""
+    price: float | None
+    """(nominal − nominal_optimum)/nominal_optimum: what being ready costs if nothing happens."""
+    unprepared: dict[str, float] = {}
+    """By scenario, the share of all demand that the nominal plan's purchase could serve in it (relaxation)."""
+
+
 class Solution(_Frozen):
     """A plan with its proof."""
 
@@ -235,6 +281,10 @@ class Solution(_Frozen):
     routing: tuple[Route, ...] = ()
     tasks: tuple[TaskResult, ...] = ()
     shadow_prices: tuple[ShadowPrice, ...] = ()
+    stages: tuple[StageTotals, ...] = ()
+    """Periods and scenarios; none where there is one."""
+    scenarios: tuple[Scenario, ...] = ()
+    robustness: Robustness | None = None
     conflicts: tuple[str, ...] = ()
     """Why there is no plan, in the problem file's words (status infeasible)."""
     solve: SolveRecord

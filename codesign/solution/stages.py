@@ -1,0 +1,166 @@
+"""The solution of several stages: each stage's own solution side by side, and the totals over all hours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from codesign.candidates.stages import StagePart
+from codesign.optimize.fleet import FleetPlan
+from codesign.problem.instance import Instance, Stage
+from codesign.solution.schema import Purchase, Scenario, Solution, StageTotals, Totals
+
+if TYPE_CHECKING:
+    from codesign.candidates.build import Candidates
+
+
+def split(parts: Sequence[StagePart], plan: FleetPlan) -> list[FleetPlan]:
+    """The plan of each stage in its own candidates' numbers.  Prices of demand are those of its own hours."""
+    found = []
+    for part in parts:
+        data = part.candidates.data
+        last_column, last_flow = part.columns + data.columns, part.flows + len(data.flows)
+        replicas = {k - part.columns: n for k, n in plan.replicas.items() if part.columns <= k < last_column}
+        rates = {
+            (k - part.columns, f - part.flows): rate
+            for (k, f), rate in plan.rates.items()
+            if part.columns <= k < last_column and part.flows <= f < last_flow
+        }
+        spares = {
+            g - part.groups: n for g, n in plan.spares.items() if 0 <= g - part.groups < len(data.groups)
+        }
+        servers = {o: plan.servers[j] for o, j in enumerate(part.offers) if plan.servers.get(j)}
+        modules = {m: plan.modules[j] for m, j in enumerate(part.modules) if plan.modules.get(j)}
+        demand = plan.demand_duals[part.tasks : part.tasks + len(data.tasks)]
+        found.append(
+            replace(
+                plan,
+                replicas=replicas,
+                rates=rates,
+                servers=servers,
+                spares=spares,
+                modules=modules,
+                demand_duals=tuple(dual / part.weight for dual in demand),
+                commodity_duals=(),
+                limit_duals=(),
+            )
+        )
+    return found
+
+
+def joined(candidates: Candidates, shell: Solution, alone: Sequence[Solution]) -> Solution:
+    """One solution of the stages' own ones (in the stages' order); `shell` has status, objective and record."""
+    instance = candidates.instance
+    named = [_named(part.stage, solution) for part, solution in zip(candidates.stages, alone, strict=True)]
+    stages = tuple(
+        StageTotals(
+            period=stage.period,
+            scenario=stage.scenario,
+            share=stage.share,
+            probability=stage.probability,
+            totals=solution.totals,
+        )
+        for stage, solution in zip(instance.stages, alone, strict=True)
+        if solution.totals is not None
+    )
+    purchase = merged_purchase(instance, [solution.purchase for solution in alone])
+    return shell.model_copy(
+        update={
+            "totals": joined_totals(instance, stages, purchase),
+            "stages": stages,
+            "scenarios": scenario_values(instance, stages),
+            "purchase": purchase,
+            "fleet": tuple(pool for solution in named for pool in solution.fleet),
+            "memory": tuple(item for solution in named for item in solution.memory),
+            "routing": tuple(route for solution in named for route in solution.routing),
+            "tasks": tuple(task for solution in named for task in solution.tasks),
+        }
+    )
+
+
+def _named(stage: Stage, solution: Solution) -> Solution:
+    """A stage's solution with its period and scenario on every entry, and names that no other stage has."""
+    here = {"period": stage.period, "scenario": stage.scenario}
+
+    def pool(name: str) -> str:
+        return f"{stage.name.replace(', ', '-')}/{name}"
+
+    return solution.model_copy(
+        update={
+            "fleet": tuple(e.model_copy(update=here | {"pool": pool(e.pool)}) for e in solution.fleet),
+            "routing": tuple(
+                e.model_copy(
+                    update=here
+                    | {"prefill_pool": pool(e.prefill_pool), "decode_pool": pool(e.decode_pool)}
+                )
+                for e in solution.routing
+            ),
+            "memory": tuple(e.model_copy(update=here) for e in solution.memory),
+            "tasks": tuple(e.model_copy(update=here) for e in solution.tasks),
+        }
+    )
+
+
+def merged_purchase(instance: Instance, lines: Sequence[Sequence[Purchase]]) -> tuple[Purchase, ...]:
+    """One line for each item, its $/h averaged over all hours and scenarios (nothing where it is not held)."""
+    found: dict[tuple[str, str], Purchase] = {}
+    for stage, bought in zip(instance.stages, lines, strict=True):
+        for line in bought:
+            known = found.get((line.kind, line.item))
+            price = stage.share * stage.probability * line.usd_per_hour
+            price += known.usd_per_hour if known is not None else 0.0
+            found[line.kind, line.item] = (known or line).model_copy(update={"usd_per_hour": price})
+    return tuple(found.values())
+
+
+def joined_totals(
+    instance: Instance, stages: Sequence[StageTotals], purchase: Sequence[Purchase]
+) -> Totals:
+    """Means over all hours and scenarios; the peak of the stage that has the highest; everything bought."""
+
+    def mean(word: str) -> float:
+        return sum(s.share * s.probability * float(getattr(s.totals, word)) for s in stages)
+
+    rate = sum(
+        s.share * s.probability * sum(task.rate_per_s for task in s.instance.tasks) for s in instance.stages
+    )
+    labels = {option.name: option.catalogue_id for option in instance.hardware}
+    labels |= {pool.name: pool.accelerator for pool in instance.measured_pools}
+    accelerators: dict[str, int] = {}
+    servers: dict[str, int] = {}
+    for line in purchase:
+        if line.kind in ("server", "measured"):
+            name = line.item.split("/")[0] if line.kind == "server" else line.item
+            servers[name] = servers.get(name, 0) + line.count
+            accelerators[labels[name]] = accelerators.get(labels[name], 0) + line.accelerators
+    return Totals(
+        cost_per_hour=mean("cost_per_hour"),
+        cost_per_task=mean("cost_per_hour") / (3600.0 * rate),
+        energy_per_task_j=mean("power_w") / rate,
+        power_w=mean("power_w"),
+        peak_power_w=max(s.totals.peak_power_w for s in stages),
+        accelerators=accelerators,
+        servers=servers,
+    )
+
+
+def scenario_values(instance: Instance, stages: Sequence[StageTotals]) -> tuple[Scenario, ...]:
+    """The objective in each scenario, over its periods; none where there is one scenario."""
+    names = list(dict.fromkeys(stage.scenario for stage in instance.stages))
+    found = []
+    for name in names if len(names) > 1 else ():
+        here = [(i, s) for i, s in zip(instance.stages, stages, strict=True) if s.scenario == name]
+        rate = instance.mean_rate(name)
+        usd = sum(s.share * s.totals.cost_per_hour for _, s in here)
+        watts = sum(s.share * s.totals.power_w for _, s in here)
+        carbon = sum(s.share * s.totals.power_w * i.instance.site.carbon_kg_per_joule for i, s in here)
+        value = {
+            "cost_per_hour": usd,
+            "cost_per_task": usd / (3600.0 * rate),
+            "energy_per_task": watts / rate,
+            "power": watts,
+            "carbon_per_task": carbon / rate,
+        }.get(instance.objective, usd)
+        found.append(Scenario(name=name, probability=here[0][1].probability, value=value))
+    return tuple(found)
