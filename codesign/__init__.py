@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from codesign.check import check
     from codesign.planner import explain, solve
     from codesign.problem import Problem, ProblemError, load_problem
+    from codesign.simulate import simulate
     from codesign.solution import Solution, load_solution
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "explain",
     "load_problem",
     "load_solution",
+    "simulate",
     "solve",
 ]
 
@@ -41,12 +43,13 @@ _HOMES = {
     "explain": "codesign.planner",
     "load_problem": "codesign.problem",
     "load_solution": "codesign.solution",
+    "simulate": "codesign.simulate",
     "solve": "codesign.planner",
 }
 
 
 class _Package(ModuleType):
-    """This module, in which `check` is the function even after the package `codesign.check` was imported."""
+    """This module, in which `check` and `simulate` are functions even after packages of those names were imported."""
 
     def __setattr__(self, name: str, value: object) -> None:
         # The import system binds a subpackage in its parent, which would hide the function of that name.

@@ -1,8 +1,10 @@
-"""The command line: `codesign solve | check | explain | profile | report | catalog | validate | calibrate | schema`.
+"""The command line.
 
-Exit codes: 0 done, 2 bad input, 3 infeasible, 4 a limit came before a plan, 5 `check` found a violation,
-1 anything unexpected.  Results go to standard output, all else to standard error.  Heavy imports stand inside
-the commands, so that `codesign --help` answers at once.
+`codesign solve | check | simulate | explain | profile | report | catalog | validate | calibrate | schema`.
+
+Exit codes: 0 done, 2 bad input, 3 infeasible, 4 a limit came before a plan, 5 `check` or `simulate` found a violation,
+1 anything unexpected.  Results go to standard output, all else to standard error.  Heavy imports stand inside the
+commands, so that `codesign --help` answers at once.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import typer
 from codesign.report.interrupt import interruptible, still_working
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
     from codesign.planner import Explanation
     from codesign.problem import Problem
@@ -43,8 +45,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 2 bad input, 3 infeasible, 4 no plan within the limit, 5 violation, "
-    "1 unexpected.",
+    epilog="Exit codes: 0 done, 2 bad input, 3 infeasible, 4 no plan within the limit, 5 violation, 1 unexpected.",
 )
 
 ProblemFile = Annotated[str, typer.Argument(metavar="PROBLEM", help="The problem file (YAML).")]
@@ -93,9 +94,7 @@ def solve(
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="SOLUTION.json", help="Write the solution here.")
     ] = None,
-    gap: Annotated[
-        str | None, typer.Option(metavar="0.1%", help="Stop at this distance from the bound.")
-    ] = None,
+    gap: Annotated[str | None, typer.Option(metavar="0.1%", help="Stop at this distance from the bound.")] = None,
     time_limit: Annotated[str | None, typer.Option(metavar="60s", help="Stop after this time.")] = None,
     refine: Annotated[
         bool, typer.Option("--refine", help="Plan again on grids twice as fine: what do the grids cost?")
@@ -161,12 +160,7 @@ def check(
     """Verify a solution file against its problem, independently of the optimiser."""
     with _reported(debug):
         loaded = _load(problem)
-        from codesign.solution import load_solution
-
-        try:
-            plan = load_solution(solution)
-        except ValueError as error:
-            raise InputError(str(error)) from None
+        plan = _load_solution(solution)
         from codesign.check import check as verify
 
         report = verify(loaded, plan)
@@ -179,6 +173,75 @@ def check(
             from codesign.report.violations import check_report
 
             _print(check_report(plan, violations))
+        raise typer.Exit(0 if report.ok else VIOLATION)
+
+
+@app.command()
+def simulate(
+    problem: ProblemFile,
+    solution: Annotated[str, typer.Argument(metavar="SOLUTION", help="The solution file (JSON).")],
+    duration: Annotated[str, typer.Option(metavar="10min", help="Simulated time, warm-up included.")] = "10min",
+    seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = 0,
+    burstiness: Annotated[
+        float, typer.Option(metavar="CV", min=0.0, help="CV of the gaps between arrivals: 1 is Poisson, 2 bursty.")
+    ] = 1.0,
+    fail: Annotated[
+        list[str] | None,
+        typer.Option(metavar="POOL@TIME", help="Lose a server of a pool at a time, such as decode@5min; repeatable."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processes; default: one a core.")] = None,
+    plots: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Write plots over time here (needs the extra `plots`).")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run a plan's fleet under random arrivals, request by request: do its SLOs hold at their percentiles?"""
+    with _reported(debug):
+        seconds = _quantity(duration, "time", "--duration")
+        loaded, plan = _load(problem), _load_solution(solution)
+        from codesign.report.progress import ShareView
+        from codesign.report.simulation import PlotsMissingError, simulation_report, write_plots
+        from codesign.simulate import Arrivals, SimulationError, server_lost
+        from codesign.simulate import simulate as run
+
+        try:
+            arrivals = Arrivals(burstiness)
+        except ValueError as error:
+            raise InputError(f"--burstiness: {error}") from None
+        with ShareView(_stderr_console(), "simulating") as view:
+            try:
+                failures = [server_lost(loaded, plan, *_pool_and_time(text)) for text in fail or ()]
+                report = interruptible(
+                    lambda: run(
+                        loaded,
+                        plan,
+                        duration_s=seconds or 0.0,
+                        seed=seed,
+                        arrivals=arrivals,
+                        failures=failures,
+                        workers=workers or os.cpu_count() or 1,
+                        progress=view,
+                    ),
+                    None,
+                    _say,
+                )
+            except SimulationError as error:
+                raise InputError(str(error)) from None
+        if as_json:
+            typer.echo(report.to_json(), nl=False)
+        else:
+            _print(simulation_report(report))
+        if plots is not None:
+            try:
+                written = write_plots(report, plots)
+            except PlotsMissingError as error:
+                raise InputError(str(error)) from None
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                raise InputError(f"--plots: found {plots!r} ({reason}); expected a directory to write to") from None
+            for path in written:
+                _say(f"wrote {path}")
         raise typer.Exit(0 if report.ok else VIOLATION)
 
 
@@ -308,9 +371,7 @@ def catalog(
 def validate(
     data: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="FILE", help="Measured rows (CSV or CSV.gz); repeatable. Default: the shipped ones."
-        ),
+        typer.Option(metavar="FILE", help="Measured rows (CSV or CSV.gz); repeatable. Default: the shipped ones."),
     ] = None,
     names: Annotated[
         str | None, typer.Option(metavar="FILE", help="Published names and their catalogue ids (CSV).")
@@ -342,9 +403,7 @@ def validate(
             raise InputError(str(error)) from None
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise InputError(
-                f"--plots: found {plots!r} ({reason}); expected a directory to write to"
-            ) from None
+            raise InputError(f"--plots: found {plots!r} ({reason}); expected a directory to write to") from None
         if as_json:
             _print_json(found.to_dict())
         else:
@@ -415,6 +474,25 @@ def _load(path: str) -> Problem:
     return load_problem(path)
 
 
+def _load_solution(path: str) -> Solution:
+    from codesign.solution import load_solution
+
+    try:
+        return load_solution(path)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def _pool_and_time(text: str) -> tuple[str, float]:
+    """`POOL@TIME` as (pool, seconds)."""
+    pool, at, time = text.rpartition("@")
+    if not (pool and at):
+        raise InputError(f"--fail: found {text!r}; expected a pool and a time, such as decode@5min")
+    seconds = _quantity(time, "time", "--fail")
+    assert seconds is not None
+    return pool, seconds
+
+
 def _quantity(text: str | None, kind: str, option: str) -> float | None:
     if text is None:
         return None
@@ -463,6 +541,12 @@ def _writable(output: str | None, problem: str, kind: str = "problem") -> Path |
 
 
 # ---- work
+
+
+def _stderr_console() -> Console:
+    from codesign.report.console import make_console
+
+    return make_console(stderr=True)
 
 
 @contextmanager

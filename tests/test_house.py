@@ -17,6 +17,7 @@ ROOMS = (
     ("optimize",),
     ("solution",),
     ("check",),
+    ("simulate",),
     ("explanation", "robustness", "extremes", "planner"),
     ("validation",),
     ("report",),

@@ -78,3 +78,42 @@ class ProgressView:
         if news.gap is not None:
             parts.append(f"gap {percent(news.gap, 2)}")
         return "  ".join([*parts, seconds])
+
+
+class ShareView:
+    """Shows how much of a work of known length is done; use it as a context manager and pass it as `progress`."""
+
+    def __init__(self, console: Console, what: str) -> None:
+        self._console, self._what = console, what
+        self._started = self._said = time.monotonic()
+        self._share = 0.0
+        self._spinner = Spinner("dots")
+        self._live = Live(self, console=console, transient=True, refresh_per_second=8)
+
+    def __call__(self, share: float) -> None:
+        """Take news; from any thread."""
+        self._share = share
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._said >= QUIET_SECONDS:
+            self._said = now
+            self._console.print(self.text(), soft_wrap=True)
+
+    def __enter__(self) -> ShareView:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def __rich__(self) -> Spinner:
+        """What the status line shows now."""
+        self._spinner.update(text=Text(self.text()))
+        return self._spinner
+
+    def text(self) -> str:
+        """What is done, the share, and seconds."""
+        return f"{self._what} {self._share:.0%}  {time.monotonic() - self._started:.0f} s"

@@ -123,7 +123,7 @@ def call_population(
     return CallPopulation(
         weight=weight,
         context=context,
-        reusable=_reusable(context, appended, weight, first, shared, share),
+        reusable=reusable_tokens(context, appended, weight, first, shared, share),
         output=output,
         first=first,
         calls_mean=calls_mean,
@@ -194,7 +194,7 @@ def _split_first(
     return context[rows], output[rows], appended[rows], weight, first
 
 
-def _reusable(
+def reusable_tokens(
     context: Array, appended: Array, weight: Array, first: NDArray[np.bool_], shared: Array, share: float
 ) -> Array:
     """Reusable tokens [Q]: the history of later calls is scaled to meet the share, if it can be."""

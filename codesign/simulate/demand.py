@@ -1,0 +1,145 @@
+"""What each call asks of the pools on its route, from the performance model: one row of numbers a call.
+
+Exact at both ends of a call's decode phase and linear between, which is what attention, reads and held bytes are but
+for a window that fills while a call runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codesign.check.calls import Prompts
+from codesign.check.plan import ModelledPool, ModelledRoute
+from codesign.check.traffic import moved, session_bytes
+from codesign.performance import (
+    ConfigurationTable,
+    decode_attention_seconds,
+    decode_flops,
+    decode_step_seconds,
+    decode_weight_bytes,
+    kv_bytes,
+    kv_capacity_bytes,
+    kv_read_bytes,
+    prefill_attention_seconds,
+    prefill_flops,
+    prefill_seconds,
+)
+from codesign.performance.energy import prefill_energy_j
+from codesign.problem.instance import Options
+from codesign.simulate.engine import StepTable
+
+Array = NDArray[np.float64]
+
+COLUMNS = (
+    "context",
+    "cached",
+    "output",
+    "prefill_s",
+    "prefill_j",
+    "prefill_flop",
+    "prompt_s",
+    "reload",
+    "send",
+    "give_back",
+    "prompt_kept",
+    "end_kept",
+    "begin",
+    "end",
+    "attention_s",
+    "attention_more",
+    "read",
+    "read_more",
+    "flop",
+    "flop_more",
+)
+"""Tokens; seconds, joules and FLOP of the prompt alone on a lane, and its attention seconds inside steps; bytes that
+move; bytes of prompt and whole call on the prefill side and on the decode side; what the sequence adds to its first
+step, and more with each token."""
+(
+    CONTEXT,
+    CACHED,
+    OUTPUT,
+    PREFILL_S,
+    PREFILL_J,
+    PREFILL_FLOP,
+    PROMPT_S,
+    RELOAD,
+    SEND,
+    GIVE_BACK,
+    PROMPT_KEPT,
+    END_KEPT,
+    BEGIN,
+    END,
+    ATTENTION_S,
+    ATTENTION_MORE,
+    READ,
+    READ_MORE,
+    FLOP,
+    FLOP_MORE,
+) = range(len(COLUMNS))
+
+_BLOCK = 1 << 15
+_CHUNK_KNOTS = (0.0, 1 / 64, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Demand:
+    """Rows of the calls of one route."""
+
+    route: ModelledRoute
+
+    def rows(self, context: Array, cached: Array, output: Array) -> Array:
+        """[n, len(COLUMNS)] of calls with these lengths in tokens ([n] each)."""
+        rows = np.empty((len(context), len(COLUMNS)))
+        for first in range(0, len(context), _BLOCK):
+            part = slice(first, first + _BLOCK)
+            rows[part] = self._block(context[part], cached[part], output[part])
+        return rows
+
+    def _block(self, context: Array, cached: Array, output: Array) -> Array:
+        route, calls = self.route, self.route.calls
+        before, after = route.prefill, route.decode
+        prompts = Prompts(np.empty(0), context, cached, output)
+        new, last = prompts.new, context + output
+        steps = np.maximum(output, 1.0)
+        rows = np.zeros((len(context), len(COLUMNS)))
+        rows[:, CONTEXT], rows[:, CACHED], rows[:, OUTPUT] = context, cached, output
+        rows[:, PREFILL_FLOP] = prefill_flops(before.table, new, cached)[0]
+        rows[:, PREFILL_J] = prefill_energy_j(before.table, new, cached)[0]
+        if before.entry.role == "colocated":
+            rows[:, PROMPT_S] = prefill_attention_seconds(before.table, new, cached)[0]
+        else:
+            rows[:, PREFILL_S] = prefill_seconds(before.table, new, cached)[0]
+            bytes_ = moved(route, prompts)
+            rows[:, RELOAD], rows[:, SEND], rows[:, GIVE_BACK] = bytes_.reload, bytes_.send, bytes_.give_back
+            rows[:, PROMPT_KEPT] = session_bytes(before, calls, context)
+            rows[:, END_KEPT] = session_bytes(before, calls, last)
+        rows[:, BEGIN] = session_bytes(after, calls, context)
+        rows[:, END] = session_bytes(after, calls, last)
+        for column, of in ((ATTENTION_S, decode_attention_seconds), (READ, kv_read_bytes), (FLOP, decode_flops)):
+            rows[:, column] = of(after.table, context)[0]
+            rows[:, column + 1] = (of(after.table, last)[0] - rows[:, column]) / steps
+        return rows
+
+
+def step_table(table: ConfigurationTable, max_sequences: int, chunk: float) -> StepTable:
+    """Steps of every batch up to the engine's maximum, with up to a chunk of prompt tokens."""
+    batches = np.arange(max_sequences + 1, dtype=np.float64)
+    knots = np.unique(np.array(_CHUNK_KNOTS) * chunk) if chunk else np.zeros(1)
+    return StepTable(
+        knots,
+        np.stack([decode_step_seconds(table, batches, tokens)[0] for tokens in knots.tolist()]),
+        np.stack([decode_weight_bytes(table, batches + tokens)[0] for tokens in knots.tolist()]),
+    )
+
+
+def room_bytes(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -> float:
+    """Bytes of a replica for sessions: what weights leave, less each task's shared prefix in every attention group."""
+    room = float(kv_capacity_bytes(pool.table, options.memory_fraction, options.memory_reserve_bytes)[0])
+    for tokens in {route.calls.task.name: route.calls.shared for route in routes}.values():
+        if tokens > 0:
+            room -= float(pool.table.dp[0]) * float(kv_bytes(pool.table, np.array([tokens]))[0, 0])
+    return max(room, 1.0)

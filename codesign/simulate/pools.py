@@ -1,0 +1,171 @@
+"""Pools over simulated time: utilisation, energy, and which resource ran out when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codesign.check.operation import PoolState
+from codesign.check.plan import ModelledPool, ModelledRoute
+from codesign.performance import link_bytes_per_s
+from codesign.performance.energy import base_power_w, joules_per_byte, joules_per_flop
+from codesign.simulate.fleet import Outcome
+from codesign.simulate.report import PoolOutcome, Saturation, Series, Use
+
+Array = NDArray[np.float64]
+
+SATURATED = 0.98
+"""Share of a resource in use, between two looks, from which on it counts as run out."""
+_LASTING = 0.05
+"""Share of the time from which on that is worth saying."""
+
+
+@dataclass(frozen=True, eq=False)
+class PoolView:
+    """One pool's part of an outcome, with what was planned for it."""
+
+    pool: ModelledPool
+    routes: list[ModelledRoute]
+    state: PoolState
+    outcome: Outcome
+    begin_s: float
+    """End of the warm-up."""
+    duration_s: float
+
+    @property
+    def name(self) -> str:
+        """Of the pool."""
+        return self.pool.entry.pool
+
+    @cached_property
+    def looks(self) -> dict[str, Array]:
+        """[samples] each field of the samples."""
+        samples = self.outcome.samples[self.name]
+        return {name: np.array([getattr(s, name) for s in samples], dtype=np.float64) for name in vars(samples[0])}
+
+    @cached_property
+    def rates(self) -> dict[str, Array]:
+        """[samples] shares in use between each look and the one before."""
+        looks, table = self.looks, self.pool.table
+        seconds = np.diff(looks["time_s"], prepend=0.0) * looks["replicas"]
+        peak = float(table.part_accelerators.peak[0, table.activations[0]]) * self.pool.replica_accelerators
+        memory = float(table.part_accelerators.bandwidth[0]) * self.pool.replica_accelerators
+        link = max(float(link_bytes_per_s(table)[0]), 1.0)
+
+        def rate(name: str, offer: float) -> Array:
+            return np.diff(looks[name], prepend=0.0) / (seconds * offer)
+
+        return {
+            "compute": rate("flop", peak),
+            "bandwidth": rate("bytes", memory),
+            "capacity": looks["memory_share"],
+            "link": rate("link_bytes", link),
+            "busy": np.minimum(rate("busy_s", 1.0), 1.0),
+        }
+
+    @cached_property
+    def after(self) -> NDArray[np.bool_]:
+        """[samples] looks after the warm-up."""
+        chosen = self.looks["time_s"] > self.begin_s
+        return chosen if chosen.any() else np.ones(chosen.size, dtype=bool)
+
+    def mean(self, name: str) -> float:
+        """Mean share in use after the warm-up."""
+        return float(self.rates[name][self.after].mean())
+
+    @property
+    def batch(self) -> float:
+        """Mean sequences of a replica after the warm-up."""
+        return float(self.looks["batch"][self.after].mean())
+
+    @property
+    def mean_step_s(self) -> float:
+        """Mean step after the warm-up, by Little's law of tokens."""
+        tokens = sum(r.calls.rate * float(r.calls.population.weight @ r.calls.population.output) for r in self.routes)
+        return self.batch * self.pool.entry.replicas / max(tokens, 1e-12)
+
+    @property
+    def link_wait_s(self) -> float:
+        """Seconds that transfers waited for its links."""
+        return float(self.looks["link_wait_s"][-1])
+
+    @property
+    def scarcest(self) -> str:
+        """What the pool has least of: what ran out, else what is used most."""
+        if self.pool.entry.role == "prefill":
+            return "compute"
+        if self.outcome.preempted.get(self.name, 0) > 0:
+            return "capacity"
+        most = max(("compute", "bandwidth"), key=self.mean)
+        return most if self.mean("capacity") < SATURATED or not self._waits else "capacity"
+
+    @property
+    def _waits(self) -> bool:
+        return float(self.looks["waiting"][self.after].mean()) > self.pool.entry.replicas
+
+    def use_words(self, name: str) -> str:
+        """A resource in use, for a sentence."""
+        key = name if name in self.rates else "busy"
+        return f"{key} {self.mean(key):.0%} in use"
+
+    def saturated(self) -> tuple[Saturation, ...]:
+        """Resources that ran out after the warm-up: when first and for what share of the time."""
+        names = ["busy"] if self.pool.entry.role == "prefill" else []
+        found = []
+        for name in (*names, "bandwidth", "capacity", "link"):
+            full = (self.rates[name] >= SATURATED) & self.after
+            if full.sum() > _LASTING * self.after.sum():
+                first = float(self.looks["time_s"][int(np.argmax(full))])
+                share = float(full.sum() / self.after.sum())
+                found.append(Saturation(resource=name, from_s=first, share=share))
+        return tuple(found)
+
+    def energy_j(self) -> float:
+        """Joules over the duration: base power, and what bytes, FLOP and prompts draw above it."""
+        table, (flop, moved, prompts) = self.pool.table, self.outcome.energy[self.name]
+        replicas = self.pool.entry.replicas + self.pool.entry.spares
+        base = float(base_power_w(table)[0]) * replicas * self.duration_s
+        return base + flop * float(joules_per_flop(table)[0]) + moved * float(joules_per_byte(table)[0]) + prompts
+
+
+def pool_outcome(view: PoolView) -> PoolOutcome:
+    """One pool's entry in the report."""
+    entry, state, stepping = view.pool.entry, view.state, view.pool.entry.role != "prefill"
+    joules = view.energy_j()
+    looks, rates = view.looks, view.rates
+    return PoolOutcome(
+        pool=entry.pool,
+        role=entry.role,
+        utilization=Use(
+            compute=view.mean("compute"),
+            bandwidth=view.mean("bandwidth") if stepping else None,
+            capacity=view.mean("capacity"),
+            link=view.mean("link"),
+            busy=view.mean("busy"),
+        ),
+        planned=Use(
+            compute=state.compute_share,
+            bandwidth=state.bandwidth_share if stepping else None,
+            capacity=state.memory_share,
+            link=state.link_share,
+            busy=state.busy if entry.role != "decode" else None,
+        ),
+        batch=view.batch if stepping else None,
+        planned_batch=state.batch if stepping else None,
+        energy_j=joules,
+        power_w=joules / view.duration_s,
+        planned_power_w=entry.power_w,
+        evictions=int(looks["evicted"][-1]),
+        preemptions=view.outcome.preempted.get(view.name, 0),
+        saturated=view.saturated(),
+        series=Series(
+            time_s=tuple(looks["time_s"].tolist()),
+            replicas=tuple(int(n) for n in looks["replicas"]),
+            batch=tuple(looks["batch"].tolist()),
+            waiting=tuple(looks["waiting"].tolist()),
+            **{name: tuple(rates[name].tolist()) for name in ("busy", "compute", "bandwidth", "capacity", "link")},
+        ),
+    )

@@ -1,0 +1,151 @@
+"""What `simulate` hands back: typed, frozen, one JSON document."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Percentiles(_Frozen):
+    """Seconds."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+class TtftParts(_Frozen):
+    """Mean seconds of the parts that a time to first token is the sum of."""
+
+    reload: float
+    """The kept history on its way to the prefill side."""
+    wait: float
+    """For a lane, or for memory on the prefill side."""
+    prefill: float
+    transfer: float
+    admission: float
+    """To the end of the first decode step; in a colocated pool all of it."""
+
+
+class SloOutcome(_Frozen):
+    """One promise under simulation."""
+
+    metric: Literal["ttft", "tpot", "task_latency"]
+    percentile: float
+    target: float
+    planned: float | None
+    simulated: float | None
+    low: float | None
+    """95 % confidence interval (None: too few values)."""
+    high: float | None
+    ok: bool
+    pool: str | None = None
+    """Where it goes wrong, if it does."""
+    resource: str | None = None
+    """compute | bandwidth | capacity | slots | link: what that pool lacks."""
+    reason: str | None = None
+
+
+class TaskOutcome(_Frozen):
+    """One task class."""
+
+    name: str
+    calls: int
+    """Finished after the warm-up."""
+    goodput: float
+    """Calls per second that met every TTFT and TPOT target."""
+    offered: float
+    """Calls per second that the plan routes."""
+    completed: float
+    """Calls per second that finished."""
+    hit_ratio: float | None
+    """Cached over prompt tokens."""
+    planned_hit_ratio: float | None
+    restarted: int
+    """Calls that were computed again: preempted, or on a replica that was lost."""
+    ttft: Percentiles
+    tpot: Percentiles
+    task_latency: Percentiles
+    parts: TtftParts
+    planned_parts: TtftParts
+    slo: tuple[SloOutcome, ...]
+
+
+class Use(_Frozen):
+    """Shares of what a replica offers that were in use."""
+
+    compute: float | None = None
+    bandwidth: float | None = None
+    capacity: float | None = None
+    link: float | None = None
+    busy: float | None = None
+    """Time in which lanes compute prompts, or steps run."""
+
+
+class Saturation(_Frozen):
+    """A resource that ran out."""
+
+    resource: str
+    from_s: float
+    """When first."""
+    share: float
+    """Of the time after the warm-up."""
+
+
+class Series(_Frozen):
+    """State over time: means over replicas between two looks."""
+
+    time_s: tuple[float, ...]
+    replicas: tuple[int, ...]
+    batch: tuple[float, ...]
+    waiting: tuple[float, ...]
+    busy: tuple[float, ...]
+    compute: tuple[float, ...]
+    bandwidth: tuple[float, ...]
+    capacity: tuple[float, ...]
+    link: tuple[float, ...]
+
+
+class PoolOutcome(_Frozen):
+    """One pool."""
+
+    pool: str
+    role: str
+    utilization: Use
+    planned: Use
+    batch: float | None
+    planned_batch: float | None
+    energy_j: float
+    """Over the whole duration."""
+    power_w: float
+    planned_power_w: float
+    evictions: int
+    preemptions: int
+    saturated: tuple[Saturation, ...]
+    series: Series
+
+
+class SimulationReport(_Frozen):
+    """A plan under simulation."""
+
+    ok: bool
+    """Every SLO holds at its percentile."""
+    duration_s: float
+    warm_up_s: float
+    seed: int
+    arrivals: str
+    calls: int
+    """Finished over the whole duration."""
+    tasks: tuple[TaskOutcome, ...]
+    pools: tuple[PoolOutcome, ...]
+    failure: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """One JSON document."""
+        return self.model_dump_json(indent=2) + "\n"

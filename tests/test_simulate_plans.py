@@ -1,0 +1,172 @@
+"""`simulate` on plans: the reference solutions hold, thin ones do not, and it says why; the same everywhere."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import cache
+
+import pytest
+from typer.testing import CliRunner
+
+from codesign import load_problem, load_solution, simulate
+from codesign.cli import app
+from codesign.simulate import Arrivals, Failure, SimulationError, server_lost
+
+AZURE = ("problems/azure-chat.yaml", "solutions/azure-chat.json")
+FLEET = ("problems/agent-fleet.yaml", "solutions/agent-fleet.json")
+
+
+@cache
+def plan(files):
+    return load_problem(files[0]), load_solution(files[1])
+
+
+@cache
+def azure(seed=0):
+    return simulate(*plan(AZURE), duration_s=90.0, seed=seed)
+
+
+def changed(solution, pool, **fields):
+    """A solution with other fields in one pool, counts of accelerators kept true."""
+    fleet = []
+    for entry in solution.fleet:
+        if entry.pool == pool:
+            size = entry.accelerators // (entry.replicas + entry.spares)
+            entry = entry.model_copy(update=fields)
+            entry = entry.model_copy(update={"accelerators": size * (entry.replicas + entry.spares)})
+        fleet.append(entry)
+    return solution.model_copy(update={"fleet": tuple(fleet)})
+
+
+def prefill_of(solution):
+    return next(pool for pool in solution.fleet if pool.role == "prefill")
+
+
+def test_the_reference_plan_holds_and_is_near_what_was_planned():
+    report = azure()
+    assert report.ok
+    (chat,) = report.tasks
+    assert chat.completed == pytest.approx(chat.offered, rel=0.05)
+    for slo in chat.slo:
+        assert slo.simulated == pytest.approx(slo.planned, rel=0.25)
+        assert slo.low <= slo.simulated <= slo.high
+    assert sum(vars(chat.parts).values()) == pytest.approx(chat.ttft.p50, rel=0.5)
+    for pool in report.pools:
+        assert pool.power_w == pytest.approx(pool.planned_power_w, rel=0.1)
+
+
+def test_a_tenth_of_the_replicas_less_fails_and_names_the_pool():
+    problem, solution = plan(AZURE)
+    pool = prefill_of(solution)
+    thin = changed(solution, pool.pool, replicas=int(0.9 * pool.replicas))
+    report = simulate(problem, thin, duration_s=90.0)
+    assert not report.ok
+    broken = [slo for slo in report.tasks[0].slo if not slo.ok]
+    assert {slo.metric for slo in broken} == {"ttft"}
+    assert {(slo.pool, slo.resource) for slo in broken} == {(pool.pool, "compute")}
+    assert "wait" in broken[0].reason
+    saturated = {found.resource for entry in report.pools if entry.pool == pool.pool for found in entry.saturated}
+    assert "busy" in saturated
+
+
+def test_same_seed_same_result_in_another_process():
+    code = (
+        "from codesign import load_problem, load_solution, simulate\n"
+        f"report = simulate(load_problem({AZURE[0]!r}), load_solution({AZURE[1]!r}), duration_s=90.0)\n"
+        "print(report.to_json(), end='')"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
+    assert found.stdout == azure().to_json()
+    assert azure(1).tasks != azure().tasks
+
+
+def test_parts_of_the_fleet_in_processes_give_the_same():
+    problem, solution = plan(FLEET)
+    apart = simulate(problem, solution, duration_s=8.0, workers=2)
+    heard = []
+    together = simulate(problem, solution, duration_s=8.0, workers=1, progress=heard.append)
+    assert apart.to_json() == together.to_json()
+    assert heard == sorted(heard)
+    assert heard[-1] == pytest.approx(1.0)
+
+
+def test_bursts_make_prompts_wait():
+    bursty = simulate(*plan(AZURE), duration_s=90.0, arrivals=Arrivals(4.0))
+    assert bursty.arrivals == "gamma, CV 4"
+    assert bursty.tasks[0].parts.wait > 2 * azure().tasks[0].parts.wait
+
+
+def test_a_lost_server_is_borne_by_spares_only():
+    problem, solution = plan(AZURE)
+    pool = prefill_of(solution)
+    lost = server_lost(problem, solution, pool.pool, 45.0)
+    assert lost == Failure(pool.pool, 45.0, 8)
+    bare = simulate(problem, solution, duration_s=90.0, failures=[lost])
+    assert not bare.ok
+    assert "lost at 45 s" in bare.failure
+    spared = simulate(problem, changed(solution, pool.pool, spares=8), duration_s=90.0, failures=[lost])
+    assert spared.ok
+    assert spared.calls == pytest.approx(azure().calls, rel=0.02)
+
+
+def test_what_cannot_be_simulated_is_said():
+    problem, solution = plan(AZURE)
+    with pytest.raises(SimulationError, match="duration"):
+        simulate(problem, solution, duration_s=0.0)
+    with pytest.raises(SimulationError, match="no pool 'nowhere'"):
+        simulate(problem, solution, failures=[Failure("nowhere", 1.0, 1)])
+    with pytest.raises(SimulationError, match="within 10 s"):
+        simulate(problem, solution, duration_s=10.0, failures=[Failure(prefill_of(solution).pool, 20.0, 1)])
+    with pytest.raises(SimulationError, match="does not fit"):
+        simulate(load_problem(FLEET[0]), solution)
+    with pytest.raises(SimulationError, match="status infeasible"):
+        simulate(load_problem("problems/infeasible.yaml"), load_solution("solutions/infeasible.json"))
+
+
+def test_measured_pools_are_left_to_their_measurements():
+    report = simulate(load_problem("problems/inferno-small.yaml"), load_solution("solutions/inferno-small.json"))
+    assert report.ok
+    assert not report.tasks
+    assert "measured pools" in report.notes[0]
+
+
+# ---- the command
+
+
+def test_command_in_json_has_the_agreed_fields():
+    found = CliRunner().invoke(app, ["simulate", *AZURE, "--duration", "30s", "--workers", "1", "--json"])
+    assert found.exit_code == 0, found.stderr
+    document = json.loads(found.stdout)
+    assert document["ok"] is True
+    (task,) = document["tasks"]
+    assert {"name", "slo", "goodput"} <= task.keys()
+    assert {"metric", "percentile", "target", "simulated"} <= task["slo"][0].keys()
+    assert {"pool", "utilization", "energy_j"} <= document["pools"][0].keys()
+
+
+def test_command_shows_the_verdict_and_exits_5_when_a_promise_breaks(tmp_path):
+    _, solution = plan(AZURE)
+    pool = prefill_of(solution)
+    path = tmp_path / "thin.json"
+    changed(solution, pool.pool, replicas=int(0.85 * pool.replicas)).write(path)
+    found = CliRunner().invoke(app, ["simulate", AZURE[0], str(path), "--duration", "60s", "--workers", "1"])
+    assert found.exit_code == 5
+    assert f"{pool.pool} lacks compute" in found.stdout
+    assert "Where a TTFT goes" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--fail", "nowhere@1s"], "found no pool 'nowhere'"),
+        (["--fail", "nowhere"], "expected a pool and a time"),
+        (["--duration", "soon"], "--duration: found"),
+        (["--burstiness", "1000"], "coefficient of variation"),
+    ],
+)
+def test_command_refuses_bad_input(options, message):
+    found = CliRunner().invoke(app, ["simulate", *AZURE, *options])
+    assert found.exit_code == 2
+    assert message in found.stderr
