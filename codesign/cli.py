@@ -189,6 +189,9 @@ def simulate(
         list[str] | None,
         typer.Option(metavar="POOL@TIME", help="Lose a server of a pool at a time, such as decode@5min; repeatable."),
     ] = None,
+    stage: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A period (and scenario) of the plan; default: the busiest.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processes; default: one a core.")] = None,
     plots: Annotated[
         str | None, typer.Option(metavar="DIR", help="Write plots over time here (needs the extra `plots`).")
@@ -211,7 +214,7 @@ def simulate(
             raise InputError(f"--burstiness: {error}") from None
         with ShareView(_stderr_console(), "simulating") as view:
             try:
-                failures = [server_lost(loaded, plan, *_pool_and_time(text)) for text in fail or ()]
+                failures = [server_lost(loaded, plan, *_pool_and_time(text), stage) for text in fail or ()]
                 report = interruptible(
                     lambda: run(
                         loaded,
@@ -220,6 +223,7 @@ def simulate(
                         seed=seed,
                         arrivals=arrivals,
                         failures=failures,
+                        stage=stage,
                         workers=workers or os.cpu_count() or 1,
                         progress=view,
                     ),

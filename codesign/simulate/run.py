@@ -10,7 +10,9 @@ from typing import Any
 
 from codesign.check.plan import Plan, read_plan
 from codesign.check.report import Findings
+from codesign.check.stages import stage_solutions
 from codesign.problem import Problem, resolve
+from codesign.problem.extremes import EXTREMES, at_extreme
 from codesign.problem.instance import Instance
 from codesign.simulate.arrivals import Arrivals
 from codesign.simulate.assess import assess
@@ -52,6 +54,7 @@ def simulate(
     seed: int = 0,
     arrivals: Arrivals | None = None,
     failures: Sequence[Failure] = (),
+    stage: str | None = None,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> SimulationReport:
@@ -63,6 +66,8 @@ def simulate(
         Simulated seconds; the warm-up at their start is found and left out.
     failures:
         Replicas that are lost; the SLOs are then judged over calls that come after the last failure.
+    stage:
+        Which period (and scenario) of a plan that has some; by default the one with the most tasks per second.
     workers:
         Processes. Parts of the fleet that share no pool run apart; results do not depend on their number. More than one
         needs a main module that can be imported, as :mod:`multiprocessing` says.
@@ -72,7 +77,7 @@ def simulate(
     """
     if not duration_s > 0:
         raise SimulationError(f"found a duration of {duration_s} s; expected more than 0")
-    plan = plan_of(resolve(problem), solution)
+    plan = plan_of(*staged(problem, solution, stage))
     return simulate_plan(
         plan,
         duration_s=duration_s,
@@ -84,13 +89,32 @@ def simulate(
     )
 
 
-def server_lost(problem: Problem, solution: Solution, pool: str, at_s: float) -> Failure:
+def server_lost(
+    problem: Problem, solution: Solution, pool: str, at_s: float, stage: str | None = None
+) -> Failure:
     """The failure of one server of a pool: as many replicas as it holds, one where a replica is larger."""
-    plan = plan_of(resolve(problem), solution)
+    plan = plan_of(*staged(problem, solution, stage))
     if pool not in plan.modelled:
         raise SimulationError(f"found no pool {pool!r}; expected one of {', '.join(plan.modelled)}")
     known = plan.modelled[pool]
     return Failure(pool, at_s, max(1, known.option.server_accelerators // known.replica_accelerators))
+
+
+def staged(problem: Problem, solution: Solution, stage: str | None) -> tuple[Instance, Solution]:
+    """The problem and the solution of one stage; both as they are where there are no stages."""
+    instance = resolve(problem, robust=bool(solution.scenarios))
+    if instance.objective in EXTREMES:
+        instance = at_extreme(instance, solution.objective.value or 0.0)
+    if not instance.stages:
+        if stage is not None:
+            raise SimulationError(f"found the stage {stage!r}; expected none: the problem has no periods")
+        return instance, solution
+    names = [each.name for each in instance.stages]
+    if stage is not None and stage not in names:
+        raise SimulationError(f"found no stage {stage!r}; expected one of {', '.join(names)}")
+    rates = [sum(task.rate_per_s for task in each.instance.tasks) for each in instance.stages]
+    chosen = rates.index(max(rates)) if stage is None else names.index(stage)
+    return instance.stages[chosen].instance, stage_solutions(instance, solution, Findings())[chosen]
 
 
 def plan_of(instance: Instance, solution: Solution) -> Plan:
