@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from codesign.problem import Problem, ProblemError, load_problem
     from codesign.simulate import simulate
     from codesign.solution import Solution, load_solution
+    from codesign.study.pareto import pareto
+    from codesign.study.sweep import sweep
 
 __all__ = [
     "Problem",
@@ -31,8 +33,10 @@ __all__ = [
     "explain",
     "load_problem",
     "load_solution",
+    "pareto",
     "simulate",
     "solve",
+    "sweep",
 ]
 
 _HOMES = {
@@ -43,8 +47,10 @@ _HOMES = {
     "explain": "codesign.planner",
     "load_problem": "codesign.problem",
     "load_solution": "codesign.solution",
+    "pareto": "codesign.study.pareto",
     "simulate": "codesign.simulate",
     "solve": "codesign.planner",
+    "sweep": "codesign.study.sweep",
 }
 
 

@@ -1,6 +1,6 @@
 """The command line.
 
-`codesign solve | check | simulate | explain | profile | report | catalog | validate | calibrate | schema`.
+`codesign solve | pareto | sweep | check | simulate | explain | profile | report | catalog | validate | calibrate | schema`.
 
 Exit codes: 0 done, 2 bad input, 3 infeasible, 4 a limit came before a plan, 5 `check` or `simulate` found a violation,
 1 anything unexpected.  Results go to standard output, all else to standard error.  Heavy imports stand inside the
@@ -50,6 +50,13 @@ app = typer.Typer(
 
 ProblemFile = Annotated[str, typer.Argument(metavar="PROBLEM", help="The problem file (YAML).")]
 Json = Annotated[bool, typer.Option("--json", help="The result as one JSON document.")]
+Folder = Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="The folder of the results.")]
+Gap = Annotated[str | None, typer.Option(metavar="1%", help="For each plan: stop at this distance from the bound.")]
+TimeLimit = Annotated[str | None, typer.Option(metavar="20s", help="For each plan: stop after this time.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, max=1024, help="Local processes; default: as many as there are cores, up to 8.")
+]
+Dask = Annotated[str | None, typer.Option(metavar="tcp://HOST:PORT", help="A Dask scheduler, in place of them.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
 
 
@@ -108,9 +115,7 @@ def solve(
     """Find the fleet of least cost (or energy, or power) that meets every SLO and limit."""
     with _reported(debug, interrupted=NO_PLAN):
         wanted_gap = _quantity(gap, "fraction", "--gap")
-        seconds = _quantity(time_limit, "time", "--time-limit")
-        if seconds == 0:
-            raise InputError(f"--time-limit: found {time_limit!r}; expected a time above 0, such as '60 s'")
+        seconds = _time_limit(time_limit)
         target = _writable(output, problem)
         loaded = _load(problem)
         from codesign.planner import solve as plan
@@ -148,6 +153,144 @@ def solve(
         if target is not None:
             _say(f"wrote {output}")
         raise typer.Exit(_STATUS_CODES[solution.status])
+
+
+@app.command()
+def pareto(
+    problem: ProblemFile,
+    output: Folder,
+    objectives: Annotated[
+        str,
+        typer.Option(metavar="A,B[,C]", help="Of cost, energy, carbon, power, cost_per_hour, latency, robustness."),
+    ] = "cost,energy",
+    points: Annotated[int, typer.Option(min=2, max=10_000, help="Plans on the frontier, about.")] = 20,
+    gap: Gap = None,
+    time_limit: TimeLimit = None,
+    workers: Workers = None,
+    dask: Dask = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Find the frontier of two or three objectives, each point with its own bound.
+
+    Finished points are kept in DIR: the same command goes on where a stopped one ended.
+    """
+    with _reported(debug):
+        folder = _folder(output)
+        seconds = _time_limit(time_limit)
+        loaded = _load(problem)
+        from codesign.report.studies import front_report, plot_front
+        from codesign.study.axes import parse_axes
+        from codesign.study.pareto import pareto as trace
+
+        names = objectives.split(",")
+        try:
+            parse_axes(names)
+        except ValueError as error:
+            raise InputError(f"--objectives: {error}") from None
+        wanted_gap = _quantity(gap, "fraction", "--gap")
+        cancel = threading.Event()
+        with _study("points") as view:
+            front = interruptible(
+                lambda: trace(
+                    loaded,
+                    names,
+                    points,
+                    directory=folder,
+                    workers=workers or _cores(),
+                    dask=dask,
+                    gap=wanted_gap,
+                    time_limit_s=seconds,
+                    progress=view,
+                    cancel=cancel,
+                ),
+                cancel,
+                _say,
+            )
+            written = front.write(folder) + plot_front(front, folder)
+        _print_json(front.to_dict()) if as_json else _print(front_report(front))
+        _say(f"wrote {len(written)} files to {output}")
+        raise typer.Exit(_STATUS_CODES[front.status])
+
+
+@app.command()
+def sweep(
+    problem: ProblemFile,
+    output: Folder,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=V1,V2,...", help="Or PATH=LOW..HIGH:COUNT; repeatable."),
+    ] = None,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="A YAML file of values by path; each is combined with all settings."),
+    ] = None,
+    together: Annotated[
+        bool, typer.Option("--together", help="First values with first values, … instead of every combination.")
+    ] = False,
+    breakpoints: Annotated[
+        bool, typer.Option("--breakpoints", help="Find where the plan changes between two values, by bisection.")
+    ] = False,
+    watch: Annotated[
+        str, typer.Option(metavar="accelerators|pools|counts", help="What makes it another plan.")
+    ] = "accelerators",
+    parquet: Annotated[bool, typer.Option("--parquet", help="Also runs.parquet (needs the extra `tables`).")] = False,
+    gap: Gap = None,
+    time_limit: TimeLimit = None,
+    workers: Workers = None,
+    dask: Dask = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Plan the problem for many values of its fields, as one table.
+
+    Finished runs are kept in DIR: the same command goes on where a stopped one ended.
+    """
+    with _reported(debug):
+        folder = _folder(output)
+        seconds = _time_limit(time_limit)
+        loaded = _load(problem)
+        from codesign.report.studies import plot_sweep, sweep_report
+        from codesign.study.settings import grid, listed, parse_setting, read_scenario
+        from codesign.study.sweep import WATCHED
+        from codesign.study.sweep import sweep as run
+
+        if watch not in WATCHED:
+            raise InputError(f"--watch: {_unknown('word', watch, WATCHED)}")
+        if not settings and not scenario:
+            raise InputError("found neither --set nor --scenario; expected one, such as --set tasks.chat.rate=1/s,2/s")
+        try:
+            wanted = dict(parse_setting(text) for text in settings or ())
+            combined = listed(wanted) if together else grid(wanted)
+            scenarios = dict(read_scenario(path) for path in scenario or ())
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        if parquet:
+            _need("pyarrow", "tables", "--parquet")
+        wanted_gap = _quantity(gap, "fraction", "--gap")
+        cancel = threading.Event()
+        with _study("runs") as view:
+            found = interruptible(
+                lambda: run(
+                    loaded,
+                    combined,
+                    scenarios=scenarios or None,
+                    breakpoints=breakpoints,
+                    watch=watch,
+                    directory=folder,
+                    workers=workers or _cores(),
+                    dask=dask,
+                    gap=wanted_gap,
+                    time_limit_s=seconds,
+                    progress=view,
+                    cancel=cancel,
+                ),
+                cancel,
+                _say,
+            )
+            written = found.write(folder, parquet) + plot_sweep(found, folder)
+        _print_json(found.to_dict()) if as_json else _print(sweep_report(found))
+        _say(f"wrote {len(written)} files to {output}")
 
 
 @app.command()
@@ -508,6 +651,36 @@ def _quantity(text: str | None, kind: str, option: str) -> float | None:
         raise InputError(f"{option}: found {error.found}; expected {error.expected}") from None
 
 
+def _time_limit(text: str | None) -> float | None:
+    seconds = _quantity(text, "time", "--time-limit")
+    if seconds == 0:
+        raise InputError(f"--time-limit: found {text!r}; expected a time above 0, such as '60 s'")
+    return seconds
+
+
+def _folder(output: str) -> Path:
+    """A folder to write into, made where it is missing and tried before any work is done."""
+    folder = Path(output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"--output: found {output!r} ({reason}); expected a folder to write to") from None
+
+
+def _cores() -> int:
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _need(module: str, extra: str, option: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec(module) is None:
+        raise InputError(f"{option}: found no {module}; expected: pip install 'codesign[{extra}]'")
+
+
 def _batches(text: str) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",")]
     if not all(re.fullmatch("0*[1-9][0-9]{0,6}", word) for word in words):
@@ -559,6 +732,15 @@ def _progress(problem: Problem) -> Iterator[Any]:
     from codesign.report.progress import OBJECTIVE_UNITS, ProgressView
 
     with ProgressView(make_console(stderr=True), OBJECTIVE_UNITS[problem.objective]) as view:
+        yield view
+
+
+@contextmanager
+def _study(noun: str) -> Iterator[Any]:
+    from codesign.report.console import make_console
+    from codesign.report.progress import StudyView
+
+    with StudyView(make_console(stderr=True), noun) as view:
         yield view
 
 
@@ -643,6 +825,12 @@ def _reported(debug: bool, interrupted: int = INTERRUPTED) -> Iterator[None]:
         if isinstance(error, ProblemError):
             _say(str(error))
             raise typer.Exit(BAD_INPUT) from None
+        if "codesign.study.workers" in sys.modules:
+            from codesign.study.workers import WorkersError
+
+            if isinstance(error, WorkersError):
+                _say(f"codesign: {error}")
+                raise typer.Exit(BAD_INPUT) from None
         if debug:
             raise
         words = " ".join(str(error).split())

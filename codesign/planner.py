@@ -83,7 +83,7 @@ def solve(
         raise ProblemError([Issue(problem.file, None, "scenarios", "nothing", expected)])
     instance = resolve(problem, robust=robust)
     if instance.objective in EXTREMES:
-        candidates, plan = _extreme(instance, gap, time_limit_s, clock, cancel)
+        candidates, plan = plan_extreme(instance, gap, time_limit_s, clock, cancel)
         built = started
     else:
         candidates = build_candidates(instance, lambda what, share: clock.tell(f"{what} {share:.0%}"))
@@ -105,14 +105,15 @@ def solve(
     return solution.model_copy(update={"conflicts": tuple(c.limit for c in conflicts)})
 
 
-def _extreme(
+def plan_extreme(
     instance: Instance,
     gap: float | None,
     time_limit_s: float | None,
-    clock: _Clock,
-    cancel: threading.Event | None,
+    clock: _Clock | None = None,
+    cancel: threading.Event | None = None,
 ) -> tuple[Candidates, FleetPlan]:
     """Candidates and plan at the extreme of max_rate or slo_scale."""
+    clock = clock or _Clock(time.monotonic(), None)
     options = instance.options
     limit = options.time_limit_s if time_limit_s is None else time_limit_s
     if instance.objective == "max_rate" and not build_candidates(instance).data.limits:

@@ -8,7 +8,7 @@ from pathlib import Path
 import codesign
 
 ROOMS = (
-    ("units",),
+    ("units", "files", "notebook"),
     ("catalog",),
     ("problem",),
     ("workload", "hardware"),
@@ -19,6 +19,7 @@ ROOMS = (
     ("check",),
     ("simulate",),
     ("explanation", "robustness", "extremes", "planner"),
+    ("study",),
     ("validation",),
     ("report",),
     ("cli",),

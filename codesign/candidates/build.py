@@ -16,14 +16,13 @@ from codesign.candidates.flows import FlowBook, build_flows
 from codesign.candidates.grids import Grids
 from codesign.candidates.lengths import TaskCalls, task_calls
 from codesign.candidates.measured import measured_block
+from codesign.candidates.objectives import objective_weights
 from codesign.candidates.prefill import prefill_blocks
 from codesign.candidates.purchase import Market, build_market, by_electricity
 from codesign.candidates.risk import weighed
 from codesign.candidates.stages import StagePart, join
 from codesign.performance import PRECISIONS, ConfigurationTable
 from codesign.problem.instance import Instance
-
-_SECONDS_PER_HOUR = 3600.0
 
 
 @dataclass(frozen=True)
@@ -215,18 +214,7 @@ def _data(
     packings: tuple[Packing, ...],
     groups: tuple[Group, ...],
 ) -> FleetData:
-    rate = instance.mean_rate()
-    weights = {
-        "cost_per_hour": (1.0, 0.0),
-        "cost_per_task": (1.0 / (rate * _SECONDS_PER_HOUR), 0.0),
-        "energy_per_task": (0.0, 1.0 / rate),
-        "power": (0.0, 1.0),
-        "carbon_per_task": (0.0, instance.site.carbon_kg_per_joule / rate),
-        # These two are found by a search over plans, of which cheap ones are as good as any.
-        "max_rate": (1.0, 0.0),
-        "slo_scale": (1.0, 0.0),
-    }
-    usd_weight, watt_weight = weights[instance.objective]
+    usd_weight, watt_weight = objective_weights(instance, instance.objective)
     return FleetData(
         tasks=tuple(task.name for task in instance.tasks),
         demand=np.array([task.rate_per_s for task in instance.tasks]),

@@ -81,6 +81,8 @@ class _Plain:
             return [self.copy(item, (*path, i)) for i, item in enumerate(value)]
         if isinstance(value, datetime.date):
             return value.isoformat()
+        if hasattr(value, "to_dict") and hasattr(value, "columns"):  # a DataFrame is the list of its rows
+            return self.copy(value.to_dict("records"), path)
         if value is None or isinstance(value, (bool, int, float, str)):
             return value
         if callable(getattr(value, "item", None)) and getattr(value, "ndim", 1) == 0:

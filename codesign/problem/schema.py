@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, Field, PrivateAttr, create_model, model_validator
 
 from codesign.catalog import Accelerator, ModelCard
+from codesign.notebook import html_table
 from codesign.problem.errors import FieldError
 from codesign.problem.fields import (
     Capital,
@@ -453,6 +454,13 @@ class Problem(Part):
         from codesign.problem.load import replaced
 
         return replaced(self, changes)
+
+    def _repr_html_(self) -> str:
+        title = f"{self.name}: {self.kind}, least {self.objective}"
+        rows: list[list[Any]] = [["task", task.name] for task in self.tasks]
+        rows += [["hardware", name] for name in self.hardware]
+        rows += [["measured pool", pool.name] for pool in self.measured_pools]
+        return html_table(title, ["kind", "name"], rows)
 
 
 OBJECTIVES: tuple[str, ...] = get_args(ObjectiveName)

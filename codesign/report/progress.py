@@ -15,6 +15,7 @@ from codesign.report.console import amount, percent
 
 if TYPE_CHECKING:
     from codesign.planner import PlanProgress
+    from codesign.study.workers import StudyProgress
 
 OBJECTIVE_UNITS = {
     "cost_per_hour": "$/h",
@@ -117,3 +118,45 @@ class ShareView:
     def text(self) -> str:
         """What is done, the share, and seconds."""
         return f"{self._what} {self._share:.0%}  {time.monotonic() - self._started:.0f} s"
+
+
+class StudyView:
+    """Shows how far a study is, on a terminal alone: points done, and about how long the others will take."""
+
+    def __init__(self, console: Console, noun: str) -> None:
+        self._console, self._noun = console, noun
+        self._started = time.monotonic()
+        self._news: StudyProgress | None = None
+        self._spinner = Spinner("dots")
+        self._live = Live(self, console=console, transient=True, refresh_per_second=4)
+
+    def __call__(self, news: StudyProgress) -> None:
+        """Take news; from any thread."""
+        self._news = news
+
+    def __enter__(self) -> StudyView:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def __rich__(self) -> Spinner:
+        """What the status line shows now."""
+        self._spinner.update(text=Text(self.text()))
+        return self._spinner
+
+    def text(self) -> str:
+        """Points done, the stage of the one at work, seconds, and seconds left as far as known."""
+        seconds = f"{time.monotonic() - self._started:.0f} s"
+        news = self._news
+        if news is None:
+            return f"reading  {seconds}"
+        parts = [f"{news.done} of about {news.planned} {self._noun}", *([news.stage] if news.stage else []), seconds]
+        if news.seconds_left is not None:
+            parts.append(f"about {news.seconds_left:.0f} s left")
+        return "  ".join(parts)

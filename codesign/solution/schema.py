@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from codesign.files import write_atomically
+from codesign.notebook import html_table
 from codesign.problem.instance import ALL_HOURS, NOMINAL
 
 SCHEMA_VERSION = 1
@@ -30,6 +30,8 @@ class Objective(_Frozen):
     """(value − bound)/|value|, a fraction."""
     grid_error: float | None = None
     """Change when every grid is twice as fine (None: not asked for)."""
+    ceilings: dict[str, float] | None = None
+    """What other objectives were held at (a point of a frontier); None where the file's own objective stands."""
 
 
 class Totals(_Frozen):
@@ -296,13 +298,15 @@ class Solution(_Frozen):
 
     def write(self, path: str | Path) -> None:
         """Write the solution file atomically: readers see the old file or the whole new one."""
-        target = Path(path)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=target.parent, prefix=f".{target.name}.", delete=False, encoding="utf-8"
-        ) as file:
-            file.write(self.to_json())
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, target)
+        write_atomically(Path(path), self.to_json())
+
+    def _repr_html_(self) -> str:
+        objective = self.objective
+        value = "no plan" if objective.value is None else f"{objective.value:.6g} {objective.unit}"
+        gap = "" if objective.gap is None else f", within {100 * objective.gap:.2f} % of the bound"
+        title = f"{self.provenance.problem}: {self.status}, {objective.name} {value}{gap}"
+        names = ("pool", "role", "accelerator", "model", "replicas", "accelerators", "cost_per_hour", "power_w")
+        return html_table(title, names, [[getattr(pool, name) for name in names] for pool in self.fleet])
 
     def to_dataframe(self) -> Any:
         """The fleet as a pandas DataFrame, one row per pool (pandas must be installed)."""

@@ -1,0 +1,260 @@
+"""Runs that are killed, resumed, shared and moved to other processes: the result is always the same."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from studies import POOLS, document, problem
+
+from codesign import pareto, sweep
+from codesign.files import write_atomically
+from codesign.problem import resolve
+from codesign.study.jobs import Job
+from codesign.study.store import Store, fingerprint
+from codesign.study.workers import Crew, WorkersError
+
+RATES = ["10/s", "20/s", "30/s"]
+
+
+def outcome(folder):
+    """All that a study leaves behind, but for the seconds that solving took."""
+    found = {}
+    for path in sorted(Path(folder).rglob("*")):
+        if path.is_file() and path.suffix in (".json", ".csv") and "runs" not in path.relative_to(folder).parts[:-1]:
+            text = path.read_text()
+            if path.parent.name == "solutions":
+                document = json.loads(text)
+                document["solve"]["seconds"] = None
+                text = json.dumps(document)
+            found[str(path.relative_to(folder))] = text
+    return found
+
+
+def trace(folder, **options):
+    front = pareto(problem(), points=12, directory=folder, **options)
+    front.write(Path(folder))
+    return outcome(folder)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return trace(tmp_path_factory.mktemp("undisturbed"))
+
+
+def test_a_finished_run_is_found_again(tmp_path, undisturbed, monkeypatch):
+    assert trace(tmp_path) == undisturbed
+    monkeypatch.setattr("codesign.study.workers.run_job", None)  # nothing is solved any more
+    assert trace(tmp_path) == undisturbed
+
+
+def test_what_is_not_whole_is_solved_again(tmp_path, undisturbed):
+    trace(tmp_path)
+    first, second, third, *_ = sorted((tmp_path / "runs").glob("*.json"))
+    first.write_text(first.read_text()[: first.stat().st_size // 2])
+    second.write_text("{}")
+    document = json.loads(third.read_text())
+    third.write_text(json.dumps({"key": document["key"]}))
+    assert trace(tmp_path) == undisturbed
+
+
+def test_killed_at_any_moment_it_goes_on(tmp_path, undisturbed):
+    file = tmp_path / "problem.yaml"
+    file.write_text(json.dumps(document()))
+    command = [sys.executable, "-c", "from codesign.cli import main; main()", "pareto", str(file), "--points", "12"]
+
+    def start(folder):
+        whole = [*command, "--workers", "1", "-o", str(folder)]
+        return subprocess.Popen(whole, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    start(tmp_path / "quiet").wait()
+    for finished in (1, 5):
+        run = start(tmp_path / "killed")
+        while run.poll() is None and len(list((tmp_path / "killed").glob("runs/*.json"))) < finished:
+            time.sleep(0.005)
+        run.kill()
+        run.wait()
+    two = [start(tmp_path / "killed") for _ in range(2)]  # and two processes at once on the same folder
+    assert [run.wait() for run in two] == [0, 0]
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "quiet")
+    assert not [p for p in (tmp_path / "killed" / "solutions").iterdir() if p.suffix != ".json"]
+
+
+def test_another_problem_gap_or_order_has_other_names():
+    instance = resolve(problem())
+    job = Job(instance, "cost_per_hour", 0.0, 60.0)
+    keys = {job.key}
+    keys.add(Job(instance, "power", 0.0, 60.0).key)
+    keys.add(Job(instance, "cost_per_hour", 0.01, 60.0).key)
+    keys.add(Job(instance, "cost_per_hour", 0.0, 60.0, (("power", 5.0),)).key)
+    keys.add(Job(resolve(problem(rates={"short": 40.0, "long": 8.1})), "cost_per_hour", 0.0, 60.0).key)
+    dearer = {**POOLS, "l4": (0.91, *POOLS["l4"][1:])}
+    keys.add(Job(resolve(problem(dearer)), "cost_per_hour", 0.0, 60.0).key)
+    assert len(keys) == 6
+    assert Job(resolve(problem()), "cost_per_hour", 0.0, 60.0).key == job.key
+    assert Job(instance, "power", 0.0, 60.0).problem_key == job.problem_key
+
+
+def test_fingerprints_tell_arrays_apart():
+    import numpy as np
+
+    one = np.arange(5000.0)
+    other = one.copy()
+    other[2500] += 1e-9
+    assert fingerprint(one) != fingerprint(other)
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    with pytest.raises(TypeError, match="canonical"):
+        fingerprint(object())
+
+
+def test_files_are_replaced_whole(tmp_path):
+    path = tmp_path / "a.csv"
+    write_atomically(path, "old\n")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "new \ud800")
+    assert path.read_text() == "old\n"
+    assert list(tmp_path.iterdir()) == [path]
+    store = Store(tmp_path)
+    assert store.get("missing") is None
+    store.put("k", {"x": 1.5})
+    assert store.get("k") == {"key": "k", "x": 1.5}
+
+
+def test_local_workers_one_of_them_killed(tmp_path, undisturbed):
+    killed = []
+
+    def kill_one(news):
+        children = multiprocessing.active_children()
+        if news.done >= 3 and children and not killed:
+            killed.append(children[0].pid)
+            os.kill(children[0].pid, signal.SIGKILL)
+
+    assert trace(tmp_path, workers=2, progress=kill_one) == undisturbed
+    assert killed
+
+
+def test_dask_with_a_worker_killed(tmp_path, undisturbed):
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
+        killed = []
+
+        def kill_one(news):
+            if news.done >= 3 and not killed:
+                killed.append(next(iter(cluster.workers.values())).pid)
+                os.kill(killed[0], signal.SIGKILL)
+
+        assert trace(tmp_path, dask=cluster.scheduler_address, progress=kill_one) == undisturbed
+        assert killed
+
+
+def test_no_scheduler_is_said(monkeypatch):
+    monkeypatch.setattr("codesign.study.workers._CONNECT_SECONDS", 0.5)
+    with pytest.raises(WorkersError, match="no Dask scheduler"), Crew(Store(None), dask="tcp://127.0.0.1:1"):
+        pass
+
+
+def test_cancelled_it_keeps_what_is_done(tmp_path, undisturbed):
+    cancel = threading.Event()
+
+    def stop(news):
+        if news.done >= 4:
+            cancel.set()
+
+    front = pareto(problem(), points=12, directory=tmp_path, progress=stop, cancel=cancel)
+    assert not front.complete
+    assert 4 <= len(list((tmp_path / "runs").glob("*.json"))) < 24
+    assert trace(tmp_path) == undisturbed
+
+
+def test_progress_counts_up_and_says_what_is_left():
+    news = []
+    pareto(problem(), points=6, progress=news.append)
+    done = [n.done for n in news]
+    assert done == sorted(done)
+    assert done[-1] >= 6
+    assert any(n.seconds_left is not None for n in news)
+
+
+# ---- sweeps ------------------------------------------------------------------------------------------------
+
+
+def two_pools():
+    """At 2 $/h for 10/s and 5 $/h for 50/s: one small pool up to 10/s, two up to 20/s, then the large one."""
+    return problem({"small": (2.0, 100, {"short": 10}), "large": (5.0, 300, {"short": 50})}, {"short": 5.0})
+
+
+def test_a_grid_is_every_combination():
+    found = sweep(problem(), {"tasks.short.rate": RATES, "tasks.long.rate": ["1/s", "2/s"]})
+    assert [(r.settings["tasks.short.rate"], r.settings["tasks.long.rate"]) for r in found.runs][:3] == [
+        ("10/s", "1/s"),
+        ("10/s", "2/s"),
+        ("20/s", "1/s"),
+    ]
+    assert len(found.runs) == 6
+    values = [run.solution.objective.value for run in found.runs]
+    assert values[0] <= values[1]
+    assert values[0] <= values[2] <= values[4]
+
+
+def test_breakpoints_by_hand():
+    found = sweep(
+        two_pools(), {"tasks.short.rate": ["5/s", "15/s", "40/s"]}, breakpoints=True, watch="counts", tolerance=0.001
+    )
+    at = [(b.below, b.above) for b in found.breakpoints]
+    assert at == [("1 × SMALL", "2 × SMALL"), ("2 × SMALL", "1 × LARGE")]
+    for b, exact in zip(found.breakpoints, (10.0, 20.0), strict=True):
+        low, high = (float(v.removesuffix("/s")) for v in (b.low, b.high))
+        assert low <= exact <= high
+        assert high - low <= 0.001 * 35 + 1e-9
+    assert len(found.runs) <= 3 + 2 * 10  # ten halvings each
+    assert [run.refined for run in found.runs][:3] == ["", "", ""]
+
+
+def test_a_list_a_table_and_scenarios():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"tasks.short.rate": ["5/s", "15/s"], "options.gap": [0.0, 0.01]})
+    listed = sweep(two_pools(), table)
+    assert [run.solution.objective.value for run in listed.runs] == pytest.approx([2.0, 4.0])
+    together = sweep(two_pools(), {"tasks.short.rate": ["5/s", "15/s"], "options.gap": [0.0, 0.01]}, together=True)
+    assert [r.solution.objective for r in together.runs] == [r.solution.objective for r in listed.runs]
+    dear = {"base": {}, "dear": {"measured_pools.small.cost": "6 $/h"}}
+    both = sweep(two_pools(), {"tasks.short.rate": ["5/s"]}, scenarios=dear)
+    assert [(run.scenario, run.solution.objective.value) for run in both.runs] == [("base", 2.0), ("dear", 5.0)]
+    assert both.to_dataframe()["scenario"].tolist() == ["base", "dear"]
+    assert "<td>dear" not in both._repr_html_()
+    assert both._repr_html_().count("<tr>") == 3
+
+
+def test_a_sweep_of_what_no_price_can_express():
+    most = two_pools().replace({"objective": "max_rate", "limits.budget.cost_per_hour": "5 $/h"})
+    found = sweep(most, {"limits.budget.cost_per_hour": ["5 $/h", "10 $/h"]})
+    assert [run.solution.objective.value for run in found.runs] == pytest.approx([10.0, 20.0], rel=0.01)
+
+
+def test_a_run_without_a_plan_is_a_row():
+    found = sweep(two_pools(), {"limits.inventory": [{"SMALL": 1, "LARGE": 0}, {"SMALL": 0, "LARGE": 0}]})
+    rows = [dict(zip(found.header(), row, strict=True)) for row in found.rows()]
+    assert [row["status"] for row in rows] == ["optimal", "infeasible"]
+    assert rows[1]["cost_per_hour"] is None
+    assert rows[0]["limits.inventory"] == '{"SMALL": 1, "LARGE": 0}'
+
+
+def test_a_sweep_is_one_tidy_table(tmp_path):
+    pytest.importorskip("pyarrow")
+    import pandas
+
+    found = sweep(two_pools(), {"tasks.short.rate": ["5/s", "15/s"]}, directory=tmp_path)
+    found.write(tmp_path, parquet=True)
+    table = pandas.read_csv(tmp_path / "runs.csv")
+    assert table["cost_per_hour"].tolist() == [2.0, 4.0]
+    assert table["accelerators.SMALL"].tolist() == [1, 2]
+    assert all((tmp_path / name).is_file() for name in table["solution"])
+    assert pandas.read_parquet(tmp_path / "runs.parquet")["value"].tolist() == [2.0, 4.0]
