@@ -1,6 +1,7 @@
 """The command line.
 
-`codesign solve | pareto | sweep | check | simulate | explain | profile | report | catalog | validate | calibrate | schema`.
+`codesign solve | pareto | sweep | check | simulate | explain | profile | report | catalog | validate | calibrate |
+schema`.
 
 Exit codes: 0 done, 2 bad input, 3 infeasible, 4 a limit came before a plan, 5 `check` or `simulate` found a violation,
 1 anything unexpected.  Results go to standard output, all else to standard error.  Heavy imports stand inside the
