@@ -110,6 +110,9 @@ def solve(
     robust: Annotated[
         bool, typer.Option("--robust", help="Buy for all scenarios of the file, route in each; and its price.")
     ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Simulate the plan, and tighten and plan again until every SLO holds.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -126,6 +129,7 @@ def solve(
         words += ["--time-limit", time_limit] if time_limit is not None else []
         words += ["--refine"] if refine else []
         words += ["--robust"] if robust else []
+        words += ["--verify"] if verify else []
         cancel = threading.Event()
         with _progress(loaded) as view:
             solution = interruptible(
@@ -137,6 +141,8 @@ def solve(
                     cancel=cancel,
                     refine=refine,
                     robust=robust,
+                    verify=verify,
+                    workers=os.cpu_count() or 1,
                     command=shlex.join(words),
                 ),
                 cancel,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from codesign.candidates.build import Candidates, build_candidates
 from codesign.candidates.grids import Grids
@@ -26,6 +26,7 @@ from codesign.problem.instance import Instance
 from codesign.robustness import robustness
 from codesign.solution.build import build_solution
 from codesign.solution.schema import Solution
+from codesign.verification import verified
 
 __all__ = [
     "Binding",
@@ -66,6 +67,8 @@ def solve(
     cancel: threading.Event | None = None,
     refine: bool = False,
     robust: bool = False,
+    verify: bool = False,
+    workers: int = 1,
     command: str = "",
 ) -> Solution:
     """Plan the fleet of a procurement problem.
@@ -74,7 +77,8 @@ def solve(
     solution then holds the best plan with its true gap.  Raises ProblemError for a problem that cannot be
     resolved; infeasibility is a status, not an error.  `refine` plans once more on grids twice as fine and
     reports what that saves as the objective's `grid_error`.  `robust` buys once for all scenarios of the problem and
-    routes in each; the nominal problem is planned beside it, for the price of robustness.
+    routes in each; the nominal problem is planned beside it, for the price of robustness.  `verify` simulates the plan
+    (in `workers` processes) and plans again with stricter rows until every SLO holds there too.
     """
     started = time.monotonic()
     clock = _Clock(started, progress)
@@ -82,6 +86,9 @@ def solve(
         expected = "at least one scenario to be ready for, such as [{name: more, set: {tasks.chat.rate: 9/s}}]"
         raise ProblemError([Issue(problem.file, None, "scenarios", "nothing", expected)])
     instance = resolve(problem, robust=robust)
+    if verify and instance.objective in EXTREMES:
+        expected = f"another objective beside --verify than {' or '.join(EXTREMES)}"
+        raise ProblemError([Issue(problem.file, None, "objective", instance.objective, expected)])
     if instance.objective in EXTREMES:
         candidates, plan = plan_extreme(instance, gap, time_limit_s, clock, cancel)
         built = started
@@ -99,6 +106,18 @@ def solve(
         alone = plan_fleet(nominal, gap, time_limit_s, clock, cancel)
         found = robustness(candidates, solution, nominal, alone, _EXPLAIN_SECONDS)
         solution = solution.model_copy(update={"robustness": found})
+    if verify and plan.replicas:
+
+        def attempt(changed: Instance) -> Solution:
+            again = build_candidates(changed)
+            found = plan_fleet(again, gap, time_limit_s, clock, cancel)
+            return build_solution(again, found, str(problem.name), command, dict(seconds))
+
+        begun = time.monotonic()
+        limits = replace(instance.options, gap=instance.options.gap if gap is None else gap)
+        solution = verified(replace(instance, options=limits), solution, attempt, clock.tell, workers)
+        seconds = {**solution.solve.seconds, "verify": time.monotonic() - begun}
+        solution = solution.model_copy(update={"solve": solution.solve.model_copy(update={"seconds": seconds})})
     if plan.status != "infeasible" or instance.objective in EXTREMES:
         return solution
     conflicts, _ = explain_infeasible(candidates, _EXPLAIN_SECONDS, clock.tell)

@@ -18,7 +18,7 @@ ROOMS = (
     ("solution",),
     ("check",),
     ("simulate",),
-    ("explanation", "robustness", "extremes", "planner"),
+    ("explanation", "robustness", "extremes", "verification", "planner"),
     ("study",),
     ("validation",),
     ("report",),

@@ -65,8 +65,8 @@ def test_a_tenth_of_the_replicas_less_fails_and_names_the_pool():
     assert not report.ok
     broken = [slo for slo in report.tasks[0].slo if not slo.ok]
     assert {slo.metric for slo in broken} == {"ttft"}
-    assert {(slo.pool, slo.resource) for slo in broken} == {(pool.pool, "compute")}
-    assert "wait" in broken[0].reason
+    assert {(slo.suspect.pool, slo.suspect.resource) for slo in broken} == {(pool.pool, "compute")}
+    assert "wait" in broken[0].suspect.reason
     saturated = {found.resource for entry in report.pools if entry.pool == pool.pool for found in entry.saturated}
     assert "busy" in saturated
 

@@ -21,6 +21,7 @@ from codesign.candidates.prefill import prefill_blocks
 from codesign.candidates.purchase import Market, build_market, by_electricity
 from codesign.candidates.risk import weighed
 from codesign.candidates.stages import StagePart, join
+from codesign.candidates.tighten import tightened
 from codesign.performance import PRECISIONS, ConfigurationTable
 from codesign.problem.instance import Instance
 
@@ -154,7 +155,7 @@ def _columns(part: Slice) -> list[tuple[ColumnBlock, OperatingPoints]]:
     allowed = [set(o.roles) for o in part.instance.hardware]
     kept = []
     for block, point in found:
-        block = _good_enough(part, block, point)
+        block = tightened(part, _good_enough(part, block, point), point)
         hardware = part.configurations.hardware[point.configuration]
         rows = np.flatnonzero(
             np.array([point.role in allowed[h] for h in hardware.tolist()]) & block.admissible.any(axis=1)

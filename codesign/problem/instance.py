@@ -253,6 +253,24 @@ class Redundancy:
 
 
 @dataclass(frozen=True)
+class Tightening:
+    """How much stricter pools of one kind are planned than their rows ask for, since a simulation broke a promise."""
+
+    role: Role
+    model: str
+    hardware: str | None
+    """None: all."""
+    z: float = 1.0
+    """Factor ≥ 1 on the quantile at which steps and memory are planned."""
+    utilization: float = 1.0
+    """Factor ≤ 1 on ρ of prompt queues."""
+    wait: float = 1.0
+    """Factor ≤ 1 on their mean wait."""
+    link: float = 1.0
+    """Share of the links that may be used."""
+
+
+@dataclass(frozen=True)
 class Options:
     """How to plan and how long to try."""
 
@@ -270,6 +288,8 @@ class Options:
     """Paths of engine profiles."""
     safety: float = 0.5
     """Percentile (0–1) of the prediction error that the plan's times are taken at."""
+    tightening: tuple[Tightening, ...] = ()
+    """Set by `solve --verify`, never by a file."""
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,8 @@ def _plan(solution: Solution) -> Iterator[RenderableType]:
     yield _tasks(solution)
     if any(task.slo for task in solution.tasks):
         yield _promises(solution)
+    if solution.verification is not None:
+        yield _verification(solution)
     yield _totals(solution)
     prices = [price for price in solution.shadow_prices if price.value]
     if prices:
@@ -277,6 +279,24 @@ def _scenarios(solution: Solution) -> Group:
         f"({amount(found.nominal_optimum, objective.unit)}), if nothing happens."
     )
     return Group(table, line(text), "")
+
+
+def _verification(solution: Solution) -> Group:
+    """The plans that were simulated: what each cost, what it broke, what the next was asked for."""
+    found = solution.verification
+    assert found is not None
+    table = make_table("Simulated plans", ("plan",), (solution.objective.name,), ("broken promises", "next with"))
+    for plan, each in enumerate(found.rounds, 1):
+        broken = ", ".join(
+            " ".join(filter(None, (b.stage, b.task, f"{b.metric} p{100 * b.percentile:g} ({b.pool}: {b.resource})")))
+            for b in each.broken
+        )
+        value = amount(each.objective, solution.objective.unit)
+        table.add_row(str(plan), value, broken or "none", "; ".join(each.tightened) or "–")
+    seeds = f"{len(found.seeds)} seeds of {quantity(found.duration_s, 'time')}"
+    if not found.ok:
+        return Group(table, line(f"Promises are broken in simulation ({seeds}): {found.stopped}", "bold red"), "")
+    return Group(table, line(f"Every SLO holds in simulation ({seeds}), at {percent(found.price)} more."), "")
 
 
 def _tasks(solution: Solution) -> Table:

@@ -35,7 +35,8 @@ def _parts(report: SimulationReport) -> Iterator[RenderableType]:
     for note in report.notes:
         yield line(f"note: {note}", "yellow")
     for task, slo in broken:
-        yield line(f"{task.name}: {_words(slo)}: {slo.pool} lacks {slo.resource}: {slo.reason}", "red")
+        found = slo.suspect
+        yield line(f"{task.name}: {_words(slo)}: {found.pool} lacks {found.resource}: {found.reason}", "red")
     yield ""
     if report.tasks:
         yield _promises(report)

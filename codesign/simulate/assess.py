@@ -21,6 +21,7 @@ from codesign.simulate.report import (
     Percentiles,
     SimulationReport,
     SloOutcome,
+    Suspect,
     TaskOutcome,
     TtftParts,
 )
@@ -244,9 +245,6 @@ def _slos(
             ok = bool(simulated <= target)
             order = calls.fields["end"] if metric != "task_latency" else np.arange(values.size, dtype=np.float64)
             low, high = percentile_interval(order, values, share)
-            pool, resource, reason = None, None, None
-            if not ok:
-                pool, resource, reason = _blame(calls, metric, target, planned, views)
             found.append(
                 SloOutcome.model_validate(
                     {
@@ -258,9 +256,7 @@ def _slos(
                         "low": _number(low),
                         "high": _number(high),
                         "ok": ok,
-                        "pool": pool,
-                        "resource": resource,
-                        "reason": reason,
+                        "suspect": _suspect(calls, metric, target, planned, views),
                     }
                 )
             )
@@ -288,14 +284,14 @@ def _planned_parts(route: ModelledRoute, states: Mapping[str, PoolState]) -> lis
     ]
 
 
-def _blame(
+def _suspect(
     calls: _Served, metric: str, target: float, planned: Array, views: Mapping[str, PoolView]
-) -> tuple[str | None, str | None, str]:
-    """(pool, resource, sentence): what the calls that break a promise wait for, beyond what was planned."""
+) -> Suspect:
+    """What the calls that break a promise wait for, beyond what was planned; all calls where none breaks it."""
     if not calls.ttft.size:
         route = max(calls.routes, key=lambda r: r.calls.rate)
         view = views[route.prefill.entry.pool]
-        return view.name, view.scarcest, "no call finished"
+        return Suspect(pool=view.name, resource=view.scarcest, reason="no call finished")
     decoding = metric == "tpot"
     if metric == "task_latency":
         # The metric whose excess over the plan costs a call more seconds.
@@ -317,17 +313,20 @@ def _blame(
     gone = float(missed.mean())
     home = before if route.calls.policy == "prefill" else after
     if gone > _MISSED and route.calls.policy != "drop":
-        return home.name, "capacity", f"{gone:.0%} of its calls found their history evicted and computed it again"
+        reason = f"{gone:.0%} of its calls found their history evicted and computed it again"
+        return Suspect(pool=home.name, resource="capacity", reason=reason)
     if decoding or route.prefill.entry.role == "colocated":
         what = after.scarcest
-        return after.name, what, f"steps of {after.mean_step_s * 1e3:.1f} ms on average, {after.use_words(what)}"
+        reason = f"steps of {after.mean_step_s * 1e3:.1f} ms on average, {after.use_words(what)}"
+        return Suspect(pool=after.name, resource=what, reason=reason)
     spent = mine.parts().mean(axis=1)
     most = int(np.argmax(spent - planned[worst]))
     part = _PARTS[most]
     seconds = f"{spent[most]:.2f} s of {part} where {planned[worst][most]:.2f} s were planned"
     if part in ("reload", "transfer"):
         link = max((before, after), key=lambda view: view.link_wait_s)
-        return link.name, "link", f"{seconds}, {link.use_words('link')}"
+        return Suspect(pool=link.name, resource="link", reason=f"{seconds}, {link.use_words('link')}")
     view = after if part == "admission" else before
     what = view.scarcest if part == "admission" else "compute"
-    return view.name, what, f"{seconds}, {view.use_words('busy' if view is before else what)}"
+    reason = f"{seconds}, {view.use_words('busy' if view is before else what)}"
+    return Suspect(pool=view.name, resource=what, reason=reason)

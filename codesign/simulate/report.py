@@ -32,6 +32,15 @@ class TtftParts(_Frozen):
     """To the end of the first decode step; in a colocated pool all of it."""
 
 
+class Suspect(_Frozen):
+    """What stands between a promise and a better figure: for one that is broken, the culprit."""
+
+    pool: str
+    resource: str
+    """compute | bandwidth | capacity | link: what that pool has too little of."""
+    reason: str
+
+
 class SloOutcome(_Frozen):
     """One promise under simulation."""
 
@@ -44,11 +53,7 @@ class SloOutcome(_Frozen):
     """95 % confidence interval (None: too few values)."""
     high: float | None
     ok: bool
-    pool: str | None = None
-    """Where it goes wrong, if it does."""
-    resource: str | None = None
-    """compute | bandwidth | capacity | slots | link: what that pool lacks."""
-    reason: str | None = None
+    suspect: Suspect
 
 
 class TaskOutcome(_Frozen):

@@ -270,6 +270,47 @@ class Robustness(_Frozen):
     """By scenario, the share of all demand that the nominal plan's purchase could serve in it (relaxation)."""
 
 
+class BrokenPromise(_Frozen):
+    """An SLO that did not hold under simulation, in the seed where it was worst."""
+
+    stage: str
+    """Period and scenario, empty where there are none."""
+    task: str
+    metric: Literal["ttft", "tpot", "task_latency"]
+    percentile: float
+    target: float
+    simulated: float | None
+    """Upper end of its confidence interval; None where no call finished."""
+    pool: str
+    resource: str
+    reason: str
+
+
+class VerifyRound(_Frozen):
+    """One plan that was simulated."""
+
+    objective: float | None
+    bound: float | None
+    """Of the rows as they were tightened for this round."""
+    broken: tuple[BrokenPromise, ...]
+    tightened: tuple[str, ...]
+    """What the next round asks for, in words."""
+
+
+class Verification(_Frozen):
+    """What `solve --verify` saw."""
+
+    ok: bool
+    """Every SLO of the last plan held in every seed."""
+    seeds: tuple[int, ...]
+    duration_s: float
+    price: float | None
+    """Objective of the last plan over that of the first, less one."""
+    rounds: tuple[VerifyRound, ...]
+    stopped: str | None = None
+    """Why it ended, where not all promises hold."""
+
+
 class Solution(_Frozen):
     """A plan with its proof."""
 
@@ -287,6 +328,7 @@ class Solution(_Frozen):
     """Periods and scenarios; none where there is one."""
     scenarios: tuple[Scenario, ...] = ()
     robustness: Robustness | None = None
+    verification: Verification | None = None
     conflicts: tuple[str, ...] = ()
     """Why there is no plan, in the problem file's words (status infeasible)."""
     solve: SolveRecord

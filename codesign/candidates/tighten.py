@@ -1,0 +1,43 @@
+"""Rows made stricter for pools that broke a promise under simulation (DESIGN 3.9): more z, less ρ, w or link."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from codesign.candidates.context import OperatingPoints, Slice
+from codesign.candidates.data import ColumnBlock
+
+
+def tightened(part: Slice, block: ColumnBlock, point: OperatingPoints) -> ColumnBlock:
+    """The block with the instance's tightenings in its limits; the block itself where none concerns it.
+
+    A spread row reads Σ variance ≤ (room/z)², so a factor f on z divides its limit by f².
+    """
+    instance = part.instance
+    hardware = part.configurations.hardware[point.configuration]
+    model = instance.models[int(part.configurations.model[part.index[0]])].name
+    factors: dict[str, np.ndarray] = {}
+
+    def scale(row: str, chosen: np.ndarray, factor: float) -> None:
+        if factor != 1.0:
+            factors.setdefault(row, np.ones(len(block)))[chosen] *= factor
+
+    for found in instance.options.tightening:
+        if found.role != point.role or found.model != model:
+            continue
+        names = np.array([found.hardware is None or option.name == found.hardware for option in instance.hardware])
+        chosen = names[hardware]
+        scale("spread", chosen, found.z**-2)
+        scale("capacity spread", chosen, found.z**-2)
+        scale("busy", chosen, found.utilization)
+        scale("wait", chosen, found.wait)
+        scale("link", chosen, found.link)
+    if not any(row in block.row_names for row in factors):
+        return block
+    limit = block.limit.copy()
+    for row, factor in factors.items():
+        if row in block.row_names:
+            limit[:, block.row_names.index(row)] *= factor
+    return replace(block, limit=limit)
