@@ -228,7 +228,7 @@ def sram_needed_bytes(design: Design, facts: Facts | None = None) -> float:
     f = facts or chip_facts()
     flight = sum(2.0 * m.bytes_per_s(f) * f["memory"][m.kind]["latency_s"] for m in design.memories)
     bandwidth = sum(m.bytes_per_s(f) for m in design.memories)
-    tiles = 4.0 * (design.fp16_flops * max(1.0, design.fp8_ratio) / bandwidth) ** 2 if bandwidth > 0 else math.inf
+    tiles: float = 4.0 * (design.fp16_flops * max(1.0, design.fp8_ratio) / bandwidth) ** 2 if bandwidth > 0 else math.inf
     return flight + tiles
 
 
