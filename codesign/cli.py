@@ -1,7 +1,4 @@
-"""The command line.
-
-`codesign solve | pareto | sweep | check | simulate | explain | profile | report | catalog | validate | calibrate |
-schema`.
+"""The command line of codesign: `codesign --help` lists its commands.
 
 Exit codes: 0 done, 2 bad input, 3 infeasible, 4 a limit came before a plan, 5 `check` or `simulate` found a violation,
 1 anything unexpected.  Results go to standard output, all else to standard error.  Heavy imports stand inside the
@@ -480,6 +477,70 @@ def report(
         title = Path(source).resolve().name if len(plans) > 1 else ""
         write_report(render_report(plans, title, explanation), target)
         _say(f"wrote {output}")
+
+
+@app.command()
+def export(
+    source: Annotated[
+        str, typer.Argument(metavar="SOLUTION|PROBLEM", help="A solution for an engine; a problem file for mps and lp.")
+    ],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="vllm, sglang, dynamo, llm-d, mps or lp.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="DIR|FILE", help="A directory; for mps and lp a file.")
+    ],
+    problem: Annotated[
+        str | None,
+        typer.Option(metavar="PROBLEM", help="The problem file, where the recorded command does not name it."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Write a plan as launch commands, manifests and router weights of an engine, or its MILP for another solver."""
+    with _reported(debug):
+        if to in ("mps", "lp"):
+            _export_milp(source, to, output)
+            return
+        from codesign.export import ExportError, deployment, write_files
+        from codesign.problem import resolve
+        from codesign.report.page import ReportError, read_plan
+
+        try:
+            plan = read_plan(source, problem)
+            if plan.problem is None:
+                raise InputError(f"{source}: found no problem file by its recorded command; expected --problem FILE")
+            files = deployment(plan.solution, resolve(plan.problem), to)
+        except (ReportError, ExportError) as error:
+            raise InputError(str(error)) from None
+        try:
+            write_files(files, output)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise InputError(f"--output: found {output!r} ({reason}); expected a directory to write to") from None
+        _say(f"wrote {len(files)} files to {output}; start with {Path(output) / 'README.md'}")
+
+
+def _export_milp(source: str, kind: str, output: str) -> None:
+    target = _writable(output, source)
+    loaded = _load(source)
+    from codesign.candidates.build import build_candidates
+    from codesign.export import write_milp
+    from codesign.optimize.fleet import solve_fleet
+    from codesign.problem import resolve
+
+    candidates = build_candidates(resolve(loaded))
+    options = candidates.instance.options
+    cancel = threading.Event()
+    plan = interruptible(
+        lambda: solve_fleet(
+            candidates.data, options.gap, options.time_limit_s, options.threads, options.seed, cancel=cancel
+        ),
+        cancel,
+        _say,
+    )
+    assert target is not None
+    columns = write_milp(candidates.data, plan, target, kind)
+    _say(f"wrote {output}: {columns:,} of {candidates.data.columns:,} columns")
+    if plan.replicas:
+        _say(f"its optimum is at most {plan.objective:.10g}, the plan found here ({plan.status})")
 
 
 @app.command()

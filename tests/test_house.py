@@ -21,7 +21,7 @@ ROOMS = (
     ("explanation", "robustness", "extremes", "verification", "planner"),
     ("study",),
     ("validation",),
-    ("report",),
+    ("report", "export"),
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}

@@ -226,9 +226,9 @@ def sram_needed_bytes(design: Design, facts: Facts | None = None) -> float:
     32-bit sums whose traffic a memory of that bandwidth can feed, 4·(FP8 FLOP/s / bandwidth)² (Kung 1986).
     """
     f = facts or chip_facts()
-    flight = sum(2.0 * m.bytes_per_s(f) * f["memory"][m.kind]["latency_s"] for m in design.memories)
+    flight: float = sum(2.0 * m.bytes_per_s(f) * f["memory"][m.kind]["latency_s"] for m in design.memories)
     bandwidth = sum(m.bytes_per_s(f) for m in design.memories)
-    tiles: float = 4.0 * (design.fp16_flops * max(1.0, design.fp8_ratio) / bandwidth) ** 2 if bandwidth > 0 else math.inf
+    tiles = 4.0 * (design.fp16_flops * max(1.0, design.fp8_ratio) / bandwidth) ** 2 if bandwidth > 0 else math.inf
     return flight + tiles
 
 

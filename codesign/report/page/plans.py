@@ -27,25 +27,35 @@ class PlanFile:
     problem: Problem | None = None
 
 
-def read_plans(source: str | Path, problem: str | Path | None = None) -> list[PlanFile]:
-    """The plans of a solution file, or of a folder's solution files (those of subfolders too), by name.
+def read_plan(source: str | Path, problem: str | Path | None = None) -> PlanFile:
+    """A solution file with its problem: `problem`, or the one that its recorded command names.
 
-    `problem` is the problem file that all of them were made from; without it each plan's recorded command is
-    searched for one.  Raises ReportError where there is no plan to show, ProblemError for a faulty problem.
+    Raises ReportError where it cannot be read or is not of that problem, ProblemError for a faulty problem.
     """
     place = Path(source)
     given = load_problem(problem) if problem is not None else None
+    try:
+        solution = load_solution(place)
+    except ValueError as error:
+        raise ReportError(str(error)) from None
+    if given is not None and given.sha256 != solution.provenance.problem_sha256:
+        raise ReportError(
+            f"--problem: found {problem}, which is not the file that {source} was made from (sha256 differs); "
+            "expected that very file"
+        )
+    return PlanFile(place.stem, solution, given or find_problem(solution))
+
+
+def read_plans(source: str | Path, problem: str | Path | None = None) -> list[PlanFile]:
+    """The plans of a solution file, or of a folder's solution files (those of subfolders too), by name.
+
+    Raises as `read_plan`; in a folder, what is no solution file is passed over, and so is `problem` for the
+    plans that were not made from it.
+    """
+    place = Path(source)
     if not place.is_dir():
-        try:
-            solution = load_solution(place)
-        except ValueError as error:
-            raise ReportError(str(error)) from None
-        if given is not None and given.sha256 != solution.provenance.problem_sha256:
-            raise ReportError(
-                f"--problem: found {problem}, which is not the file that {source} was made from (sha256 differs); "
-                "expected that very file"
-            )
-        return [PlanFile(place.stem, solution, given or find_problem(solution))]
+        return [read_plan(source, problem)]
+    given = load_problem(problem) if problem is not None else None
     found = []
     for path in sorted(place.rglob("*.json")):
         try:

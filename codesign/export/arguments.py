@@ -1,0 +1,86 @@
+"""A worker in the words of vLLM and of SGLang: their own flags, as lists of arguments.
+
+Both engines count a replica's sequences and prompt tokens differently: vLLM per data-parallel rank and with decode
+tokens inside the step's budget, SGLang over the whole replica and with the chunk apart.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+
+from codesign.export.engine import Worker, engines
+
+_VLLM_QUANTIZATION = {"fp8": "fp8", "int8": "int8_per_channel_weight_only", "nvfp4": "nvfp4_per_token"}
+"""Quantized at load; other formats need a checkpoint that has them."""
+_SGLANG_QUANTIZATION = {"fp8": "fp8", "int8": "w8a8_int8", "nvfp4": "nvfp4_online"}
+_VLLM_KV = {"bf16": "auto", "fp16": "auto", "fp8": "fp8"}
+_SGLANG_KV = {"bf16": "auto", "fp16": "auto", "fp8": "fp8_e4m3", "nvfp4": "nvfp4"}
+TRANSFER = {"kv_connector": "NixlConnector", "kv_role": "kv_both"}
+"""Both ways: a prefill worker reads the prefix that a decode worker kept, and sends the new tokens back."""
+
+
+def vllm_arguments(worker: Worker, *, transfer: bool = True) -> list[str]:
+    """What follows `vllm serve MODEL`; `transfer` adds the KV connector of disaggregated pools."""
+    words = ["--served-model-name", worker.served_name, "--tensor-parallel-size", str(worker.tp)]
+    words += ["--pipeline-parallel-size", str(worker.pp)] if worker.pp > 1 else []
+    words += ["--data-parallel-size", str(worker.dp)] if worker.dp > 1 else []
+    words += ["--enable-expert-parallel"] if worker.experts and worker.ep > 1 else []
+    words += _quantization(worker, _VLLM_QUANTIZATION)
+    words += ["--kv-cache-dtype", _VLLM_KV[worker.kv]]
+    words += ["--max-model-len", str(worker.max_context)]
+    sequences = math.ceil(worker.max_sequences / worker.dp)
+    words += ["--max-num-seqs", str(sequences)]
+    if worker.chunk is not None:
+        words += ["--enable-chunked-prefill"]
+        words += ["--max-num-batched-tokens", str(math.ceil(worker.chunk / worker.dp) + sequences)]
+    words += ["--gpu-memory-utilization", f"{worker.memory_fraction:g}"]
+    words += ["--enable-prefix-caching" if worker.keeps_prefixes else "--disable-prefix-caching"]
+    if transfer and worker.role != "colocated":
+        words += ["--kv-transfer-config", json.dumps(TRANSFER)]
+    return words
+
+
+def sglang_arguments(worker: Worker) -> list[str]:
+    """What follows `python3 -m sglang.launch_server`."""
+    words = ["--model-path", worker.model, "--served-model-name", worker.served_name]
+    words += ["--tp-size", str(worker.tp * worker.dp)]
+    words += ["--pp-size", str(worker.pp)] if worker.pp > 1 else []
+    words += ["--dp-size", str(worker.dp), "--enable-dp-attention"] if worker.dp > 1 else []
+    words += ["--ep-size", str(worker.ep)] if worker.experts and worker.ep > 1 else []
+    words += _quantization(worker, _SGLANG_QUANTIZATION)
+    words += ["--kv-cache-dtype", _SGLANG_KV[worker.kv]]
+    words += ["--context-length", str(worker.max_context)]
+    words += ["--max-running-requests", str(worker.max_sequences)]
+    words += ["--chunked-prefill-size", str(worker.chunk)] if worker.chunk is not None else []
+    words += ["--mem-fraction-static", f"{worker.memory_fraction:g}"]
+    words += [] if worker.keeps_prefixes else ["--disable-radix-cache"]
+    if worker.role != "colocated":
+        words += ["--disaggregation-mode", worker.role, "--disaggregation-transfer-backend", "nixl"]
+    return [*words, "--host", "0.0.0.0", "--port", "8000"]
+
+
+def _quantization(worker: Worker, methods: dict[str, str]) -> list[str]:
+    """The flag where weights run in a format that they were not released in, and the engine converts to."""
+    if worker.weights == worker.native or worker.weights not in methods:
+        return []
+    return ["--quantization", methods[worker.weights]]
+
+
+def obstacle(worker: Worker, engine: str) -> str | None:
+    """Why an engine cannot run a worker as planned, or None."""
+    known = _SGLANG_KV if engine == "sglang" else _VLLM_KV
+    if worker.vendor not in engines()[engine].images:
+        return f"{engine} has no image for {worker.vendor}"
+    if worker.kv not in known:
+        return f"{engine} has no KV cache in {worker.kv}"
+    if worker.served_name.startswith("-") or worker.model.startswith("-"):
+        return "a model's name that starts with a hyphen would be read as a flag"
+    return None
+
+
+def needs_checkpoint(worker: Worker) -> bool:
+    """The plan's format of the weights is neither the released one nor one that engines make at load."""
+    plain = {"bf16", "fp16"}
+    same = worker.weights == worker.native or {worker.weights, worker.native} <= plain
+    return not same and worker.weights not in _VLLM_QUANTIZATION

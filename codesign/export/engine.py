@@ -1,0 +1,158 @@
+"""What an engine has to be told of a pool, gathered from the plan and its problem; no engine's words yet."""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+from codesign.problem.instance import Instance
+from codesign.solution import Pool, Route, Solution
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A serving engine in the release that exports are written for."""
+
+    name: str
+    version: str
+    date: str
+    source: str
+    images: dict[str, str]
+    """By vendor of the accelerator; a vendor that is missing is one that the engine does not run on."""
+
+
+@cache
+def engines() -> dict[str, Engine]:
+    """Engines by name."""
+    text = files("codesign.export").joinpath("data/engines.toml").read_text(encoding="utf-8")
+    return {name: Engine(name, **entry) for name, entry in tomllib.loads(text).items()}
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One pool as a deployment: `replicas` engines of `accelerators` each, spares included."""
+
+    pool: str
+    slug: str
+    """The name as Kubernetes takes it, unique in the plan."""
+    role: Literal["prefill", "decode", "colocated"]
+    period: str
+    model: str
+    """Repository on the Hugging Face hub, or the card's id where it has none."""
+    served_name: str
+    vendor: str
+    accelerator: str
+    accelerators: int
+    """Of one replica."""
+    replicas: int
+    tp: int
+    pp: int
+    dp: int
+    ep: int
+    weights: str
+    kv: str
+    native: str
+    """Format of the weights as released: what differs is quantized at load, or needs its own checkpoint."""
+    experts: bool
+    max_sequences: int
+    """Of a replica."""
+    chunk: int | None
+    max_context: int
+    memory_fraction: float
+    keeps_prefixes: bool
+    """Some route of the pool counts on a prefix that is kept in it."""
+    cell: int
+    """Pools that hand KV to one another, directly or by others, are one cell."""
+
+
+def workers(solution: Solution, instance: Instance) -> list[Worker]:
+    """The plan's modelled pools, in its order.  Measured pools have no engine that is known."""
+    cells = _cells(solution)
+    slugs: dict[str, int] = {}
+    found = []
+    for pool in solution.fleet:
+        if pool.role == "serve" or pool.model is None or pool.precision is None or pool.parallelism is None:
+            continue
+        routes = _routes(solution, pool)
+        model, card = instance.model(pool.model), instance.model(pool.model).card
+        part = next(option.accelerator for option in instance.hardware if option.name == pool.hardware)
+        replicas = pool.replicas + pool.spares
+        ways = pool.parallelism
+        found.append(
+            Worker(
+                pool=pool.pool,
+                slug=_slug(pool.pool, slugs),
+                role=pool.role,
+                period=pool.period,
+                model=card.hf_id or card.id,
+                served_name=model.name,
+                vendor=part.vendor,
+                accelerator=pool.accelerator,
+                accelerators=pool.accelerators // replicas,
+                replicas=replicas,
+                tp=ways.tp,
+                pp=ways.pp,
+                dp=ways.dp,
+                ep=ways.ep,
+                weights=pool.precision.weights,
+                kv=pool.precision.kv,
+                native=card.native_precision,
+                experts=card.experts > 0,
+                max_sequences=instance.options.max_sequences,
+                chunk=pool.prefill_chunk,
+                max_context=_max_context(instance, routes, card.max_context),
+                memory_fraction=instance.options.memory_fraction,
+                keeps_prefixes=any(route.kv_policy != "drop" for route in routes),
+                cell=cells[pool.period, pool.pool],
+            )
+        )
+    return found
+
+
+def _routes(solution: Solution, pool: Pool) -> list[Route]:
+    return [
+        route
+        for route in solution.routing
+        if route.period == pool.period and pool.pool in (route.prefill_pool, route.decode_pool)
+    ]
+
+
+def _max_context(instance: Instance, routes: Sequence[Route], card: int) -> int:
+    """The longest context that the pool's routes bring: their variants' limits, else the card's."""
+    tasks = {task.name: task for task in instance.tasks}
+    limits = [
+        variant.max_context or card
+        for route in routes
+        for variant in tasks[route.task].variants
+        if variant.name == route.variant
+    ]
+    return min(card, math.ceil(max(limits, default=card)))
+
+
+def _cells(solution: Solution) -> dict[tuple[str, str], int]:
+    """A number for each set of pools that routes connect, in the order of the fleet."""
+    parent = {(pool.period, pool.pool): (pool.period, pool.pool) for pool in solution.fleet}
+
+    def root(key: tuple[str, str]) -> tuple[str, str]:
+        while parent[key] != key:
+            key = parent[key]
+        return key
+
+    for route in solution.routing:
+        first, second = root((route.period, route.prefill_pool)), root((route.period, route.decode_pool))
+        parent[second] = first
+    numbers: dict[tuple[str, str], int] = {}
+    return {key: numbers.setdefault(root(key), len(numbers)) for key in parent}
+
+
+def _slug(name: str, taken: dict[str, int]) -> str:
+    """A DNS label: lower-case letters, digits and hyphens, at most 50, with a number where two would be equal."""
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:50].strip("-") or "pool"
+    taken[plain] = taken.get(plain, 0) + 1
+    return plain if taken[plain] == 1 else f"{plain}-x{taken[plain]}"
