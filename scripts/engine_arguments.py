@@ -36,7 +36,7 @@ def main() -> None:
     Path(given.output).write_text(json.dumps(made) + "\n", encoding="utf-8")
     print(f"{given.engine} {made['version']}: {len(arguments)} arguments")
     for script in (path for folder in given.exports for path in sorted(Path(folder).glob("*.sh"))):
-        words = shlex.split(script.read_text(encoding="utf-8"), comments=True)
+        words = shlex.split(script.read_text(encoding="utf-8").replace("\\\n", " "), comments=True)
         if "launch_router" not in " ".join(words):
             own.parse_args(words[4:])  # after exec vllm serve MODEL, exec python3 -m sglang.launch_server
             print(f"{script}: accepted")

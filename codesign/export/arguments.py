@@ -46,7 +46,7 @@ def sglang_arguments(worker: Worker) -> list[str]:
     words = ["--model-path", worker.model, "--served-model-name", worker.served_name]
     words += ["--tp-size", str(worker.tp * worker.dp)]
     words += ["--pp-size", str(worker.pp)] if worker.pp > 1 else []
-    words += ["--dp-size", str(worker.dp), "--enable-dp-attention"] if worker.dp > 1 else []
+    words += ["--attn-dp-size", str(worker.dp)] if worker.dp > 1 else []
     words += ["--ep-size", str(worker.ep)] if worker.experts and worker.ep > 1 else []
     words += _quantization(worker, _SGLANG_QUANTIZATION)
     words += ["--kv-cache-dtype", _SGLANG_KV[worker.kv]]

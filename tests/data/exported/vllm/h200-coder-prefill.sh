@@ -1,0 +1,13 @@
+#!/bin/sh
+# 2 of these, each on 8 x h200-sxm: prefill
+exec vllm serve deepseek-ai/DeepSeek-V3.2 \
+  --served-model-name coder \
+  --tensor-parallel-size 1 \
+  --data-parallel-size 8 \
+  --enable-expert-parallel \
+  --kv-cache-dtype fp8 \
+  --max-model-len 128000 \
+  --max-num-seqs 128 \
+  --gpu-memory-utilization 0.95 \
+  --enable-prefix-caching \
+  --kv-transfer-config '{"kv_connector": "NixlConnector", "kv_role": "kv_both"}'

@@ -1,0 +1,228 @@
+"""Exports: golden files, flags that the engines' own parsers know, and a MILP that another solver agrees on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from codesign import load_problem
+from codesign.candidates.build import build_candidates
+from codesign.cli import app
+from codesign.export import ENGINES, ExportError, deployment, write_milp
+from codesign.export.engine import engines, workers
+from codesign.optimize.fleet import solve_fleet
+from codesign.problem import resolve
+from codesign.problem.load import problem_from_data
+from codesign.solution import load_solution
+
+ROOT = Path(__file__).parent.parent
+DATA = ROOT / "tests" / "data"
+GOLDEN = DATA / "exported"
+
+
+def exported():
+    """The plan of the golden files, and its instance."""
+    return load_solution(DATA / "exported.json"), resolve(load_problem(DATA / "exported.yaml"))
+
+
+def own_parser(engine: str) -> argparse.ArgumentParser:
+    """A parser of an engine's arguments as its release has them (scripts/engine_arguments.py)."""
+    listed = json.loads((DATA / f"{engine}-arguments.json").read_text())
+    assert listed["version"] == engines()[engine].version
+    parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False, add_help=False)
+    for argument in listed["arguments"]:
+        takes = {"nothing": 0, "value": None, "values": "+"}[argument["takes"]]
+        how = {"action": "store_true"} if takes == 0 else {"nargs": takes, "choices": argument["choices"]}
+        parser.add_argument(*argument["flags"], **how)
+    return parser
+
+
+def commands(engine: str) -> dict[str, list[str]]:
+    """The words of each exported worker's script."""
+    files = deployment(*exported(), engine)
+    return {name: shlex.split(text.replace("\\\n", " "), comments=True) for name, text in files.items()
+            if name.endswith(".sh") and "router" not in name}  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_files_are_the_golden_ones(engine):
+    """Renewed by `codesign export tests/data/exported.json --problem tests/data/exported.yaml --to ENGINE -o …`."""
+    files = deployment(*exported(), engine)
+    golden = {path.name: path.read_text(encoding="utf-8") for path in (GOLDEN / engine).iterdir()}
+    assert files == golden
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_every_flag_is_one_of_the_engines_own(engine):
+    parser = own_parser(engine)
+    found = commands(engine)
+    assert found
+    for words in found.values():
+        assert words[0] == "exec"
+        known, rest = parser.parse_known_args(words[4:])
+        assert rest == []
+        assert known.tensor_parallel_size if engine == "vllm" else known.tp_size
+    with pytest.raises((argparse.ArgumentError, SystemExit)):
+        parser.parse_args(["--kv-cache-type", "fp8"])
+
+
+def test_manifests_run_the_commands_of_the_scripts():
+    files = deployment(*exported(), "vllm")
+    for name, words in commands("vllm").items():
+        first, service = YAML(typ="safe").load_all(files[name.replace(".sh", ".yaml")])
+        container = first["spec"]["template"]["spec"]["containers"][0]
+        assert container["command"] + container["args"] == words[1:]
+        assert service["spec"]["selector"] == first["spec"]["selector"]["matchLabels"]
+
+
+def test_dynamo_and_llmd_run_vllm_with_its_own_flags():
+    parser = own_parser("vllm")
+    parser.add_argument("--disaggregation-mode", choices=["prefill", "decode"])
+    seen = set()
+    for engine in ("dynamo", "llm-d"):
+        for name, text in deployment(*exported(), engine).items():
+            if not name.endswith(".yaml") or name == "httproute.yaml":
+                continue
+            document = YAML(typ="safe").load(text)
+            if engine == "dynamo":
+                assert document["kind"] == "DynamoGraphDeployment"
+                parts = [c["podTemplate"]["spec"]["containers"][0] for c in document["spec"]["components"][1:]]
+            else:
+                parts = [document[r]["containers"][0] for r in ("prefill", "decode") if document[r]["create"]]
+            for part in parts:
+                assert parser.parse_known_args(part["args"])[1] == []
+                seen.add(engine)
+    assert seen == {"dynamo", "llm-d"}
+
+
+def test_sizes_and_roles_are_the_plans():
+    solution, instance = exported()
+    by_name = {worker.pool: worker for worker in workers(solution, instance)}
+    decode = by_name["h200-coder-decode"]
+    assert (decode.replicas, decode.accelerators, decode.max_context) == (4, 8, 128_000)  # a spare runs too
+    assert decode.cell == by_name["h200-coder-prefill"].cell != by_name["h200-chat-colocated"].cell
+    words = commands("vllm")["h200-coder-decode.sh"]
+    assert words[words.index("--max-num-seqs") + 1] == "256"  # 1,024 of the replica over four ranks
+    assert "--enable-expert-parallel" in words
+    assert "--quantization" not in words  # released in FP8
+    words = commands("vllm")["h200-chat-colocated.sh"]
+    assert words[words.index("--quantization") + 1] == "fp8"
+    assert words[words.index("--max-num-batched-tokens") + 1] == str(2048 + 1024)
+    words = commands("sglang")["h200-coder-prefill.sh"]
+    assert words[words.index("--tp-size") + 1] == "8"  # one rank of attention each, all eight share the experts
+    assert words[words.index("--disaggregation-mode") + 1] == "prefill"
+
+
+def test_weights_are_the_plans_shares():
+    solution, instance = exported()
+    files = deployment(solution, instance, "llm-d")
+    shares = {(w["task"], w["decode"]): w["share"] for w in json.loads(files["routing.json"])}
+    assert shares == {
+        ("coding", "h200-coder-decode"): 1.0,
+        ("chat", "h200-chat-colocated"): 0.75,
+        ("chat", "tpu-chat-colocated"): 0.25,
+    }
+    rules = YAML(typ="safe").load(files["httproute.yaml"])["spec"]["rules"]
+    assert [backend["weight"] for backend in rules[1]["backendRefs"]] == [750, 250]
+
+
+def test_what_an_engine_cannot_run_is_said():
+    readme = deployment(*exported(), "sglang")["README.md"]
+    assert "tpu-chat-colocated is not exported: sglang has no image for Google" in readme
+    measured = load_solution(ROOT / "solutions" / "melange-toy.json")
+    instance = resolve(load_problem(ROOT / "problems" / "melange-toy.yaml"))
+    with pytest.raises(ExportError, match="measured rates alone"):
+        deployment(measured, instance, "vllm")
+
+
+def test_hostile_names_stay_words(tmp_path):
+    """A shell, a manifest and a table read a name as text."""
+    text = (DATA / "exported.json").read_text().replace('"h200-coder-decode"', json.dumps("$(rm -rf /)|`x`\n../x"))
+    text = text.replace('"coding"', json.dumps("'; reboot #"))
+    (tmp_path / "plan.json").write_text(text)
+    problem = load_problem(DATA / "exported.yaml")
+    renamed = resolve(problem.replace({"tasks.coding.name": "'; reboot #"}))
+    files = deployment(load_solution(tmp_path / "plan.json"), renamed, "vllm")
+    assert "rm-rf-x-x.sh" in files
+    assert all("/" not in name for name in files)
+    assert not any(line.startswith("#") and "reboot" in line for line in files["rm-rf-x-x.sh"].splitlines()[1:])
+    route = deployment(load_solution(tmp_path / "plan.json"), renamed, "llm-d")["httproute.yaml"]
+    assert YAML(typ="safe").load(route)["spec"]["rules"][0]["matches"][0]["headers"][0]["value"] == "'; reboot #"
+
+
+def test_the_command_writes_a_folder(tmp_path):
+    words = ["export", str(DATA / "exported.json"), "--problem", str(DATA / "exported.yaml"), "--to", "vllm"]
+    told = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "out")])
+    assert told.exit_code == 0, told.output
+    script = tmp_path / "out" / "h200-coder-decode.sh"
+    assert script.stat().st_mode & 0o111
+    assert subprocess.run(["sh", "-n", str(script)], check=False).returncode == 0
+    told = CliRunner().invoke(app, [*words[:-1], "tgi", "-o", str(tmp_path / "out")])
+    assert told.exit_code == 2
+    assert "vllm, sglang, dynamo, llm-d" in told.output
+
+
+# ---- the MILP
+
+
+SMALL = {
+    "name": "small",
+    "models": {"small": {"card": "Llama-3.1-8B"}},
+    "tasks": [
+        {
+            "name": "chat",
+            "preset": "chat",
+            "rate": "5/s",
+            "models": ["small"],
+            "slo": {"ttft": {"p95": "1 s"}, "tpot": {"p95": "50 ms"}},
+        }
+    ],
+    "hardware": {
+        "h100": {"accelerator": "h100-sxm", "server": {"accelerators": 1}},
+        "l40s": {"accelerator": "l40s", "server": {"accelerators": 1}, "price": "0.8 $/h"},
+    },
+    "limits": {"inventory": {"h100": 3}},
+    "options": {"max_replica_accelerators": 1, "disaggregation": "never", "gap": 0},
+}
+
+
+def cbc(path: Path) -> float:
+    """The optimum of a file by CBC, which pulp brings."""
+    pulp = pytest.importorskip("pulp")
+    with pytest.warns(DeprecationWarning, match="PULP_CBC_CMD"):
+        solver = pulp.PULP_CBC_CMD(msg=False).path
+    words = [solver, str(path), "ratio", "0", "allow", "0", "solve"]
+    said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert "Optimal solution found" in said, said
+    return float(said.split("Objective value:")[1].split()[0])
+
+
+@pytest.mark.parametrize("kind", ["mps", "lp"])
+@pytest.mark.parametrize("which", ["measured", "modelled"])
+def test_another_solver_finds_the_same_optimum(kind, which, tmp_path):
+    problem = (
+        load_problem(ROOT / "problems" / "melange-toy.yaml") if which == "measured" else problem_from_data(SMALL)
+    )
+    candidates = build_candidates(resolve(problem))
+    plan = solve_fleet(candidates.data, gap=0.0, time_limit=60.0)
+    assert plan.status == "optimal"
+    path = tmp_path / f"fleet.{kind}"
+    assert write_milp(candidates.data, plan, path, kind) > 0
+    assert cbc(path) == pytest.approx(plan.objective, rel=1e-6)
+
+
+def test_names_in_the_file_are_the_problems(tmp_path):
+    out = tmp_path / "toy.lp"
+    source = str(ROOT / "problems" / "melange-toy.yaml")
+    told = CliRunner().invoke(app, ["export", source, "--to", "lp", "-o", str(out)])
+    assert told.exit_code == 0, told.output
+    text = out.read_text()
+    assert "servers(A100_80GB)" in text
+    assert "demand(in0_out0)" in text
