@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from codesign.problem import Problem, ProblemError, load_problem
     from codesign.simulate import simulate
     from codesign.solution import Solution, load_solution
+    from codesign.study.alternatives import alternatives
     from codesign.study.pareto import pareto
     from codesign.study.sweep import sweep
 
@@ -29,6 +30,7 @@ __all__ = [
     "Problem",
     "ProblemError",
     "Solution",
+    "alternatives",
     "check",
     "explain",
     "load_problem",
@@ -43,6 +45,7 @@ _HOMES = {
     "Problem": "codesign.problem",
     "ProblemError": "codesign.problem",
     "Solution": "codesign.solution",
+    "alternatives": "codesign.study.alternatives",
     "check": "codesign.check",
     "explain": "codesign.planner",
     "load_problem": "codesign.problem",

@@ -110,6 +110,10 @@ def solve(
     verify: Annotated[
         bool, typer.Option("--verify", help="Simulate the plan, and tighten and plan again until every SLO holds.")
     ] = False,
+    alternatives: Annotated[
+        int, typer.Option(min=0, max=50, metavar="N", help="Also up to N plans that differ as much as they can.")
+    ] = 0,
+    within: Annotated[str, typer.Option(metavar="2%", help="What an alternative may cost more than the best.")] = "2%",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -127,7 +131,35 @@ def solve(
         words += ["--refine"] if refine else []
         words += ["--robust"] if robust else []
         words += ["--verify"] if verify else []
+        words += ["--alternatives", str(alternatives), "--within", within] if alternatives else []
+        if alternatives and (robust or refine or verify):
+            raise InputError("--alternatives: found --robust, --refine or --verify beside it; expected one of them")
+        allowed = _quantity(within, "fraction", "--within") or 0.0
         cancel = threading.Event()
+        if alternatives:
+            from codesign.study.alternatives import alternatives as vary
+
+            with _progress(loaded) as view:
+                varied = interruptible(
+                    lambda: vary(
+                        loaded,
+                        alternatives,
+                        allowed,
+                        gap=wanted_gap,
+                        time_limit_s=seconds,
+                        progress=view,
+                        cancel=cancel,
+                        command=shlex.join(words),
+                    ),
+                    cancel,
+                    _say,
+                )
+            solution = varied.best
+            if target is not None:
+                solution = _write_alternatives(solution, varied.plans, target)
+                _say(f"wrote {output}")
+            _show_solution(solution, as_json)
+            raise typer.Exit(_STATUS_CODES[solution.status])
         with _progress(loaded) as view:
             solution = interruptible(
                 lambda: plan(
@@ -845,6 +877,18 @@ def _show_solution(solution: Solution, as_json: bool) -> None:
         from codesign.report.plan import plan_report
 
         _print(plan_report(solution))
+
+
+def _write_alternatives(best: Solution, plans: tuple[Solution, ...], target: Path) -> Solution:
+    """Write the alternatives beside the best plan's file, then that, which names them."""
+    named = []
+    for number, (item, plan) in enumerate(zip(best.alternatives, plans, strict=True), 1):
+        path = target.with_name(f"{target.stem}.alternative-{number}{target.suffix}")
+        plan.write(path)
+        named.append(item.model_copy(update={"solution": path.name}))
+    best = best.model_copy(update={"alternatives": tuple(named)})
+    best.write(target)
+    return best
 
 
 def _print(report: RenderableType) -> None:

@@ -36,8 +36,24 @@ def plan_report(solution: Solution) -> Group:
         for limit in solution.conflicts:
             conflicts.add_row(limit)
         parts.append(conflicts)
+    if solution.alternatives:
+        parts.append(_alternatives(solution))
     parts += _footer(solution)
     return Group(*parts)
+
+
+def _alternatives(solution: Solution) -> Table:
+    table = make_table("Almost as good", ("what",), ("objective", "more", "different"), ("accelerators",))
+    for item in solution.alternatives:
+        parts = sorted(item.accelerators.items(), key=lambda part: -part[1])
+        table.add_row(
+            item.what,
+            amount(item.value, solution.objective.unit),
+            percent(item.extra, 2),
+            percent(item.difference, 2),
+            ", ".join(f"{count} × {name}" for name, count in parts),
+        )
+    return table
 
 
 def headline(solution: Solution) -> str:

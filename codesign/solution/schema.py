@@ -311,6 +311,22 @@ class Verification(_Frozen):
     """Why it ended, where not all promises hold."""
 
 
+class Alternative(_Frozen):
+    """Another plan at almost the same objective (`solve --alternatives`)."""
+
+    what: str
+    """What makes it different."""
+    value: float
+    """Its objective."""
+    extra: float
+    """By how much that exceeds the best plan's, a fraction."""
+    difference: float
+    """Share of the money that goes to other parts, models or roles than in the best plan."""
+    accelerators: dict[str, int]
+    solution: str | None = None
+    """Its own solution file, beside this one."""
+
+
 class Solution(_Frozen):
     """A plan with its proof."""
 
@@ -329,6 +345,8 @@ class Solution(_Frozen):
     scenarios: tuple[Scenario, ...] = ()
     robustness: Robustness | None = None
     verification: Verification | None = None
+    alternatives: tuple[Alternative, ...] = ()
+    """Cheapest first."""
     conflicts: tuple[str, ...] = ()
     """Why there is no plan, in the problem file's words (status infeasible)."""
     solve: SolveRecord

@@ -157,9 +157,11 @@ class _Frontier:
                 (probe,) = yield [_Ask(first, {**fixed, axis.name: middle})]
                 low, high = (low, middle) if probe.values is not None else (middle, high)
         else:
-            ends = yield [_Ask(first, dict(fixed)), _Ask(axis, dict(fixed))]
-            if ends[1].values is not None:
-                yield [_Ask(first, {**fixed, axis.name: ends[1].values[axis.name]})]
+            (end,) = yield [_Ask(axis, dict(fixed))]
+            asks = [_Ask(first, dict(fixed))]
+            if end.values is not None:  # and its plan is one to start from, whatever the first objective
+                asks.append(_Ask(first, {**fixed, axis.name: end.values[axis.name]}))
+            yield asks
 
     def _slice(self, fixed: Held, points: int) -> _Rounds:
         """A frontier of the first two axes with the others fixed."""
@@ -237,6 +239,8 @@ class _Frontier:
                 nearest = [a for a in by_distance if ((a.values or {})[name] <= most) is side]
                 for answer in nearest[:_NEAREST]:
                     chosen.update(answer.result.columns)
+        if not any(AXES[name].kind == "linear" for name in ask.ceilings):
+            chosen.update(column for answer in plans[-_NEAREST:] for column in answer.result.columns)
         return tuple(sorted(chosen))
 
     def _answer(self, ask: _Ask, result: Finished) -> _Answer:
