@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 from codesign.export.arguments import needs_checkpoint, obstacle, sglang_arguments, vllm_arguments
 from codesign.export.engine import Engine, Worker, engines, workers
 from codesign.export.manifests import dynamo_graph, kubernetes, llmd_values, route_manifest
+from codesign.files import write_atomically
 from codesign.problem.instance import Instance
 from codesign.solution import Solution
 
@@ -195,7 +194,6 @@ def write_files(files: Mapping[str, str], directory: str | Path) -> None:
     target = Path(directory)
     target.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        with tempfile.NamedTemporaryFile("w", dir=target, prefix=f".{name}.", delete=False, encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(file.name, 0o755 if name.endswith(".sh") else 0o644)
-        os.replace(file.name, target / name)
+        write_atomically(target / name, text)
+        if name.endswith(".sh"):
+            (target / name).chmod(0o755)

@@ -16,7 +16,7 @@ from codesign.problem.errors import Issue, ProblemError, show
 from codesign.problem.explain import Faults
 from codesign.problem.references import check_references
 from codesign.problem.schema import Problem
-from codesign.problem.yaml_lines import MAX_DEPTH, MAX_NODES, Document, dotted, read_yaml
+from codesign.problem.yaml_lines import MAX_DEPTH, MAX_NODES, Document, dotted, parse_yaml, read_yaml
 
 
 def load_problem(path: str | Path) -> Problem:
@@ -25,6 +25,11 @@ def load_problem(path: str | Path) -> Problem:
     place = Path(path)
     document, raw = read_yaml(place)
     return _validated(document, str(place), hashlib.sha256(raw).hexdigest())
+
+
+def problem_from_text(text: str, file: str = "") -> Problem:
+    """Return the problem that a file with this text would give; faults and relative paths go by `file`."""
+    return _validated(parse_yaml(text, file), file, hashlib.sha256(text.encode()).hexdigest())
 
 
 def problem_from_data(data: Mapping[str, Any], file: str = "", periods: Collection[str] = ()) -> Problem:

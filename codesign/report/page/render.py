@@ -9,13 +9,12 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import os
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codesign.files import write_atomically
 from codesign.report.page.blocks import Figure
 from codesign.report.page.front import front_figure, front_table, order
 from codesign.report.page.plan import plan_document
@@ -74,13 +73,7 @@ def render_report(plans: Sequence[PlanFile], title: str = "", explanation: Expla
 
 def write_report(page: str, path: str | Path) -> None:
     """Write the page atomically."""
-    target = Path(path)
-    with tempfile.NamedTemporaryFile(
-        "w", dir=target.parent, prefix=f".{target.name}.", delete=False, encoding="utf-8"
-    ) as file:
-        file.write(page)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, target)
+    write_atomically(Path(path), page)
 
 
 @cache
