@@ -200,6 +200,7 @@ def _groups(instance: Instance, configurations: Configurations) -> list[Group]:
                     f"{option.name}/{model.name}/{precision}/{shape}/{role}",
                     int(configurations.hardware[k]),
                     lost,
+                    work=f"{model.name}/{role}",
                 )
             )
     return groups

@@ -284,6 +284,8 @@ class Group:
     """Replicas that stop when one server is lost."""
     stage: int = 0
     """Period or scenario that it runs in: limits on designs hold in each."""
+    work: str = ""
+    """What its replicas do: model and role."""
 
 
 @dataclass(frozen=True)

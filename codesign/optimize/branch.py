@@ -1,8 +1,9 @@
-"""Branch on counts of servers, of servers set aside, and of replicas, with pricing at every node.
+"""Branch on counts with pricing at every node: servers, and replicas by size, by work and by group.
 
-Fleets buy few, dear units (a rack of 72 accelerators), so the relaxation's fractional counts are most of
-its gap.  Each node restricts some counts to intervals; its relaxation is a bound over all columns, and the
-least bound of the open nodes is the bound of the whole problem.
+Fleets buy few, dear units (a rack of 72 accelerators, replicas of 4), so the relaxation's fractional counts are most
+of its gap.  Each node holds some counts in intervals; its relaxation is a bound over all columns, and the least
+bound of the open nodes is the bound of the whole problem.  Counts are of sums first (all replicas of one size on
+one hardware), since a single group's fraction only moves to its neighbours.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from codesign.candidates.data import FleetData, SideLimit
+from codesign.candidates.data import FleetData, Floats, SideLimit
 from codesign.optimize.master import Interval
 from codesign.optimize.relaxation import Relaxation, first_master, generate
 
@@ -23,8 +24,13 @@ _ROUNDS_UP = 0.4
 """Fraction from which a plunge rounds a count up."""
 
 
-Unit = tuple[str, int]
-"""What is counted: ("per_server", hardware), ("per_packing", packing) or ("per_group", group)."""
+@dataclass(frozen=True)
+class Unit:
+    """A count that every plan has whole: of servers, of servers set aside, or of replicas of some groups."""
+
+    members: SideLimit
+    price: float
+    """Objective of one, about; weighs how much its rounding moves."""
 
 
 @dataclass(order=True)
@@ -33,19 +39,7 @@ class Node:
 
     bound: float
     number: int
-    intervals: dict[Unit, tuple[float, float]] = field(compare=False)
-
-    def limits(self, data: FleetData) -> dict[str, tuple[SideLimit, Interval]]:
-        """The intervals as sums of counts by name, for the master."""
-        found = {}
-        for (kind, index), interval in self.intervals.items():
-            members = [index]
-            if kind == "per_server":
-                members = [o for o, offer in enumerate(data.offers) if index in offer.supplies]
-            name = f"{kind} {index}"
-            ones = dict.fromkeys(members, 1.0)
-            found[name] = (replace(SideLimit(name, "", 1.0), **{kind: ones}), interval)  # type: ignore[arg-type]
-        return found
+    intervals: dict[str, tuple[SideLimit, Interval]] = field(compare=False)
 
 
 class Tree:
@@ -55,15 +49,11 @@ class Tree:
         self.data = data
         self.master, _ = first_master(data, start)
         self.bound = root.bound
-        self.exhausted = False
         self._count = 0
         self._open: list[Node] = []
         self._preferred: Node | None = None
         self._leaf_bound = math.inf
-        self._share = np.zeros(len(data.groups))
-        for block in data.blocks:
-            slots = np.array([packing.slots for packing in data.packings])[block.packing]
-            self._share[block.group] = block.packed / slots
+        self._units = _units(data)
         self._branch(Node(root.bound, 0, {}), root)
 
     def step(
@@ -79,7 +69,7 @@ class Tree:
             self._open.remove(node)
             heapq.heapify(self._open)
             relaxation = generate(
-                self.master, node.limits(self.data), deadline, stop_above=cutoff, cancelled=cancelled
+                self.master, node.intervals, deadline, stop_above=cutoff, cancelled=cancelled
             )
             if relaxation.infeasible:
                 continue
@@ -90,52 +80,89 @@ class Tree:
         return None
 
     def _branch(self, node: Node, relaxation: Relaxation) -> None:
-        unit = self._dearest_fraction(relaxation)
+        found = self._dearest_fraction(relaxation) if relaxation.converged else None
         self._preferred = None
-        if unit is None:
+        if not relaxation.converged:  # the clock, or a bound beyond the cutoff: the node stays open at its bound
+            heapq.heappush(self._open, node)
+            return
+        if found is None:
             # All counts are whole: what gap is left lies between columns of a group, and the bound stands.
             self._leaf_bound = min(self._leaf_bound, node.bound)
             return
-        key, value = unit
-        low, high = node.intervals.get(key, (0.0, math.inf))
+        unit, value = found
+        _, (low, high) = node.intervals.get(unit.members.name, (unit.members, (0.0, math.inf)))
         below = (low, float(math.floor(value)))
         above = (float(math.ceil(value)), high)
         for interval in (below, above):
             self._count += 1
-            child = Node(node.bound, self._count, {**node.intervals, key: interval})
+            child = Node(
+                node.bound, self._count, {**node.intervals, unit.members.name: (unit.members, interval)}
+            )
             heapq.heappush(self._open, child)
             if (interval is above) == (value - math.floor(value) >= _ROUNDS_UP):
                 self._preferred = child
 
     def _dearest_fraction(self, relaxation: Relaxation) -> tuple[Unit, float] | None:
-        """The count whose rounding moves most money: servers, servers set aside, replicas of a group."""
-        data = self.data
-        server = [
-            min((data.server_price(o) for o in data.offers if h in o.supplies), default=0.0)
-            for h in range(len(data.hardware))
-        ]
-        counts: list[tuple[Unit, float, float]] = []
-        counts += [(("per_server", h), float(v), server[h]) for h, v in enumerate(relaxation.servers)]
-        counts += [
-            (("per_packing", p), float(v), server[data.packings[p].hardware])
-            for p, v in enumerate(relaxation.set_aside)
-        ]
-        counts += [
-            (("per_group", g), float(v), server[self._hardware(g)] * self._share[g])
-            for g, v in enumerate(relaxation.replicas)
-            if v > _FRACTIONAL
-        ]
+        """The count whose rounding moves most money."""
         best, score = None, 0.0
-        for unit, value, price in counts:
+        for unit in self._units:
+            value = _count(unit.members, relaxation)
             distance = abs(value - round(value))
-            if distance > _FRACTIONAL and distance * max(price, 1e-9) > score:
-                best, score = (unit, value), distance * max(price, 1e-9)
+            if distance > _FRACTIONAL and distance * unit.price > score:
+                best, score = (unit, value), distance * unit.price
         return best
-
-    def _hardware(self, group: int) -> int:
-        return self.data.groups[group].hardware
 
     def _refresh(self) -> None:
         least = min([node.bound for node in self._open[:1]], default=math.inf)
         self.bound = max(self.bound, min(least, self._leaf_bound))
-        self.exhausted = not self._open
+
+
+def _count(members: SideLimit, relaxation: Relaxation) -> float:
+    """What a relaxation has of a unit."""
+    parts: list[tuple[dict[int, float], Floats]] = [
+        (members.per_server, relaxation.offers),
+        (members.per_packing, relaxation.set_aside),
+        (members.per_module, relaxation.modules),
+        (members.per_group, relaxation.replicas),
+    ]
+    return float(sum(c * counts[i] for coefficients, counts in parts for i, c in coefficients.items()))
+
+
+def _units(data: FleetData) -> list[Unit]:
+    """All counts to branch on; sums of many groups weigh more than their parts, since their rounding binds more."""
+    server = np.array(
+        [
+            min((data.server_price(o) for o in data.offers if h in o.supplies), default=0.0)
+            for h in range(len(data.hardware))
+        ]
+    )
+    slots = np.array([packing.slots for packing in data.packings], dtype=np.float64)
+    size: dict[int, tuple[int, float]] = {}
+    price: dict[int, float] = {}
+    for block in data.blocks:
+        for g, p, packed in zip(block.group.tolist(), block.packing.tolist(), block.packed.tolist(), strict=True):
+            if g not in size:
+                size[g] = (p, packed)
+                price[g] = max(1e-9, server[data.packings[p].hardware] * packed / slots[p])
+    units = []
+    for h in range(len(data.hardware)):
+        members = [o for o, offer in enumerate(data.offers) if h in offer.supplies]
+        limit = SideLimit(f"servers {h}", "", 1.0, per_server=dict.fromkeys(members, 1.0))
+        units.append(Unit(limit, 4.0 * max(server[h], 1e-9)))
+    for p, packing in enumerate(data.packings):
+        limit = SideLimit(f"set aside {p}", "", 1.0, per_packing={p: 1.0})
+        units.append(Unit(limit, 3.0 * max(server[packing.hardware], 1e-9)))
+    for j in range(len(data.modules)):
+        limit = SideLimit(f"modules {j}", "", 1.0, per_module={j: 1.0})
+        units.append(Unit(limit, max(data.module_price(j), 1e-9)))
+    sums: dict[tuple[object, ...], list[int]] = {}
+    for g, place in sorted(size.items()):
+        sums.setdefault(("size", *place), []).append(g)
+        sums.setdefault(("work", *place, data.groups[g].work), []).append(g)
+        sums.setdefault(("group", g), []).append(g)
+    weight = {"size": 3.0, "work": 2.0, "group": 1.0}
+    for key, groups in sums.items():
+        if key[0] == "group" or len(groups) > 1:
+            limit = SideLimit(" ".join(map(str, key)), "", 1.0, per_group=dict.fromkeys(groups, 1.0))
+            units.append(Unit(limit, weight[str(key[0])] * price[groups[0]]))
+    return units

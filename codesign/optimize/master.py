@@ -275,6 +275,15 @@ class Master:
             self._watt[hardware] * power, np.concatenate(row), np.concatenate(column), np.concatenate(entries)
         )
 
+    def ask(self, demand: Floats, commodity: Floats, slots: Floats) -> None:
+        """Other right-hand sides: shares of the tasks [C], decode beyond prefill calls/s [M], slots taken already [P]."""
+        for c, share in enumerate(demand.tolist()):
+            self.highs.changeRowBounds(self._demand + c, share, share)
+        for i, rate in enumerate(commodity.tolist()):
+            self.highs.changeRowBounds(self._commodities + i, rate, rate)
+        for p, taken in enumerate(slots.tolist()):
+            self.highs.changeRowBounds(self._packing + p, -np.inf, -taken)
+
     # ---- intervals of counts -------------------------------------------------------------------------------
 
     def restrict(self, intervals: Mapping[str, tuple[SideLimit, Interval]]) -> None:

@@ -54,6 +54,8 @@ class Relaxation:
     """Calls/s by (column, position of the flow in its block), where not zero."""
     servers: Floats
     """[hardware] servers that the relaxation buys."""
+    offers: Floats
+    """[offers] servers by the offer that they are bought through."""
     set_aside: Floats
     """[packings] servers that it sets aside for each packing."""
     modules: Floats
@@ -228,11 +230,11 @@ def generate(
             best, best_duals, reduced = bound, scaled, at_bound
         if progress is not None:
             progress(found.objective, best)
-        entering = _entering(data, costs - values, costs)
+        entering = entering_columns(data, costs - values, costs)
         closed = found.objective - best <= max(gap, 1e-9) * abs(found.objective)
         converged = closed or not len(entering)
         if not converged and not (best >= stop_above or time.monotonic() > deadline or cancelled()):
-            if master.extend(entering, _earning(data, duals, entering)):
+            if master.extend(entering, earning_flows(data, duals, entering)):
                 continue
             converged = True  # what seems to enter is held already: rounding of the last basis
         return _relaxation(master, found, (best, best_duals, reduced), rounds, converged)
@@ -287,6 +289,7 @@ def _relaxation(
         running=running,
         rates=master.rates(),
         servers=servers,
+        offers=found.servers,
         set_aside=found.set_aside,
         modules=found.modules,
         replicas=replicas,
@@ -298,7 +301,7 @@ def _relaxation(
     )
 
 
-def _earning(data: FleetData, duals: Duals, columns: Ints) -> Bools:
+def earning_flows(data: FleetData, duals: Duals, columns: Ints) -> Bools:
     """[n, widest block] flows that earn anything on each column at these duals.
 
     Those beyond the column's best mix make the master larger and save most of its rounds: duals are seldom unique.
@@ -313,7 +316,7 @@ def _earning(data: FleetData, duals: Duals, columns: Ints) -> Bools:
     return found
 
 
-def _entering(data: FleetData, reduced: Floats, costs: Floats) -> Ints:
+def entering_columns(data: FleetData, reduced: Floats, costs: Floats) -> Ints:
     """The most promising columns, at most a few of each group so that they differ."""
     relative = reduced / np.maximum(costs, 1e-300)
     order = np.flatnonzero(relative < _ENTERS_BELOW)
