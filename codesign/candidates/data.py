@@ -131,6 +131,8 @@ class ColumnBlock:
     """[K] the packing of a second kind of accelerator in the replica, -1 where there is none; None: nowhere."""
     other_packed: Floats | None = None
     """[K] slots that the replica occupies there."""
+    flow_slots: Floats | None = None
+    """[S, V] slots that a call/s takes on top, by `use.source`: what relaxations reserve for spares."""
 
     def __len__(self) -> int:
         return int(self.limit.shape[0])
@@ -200,6 +202,7 @@ class ColumnBlock:
             self.min_replicas[rows],
             None if self.other_packing is None else self.other_packing[rows],
             None if self.other_packed is None else self.other_packed[rows],
+            self.flow_slots,
         )
 
 

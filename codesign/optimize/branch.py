@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from codesign.candidates.data import FleetData, Floats, SideLimit
+from codesign.candidates.data import Bools, FleetData, Floats, SideLimit
+from codesign.optimize.duals import Duals
 from codesign.optimize.master import Interval
 from codesign.optimize.relaxation import Relaxation, first_master, generate
 
@@ -47,7 +48,7 @@ class Tree:
 
     def __init__(self, data: FleetData, root: Relaxation, start: Sequence[int]) -> None:
         self.data = data
-        self.master, _ = first_master(data, start)
+        self.master, _ = first_master(data, start, duals=root.duals)
         self.bound = root.bound
         self._count = 0
         self._open: list[Node] = []
@@ -55,6 +56,15 @@ class Tree:
         self._leaf_bound = math.inf
         self._units = _units(data)
         self._branch(Node(root.bound, 0, {}), root)
+
+    def narrow(self, kept: Bools, start: Sequence[int], duals: Duals) -> None:
+        """Go on with some of the columns [columns]: the others are proven to be in no better plan."""
+        self.data = self.data.keep(kept)
+        self.master, _ = first_master(self.data, start, duals=duals)
+
+    def held(self) -> list[int]:
+        """Columns that its linear program holds."""
+        return self.master.columns
 
     def step(
         self, cutoff: float, deadline: float, cancelled: Callable[[], bool], plunge: bool = False

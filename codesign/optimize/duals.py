@@ -138,12 +138,15 @@ class Gains:
         self._worth = flow_worth(data, duals)
         self._watts = watt_prices(data, duals.limit)
         self._charged = flow_charges(data, duals.limit)
+        self._slots = slot_prices(data, duals)
         self._hardware = np.array([p.hardware for p in data.packings], dtype=np.int64)
 
     def of(self, block: ColumnBlock, part: slice | np.ndarray) -> Floats:
         """[n, V] of some columns of a block; 0 for flows that they may not carry."""
         packing = block.packing[part]
         gain = self._worth[block.flows][None, :] - self._watts[packing][:, None] * block.flow_power(part)
+        if block.flow_slots is not None:
+            gain = gain - self._slots[packing][:, None] * block.flow_slots[block.use.source[part]]
         if self._charged is not None:
             gain = gain - self._charged[self._hardware[packing][:, None], block.flows[None, :]]
         return np.asarray(np.where(block.admissible[part], gain, 0.0))

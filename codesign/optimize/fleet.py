@@ -38,8 +38,11 @@ _FIRST_PLAN_SHARE = 0.4
 _PLAN_SHARE = 0.12
 """Of the time left, for one MILP: while there is no plan yet, and once there is one."""
 _NODE_SHARE = 0.06
-_PLUNGE = 5
-"""Nodes that follow one another downwards before a plan is sought among the columns that they brought."""
+_CYCLE, _PLUNGE = 24, 10
+"""Nodes of a cycle, and how many of them follow one another downwards before a plan is sought among the columns that
+they brought."""
+_NARROWS = 0.5
+"""The tree goes on with the survivors alone once they are fewer than this share of its columns."""
 _IN_SUPPORT = 1e-6
 _SURVIVORS = 1500
 """Columns up to which a MILP over all that could improve the plan is tried as a proof."""
@@ -106,6 +109,10 @@ class _Search:
     def closed(self) -> bool:
         allowed = max(self.gap, _EXACT) * abs(self.objective)
         return bool(np.isfinite(self.objective) and self.objective - self.bound <= allowed)
+
+    def cutoff(self) -> float:
+        """Objective from which a plan no longer matters: the gap asked for below the best."""
+        return self.objective * (1 - self.gap) if np.isfinite(self.objective) else np.inf
 
     def left(self) -> float:
         return self.deadline - time.monotonic()
@@ -208,22 +215,20 @@ def _solve(search: _Search) -> FleetPlan:
         infeasible = outcome.status == "infeasible"
         search.raise_bound(outcome.bound)
     else:
+        spared = with_spares(data)
+        if spared is not data:
+            relaxation = relax(
+                spared, search.deadline, start=_held(relaxation), cancelled=search.cancel.is_set, duals=relaxation.duals
+            )
+            search.raise_bound(relaxation.bound)
         for size in _RESTRICTED:
             if not search.over():
                 share = _PLAN_SHARE if search.best is not None else _FIRST_PLAN_SHARE
                 search.milp(_promising(data, relaxation, size), "plan", share=share)
         if search.best is None and not search.over():
             search.milp(np.array(whole_columns(data, 1), dtype=np.int64), "plan", share=_FIRST_PLAN_SHARE)
-        if data.survive_one_server and search.best is not None and not search.over():
-            relaxation = relax(
-                with_spares(data, search.objective),
-                search.deadline,
-                start=relaxation.columns,
-                cancelled=search.cancel.is_set,
-            )
-            search.raise_bound(relaxation.bound)
         if not search.over():
-            infeasible = _branch_and_prove(data, relaxation, search)
+            infeasible = _branch_and_prove(spared, relaxation, search)
     if search.best is not None and not search.closed():
         # What the plan uses, solved once more for itself: idle replicas and servers go.
         used = [k for k, _ in search.running()]
@@ -262,54 +267,72 @@ def _promising(data: FleetData, relaxation: Relaxation, size: int) -> Ints:
     return np.array(sorted(chosen), dtype=np.int64)
 
 
-def _branch_and_prove(data: FleetData, relaxation: Relaxation, search: _Search) -> bool:
-    """Close the gap: branch on servers, look for plans at the nodes, prove by a MILP over the survivors.
+def _held(relaxation: Relaxation) -> list[int]:
+    """Columns that the relaxation runs or nearly does."""
+    return [k for k in relaxation.columns if k in relaxation.running or relaxation.reduced_cost[k] < _IN_SUPPORT]
 
-    Returns True where no plan exists.
+
+def _branch_and_prove(spared: FleetData, root: Relaxation, search: _Search) -> bool:
+    """Close the gap: branch on counts, look for plans below the nodes, prove by a MILP over the survivors.
+
+    `spared` is the problem that the bounds are of (its columns are those of the search).  Returns True where no
+    plan exists.
     """
-    survivors = _survivors(data, relaxation, search)
-    priced = with_spares(data, search.objective).keep(survivors)
-    tree = Tree(priced, relaxation, _positions(survivors, relaxation.columns))
-    kept = np.flatnonzero(survivors)
-    support = {k for k in relaxation.columns if relaxation.reduced_cost[k] < _IN_SUPPORT}
+    kept = np.flatnonzero(_survivors(root, search))
+    ceiling = search.cutoff()
+    tree = Tree(_only(spared, kept), root, _positions(kept, _held(root)))
+    support: set[int] = set(root.running)
     while not search.over():
-        cutoff = search.objective * (1 - search.gap) if np.isfinite(search.objective) else np.inf
-        plunge = search.nodes % (_PLUNGE + 1) > 0
-        node = tree.step(cutoff, search.deadline, search.cancel.is_set, plunge)
-        search.raise_bound(tree.bound)
+        node = tree.step(search.cutoff(), search.deadline, search.cancel.is_set, plunge=_plunging(search.nodes))
+        search.raise_bound(min(tree.bound, ceiling))
         if node is None:
             break
         search.nodes += 1
         search.tell("branching", np.inf, search.bound)
-        fresh = np.array(node.columns)[node.reduced_cost[node.columns] < _IN_SUPPORT]
-        support.update(kept[fresh].tolist())
-        if search.nodes % (_PLUNGE + 1) == 0 and not search.over():
-            # The plan's own columns and those that the last relaxations used: small, and never worse.
+        support.update(kept[k] for k in node.running)
+        if search.nodes % _CYCLE == _PLUNGE and not search.over():
+            # The plan's own columns and those that the last relaxations ran: small, and never worse.
             columns = {k for k, _ in search.running()} | support
             search.milp(np.array(sorted(columns), dtype=np.int64), "branching", share=_NODE_SHARE)
-            support = set(kept[fresh].tolist())
+            support = set()
+            ceiling = min(ceiling, search.cutoff())
+            left = _survivors(root, search)[kept]
+            if np.count_nonzero(left) < _NARROWS * len(left):
+                tree.narrow(left, _positions(np.flatnonzero(left), [k for k in tree.held() if left[k]]), root.duals)
+                kept = kept[left]
     if search.over():
         return False
-    survivors = _survivors(data, relaxation, search)
-    if np.count_nonzero(survivors) > _SURVIVORS:
+    survivors = np.flatnonzero(_survivors(root, search))
+    if len(survivors) > _SURVIVORS:
         return False
-    outcome = search.milp(np.flatnonzero(survivors), "proof", complete=True)
-    search.raise_bound(outcome.bound)
+    outcome = search.milp(survivors, "proof", complete=True)
+    search.raise_bound(min(outcome.bound, search.cutoff()) if search.best is not None else outcome.bound)
     return outcome.status == "infeasible" and search.best is None
 
 
-def _survivors(data: FleetData, relaxation: Relaxation, search: _Search) -> Bools:
-    """Columns that a better plan could use: reduced cost within the distance of incumbent and bound."""
-    allowance = search.objective - relaxation.bound
+def _plunging(nodes: int) -> bool:
+    """Of each cycle the first nodes follow one another downwards, the others are those of least bound."""
+    return 0 < nodes % _CYCLE < _PLUNGE
+
+
+def _only(data: FleetData, columns: Ints) -> FleetData:
+    mask = np.zeros(data.columns, dtype=bool)
+    mask[columns] = True
+    return data.keep(mask)
+
+
+def _survivors(root: Relaxation, search: _Search) -> Bools:
+    """Columns that a plan cheap enough to matter could use: reduced cost within its distance from the bound."""
+    allowance = search.cutoff() - root.bound
     if not np.isfinite(allowance):
-        return np.ones(data.columns, dtype=bool)
-    return np.asarray(relaxation.reduced_cost <= allowance + 1e-9 * abs(search.objective))
+        return np.ones(len(root.reduced_cost), dtype=bool)
+    return np.asarray(root.reduced_cost <= allowance + 1e-9 * abs(search.objective))
 
 
-def _positions(kept: Bools, columns: list[int]) -> list[int]:
-    """Positions of `columns` among the kept ones."""
-    number = np.cumsum(kept) - 1
-    return [int(number[k]) for k in columns if kept[k]]
+def _positions(kept: Ints, columns: list[int]) -> list[int]:
+    """Positions of `columns` among the `kept` ones (ascending); those that were not kept are left out."""
+    place = {int(k): i for i, k in enumerate(kept.tolist())}
+    return [place[k] for k in columns if k in place]
 
 
 def _carry(old: FleetModel, values: dict[int, float], new: FleetModel) -> dict[int, float]:

@@ -260,6 +260,11 @@ class Master:
         row.append(self._commodities + self._commodity[flow[paired]])
         column.append(paired)
         entries.append(self._sign[flow[paired]])
+        if block.flow_slots is not None:
+            reserved = block.flow_slots[block.use.source[local][at], v]
+            row.append(self._packing + block.packing[local][at])
+            column.append(np.arange(len(keys)))
+            entries.append(reserved)
         shared = self._limit_watt[:, hardware] * power[None, :]
         for i, charge in self._limit_flow:
             shared[i] += charge[hardware, flow]
@@ -274,15 +279,6 @@ class Master:
         self._add(
             self._watt[hardware] * power, np.concatenate(row), np.concatenate(column), np.concatenate(entries)
         )
-
-    def ask(self, demand: Floats, commodity: Floats, slots: Floats) -> None:
-        """Other right-hand sides: shares of the tasks [C], decode beyond prefill calls/s [M], slots taken already [P]."""
-        for c, share in enumerate(demand.tolist()):
-            self.highs.changeRowBounds(self._demand + c, share, share)
-        for i, rate in enumerate(commodity.tolist()):
-            self.highs.changeRowBounds(self._commodities + i, rate, rate)
-        for p, taken in enumerate(slots.tolist()):
-            self.highs.changeRowBounds(self._packing + p, -np.inf, -taken)
 
     # ---- intervals of counts -------------------------------------------------------------------------------
 

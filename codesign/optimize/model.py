@@ -200,6 +200,12 @@ class FleetModel:
                 terms[packing].append((packed, self.pyomo.replicas[k]))
                 if spare:
                     terms[packing].append((packed, self.pyomo.spares[group]))
+        if self.relaxed:  # whole plans count their spares; relaxations reserve slots for them by the call
+            for k, v in self.flow_keys:
+                block, i = self.place[k]
+                if block.flow_slots is not None:
+                    reserved = float(block.flow_slots[block.use.source[i], v])
+                    terms[int(block.packing[i])].append((reserved, self.pyomo.rate[k, v]))
         self.pyomo.packing = pyo.Constraint(
             range(len(self.data.packings)),
             rule=lambda m, p: _at_most(

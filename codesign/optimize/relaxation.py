@@ -165,13 +165,15 @@ def relax(
     penalty: Penalty | None = None,
     progress: Callable[[float, float], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
+    duals: Duals | None = None,
 ) -> Relaxation:
     """Column generation to the relaxation's optimum (or to `gap`, `deadline` in time.monotonic seconds).
 
-    `start` are the columns of the first master; without them it holds the cheapest of each flow.  Without a
+    `start` are the columns of the first master, with the flows that earn at `duals` where given; without them it
+    holds the cheapest of each flow.  Without a
     `penalty` missing demand or limits grows so dear that shortfall and excess prove infeasibility.
     """
-    master, dearer = first_master(data, start, penalty)
+    master, dearer = first_master(data, start, penalty, duals)
     while True:
         found = generate(master, {}, deadline, gap=gap, progress=progress, cancelled=cancelled)
         if not (found.infeasible and dearer):
@@ -180,9 +182,12 @@ def relax(
 
 
 def first_master(
-    data: FleetData, start: Sequence[int] = (), penalty: Penalty | None = None
+    data: FleetData, start: Sequence[int] = (), penalty: Penalty | None = None, duals: Duals | None = None
 ) -> tuple[Master, list[Penalty]]:
-    """A master of the cheapest columns of each flow, or of `start`; and dearer penalties to prove infeasibility."""
+    """A master of the cheapest columns of each flow, or of `start`; and dearer penalties to prove infeasibility.
+
+    With `duals`, those of `start` bring the flows that earn there; without, all of theirs.
+    """
     chosen, _, alone = first_columns(data)
     dearer: list[Penalty] = []
     if penalty is None:
@@ -192,6 +197,8 @@ def first_master(
     widest = max((len(block.flows) for block in data.blocks), default=0)
     columns = np.array(sorted(start) if len(start) else sorted(chosen), dtype=np.int64)
     flows = np.ones((len(columns), widest), dtype=bool)
+    if len(start) and duals is not None:
+        flows = earning_flows(data, duals, columns, least=-1e-6)
     if not len(start):
         flows[:] = False
         for n, k in enumerate(columns.tolist()):
@@ -301,8 +308,8 @@ def _relaxation(
     )
 
 
-def earning_flows(data: FleetData, duals: Duals, columns: Ints) -> Bools:
-    """[n, widest block] flows that earn anything on each column at these duals.
+def earning_flows(data: FleetData, duals: Duals, columns: Ints, least: float = 0.0) -> Bools:
+    """[n, widest block] flows that earn more than `least` on each column at these duals.
 
     Those beyond the column's best mix make the master larger and save most of its rounds: duals are seldom unique.
     """
@@ -312,7 +319,7 @@ def earning_flows(data: FleetData, duals: Duals, columns: Ints) -> Bools:
     for b in np.unique(block_of).tolist():
         here = np.flatnonzero(block_of == b)
         gain = gains.of(data.blocks[b], columns[here] - data.offsets[b])
-        found[here, : gain.shape[1]] = gain > 0
+        found[here, : gain.shape[1]] = (gain > least) & (gain != 0.0)
     return found
 
 

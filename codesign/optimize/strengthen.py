@@ -13,7 +13,6 @@ from dataclasses import replace
 import numpy as np
 
 from codesign.candidates.data import ColumnBlock, FleetData, Floats
-from codesign.optimize.duals import Duals, column_costs
 from codesign.optimize.pricing import chunks
 from codesign.optimize.relaxation import replicas_needed
 
@@ -68,28 +67,46 @@ def _with_whole_tasks(data: FleetData, block: ColumnBlock) -> ColumnBlock:
     )
 
 
-def with_spares(data: FleetData, ceiling: float) -> FleetData:
-    """A relaxation of all plans of objective ≤ `ceiling` that pays for n+1: each replica brings a part of a spare.
+def with_spares(data: FleetData) -> FleetData:
+    """A relaxation of all plans that pays for n+1: every call reserves its part of its group's spares.
 
-    A group of n replicas keeps min(lost, n) spares, and (n + spares) replicas cost at most the ceiling, so
-    n ≤ N and spares ≥ min(lost, N)/N·n: the chord of a concave function.  Without n+1 nothing changes.
+    A group of n replicas keeps min(lost, n) spares.  Its n is at least Σ_v share_v·m_v, where share_v is the part of a
+    task that flow v serves and m_v the replicas that one row asks for all of it, in any one row of each column.  With
+    weights w that sum to 1 over the tasks, e_v = min(m_v, w_task·lost) therefore gives Σ_v share_v·e_v ≤ min(lost, n):
+    shares of a task sum to at most 1 over all columns of a group.  The weights follow the work of each task.
     """
-    if not data.survive_one_server or not np.isfinite(ceiling):
+    if not data.survive_one_server:
         return data
-    costs = column_costs(data, Duals.none(data))
-    cheapest = np.full(len(data.groups), np.inf)
-    np.minimum.at(cheapest, np.concatenate([block.group for block in data.blocks]), costs)
     lost = np.array([group.replicas_lost_with_server for group in data.groups], dtype=np.float64)
-    affordable = ceiling / np.maximum(cheapest, 1e-300)
-    most = np.where(affordable >= 2 * lost, affordable - lost, affordable / 2)
-    most = np.maximum(1.0, np.floor(most + 1e-9))
-    part = 1.0 + np.minimum(lost, most) / most
-    blocks = [
-        replace(
-            block,
-            packed=block.packed * part[block.group],
-            replica_power_w=block.replica_power_w * part[block.group],
-        )
-        for block in data.blocks
-    ]
-    return replace(data, blocks=tuple(blocks))
+    least = np.full((len(data.groups), len(data.tasks)), np.inf)
+    for block in data.blocks:
+        tasks = np.array([data.flows[f].task for f in block.flows.tolist()], dtype=np.int64)
+        calls = data.calls_bound[block.flows]
+        for part, need in replicas_needed(block):
+            for task in np.unique(tasks):
+                work = (need * calls)[:, tasks == task].min(axis=1, initial=np.inf)
+                np.minimum.at(least[:, task], block.group[part], work)
+    work = np.where(np.isfinite(least), least, 0.0)
+    weight = work / np.maximum(work.sum(axis=1, keepdims=True), 1e-300)
+    return replace(data, blocks=tuple(_reserving(data, block, weight, lost) for block in data.blocks))
+
+
+def _reserving(data: FleetData, block: ColumnBlock, weight: Floats, lost: Floats) -> ColumnBlock:
+    """The block with the slots that calls reserve, by configuration: the least over its columns."""
+    if not len(block):
+        return block
+    tasks = np.array([data.flows[f].task for f in block.flows.tolist()], dtype=np.int64)
+    calls = data.calls_bound[block.flows]
+    reserved = np.full((len(block.use.fixed), len(tasks)), np.inf)
+    for part in chunks(block):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            asked = block.use.of(part) * calls / block.limit[part][:, :, None]
+        asked = np.where(block.admissible[part][:, None, :] & np.isfinite(asked), asked, 0.0)
+        row = np.argmax(np.minimum(asked, 1e6).sum(axis=2), axis=1)
+        all_of = np.take_along_axis(asked, row[:, None, None], axis=1)[:, 0, :]
+        group = block.group[part]
+        most = weight[group][:, tasks] * lost[group][:, None]
+        slots = np.where(block.admissible[part], np.minimum(all_of, most) * block.packed[part][:, None], np.inf)
+        np.minimum.at(reserved, block.use.source[part], slots)
+    reserved = np.where(np.isfinite(reserved), reserved, 0.0) / np.maximum(calls, 1e-300)[None, :]
+    return replace(block, flow_slots=reserved)
