@@ -162,7 +162,7 @@ def _units(data: FleetData) -> list[Unit]:
     for p, packing in enumerate(data.packings):
         limit = SideLimit(f"set aside {p}", "", 1.0, per_packing={p: 1.0})
         units.append(Unit(limit, 3.0 * max(server[packing.hardware], 1e-9)))
-    for j in range(len(data.modules)):
+    for j in [j for j, module in enumerate(data.modules) if module.whole]:
         limit = SideLimit(f"modules {j}", "", 1.0, per_module={j: 1.0})
         units.append(Unit(limit, max(data.module_price(j), 1e-9)))
     sums: dict[tuple[object, ...], list[int]] = {}

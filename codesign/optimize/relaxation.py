@@ -87,7 +87,9 @@ def solo_costs(data: FleetData, block_index: int, costs: Floats) -> Floats:
     alone = np.full(block.admissible.shape, np.inf)
     for part, need in replicas_needed(block):
         cost = costs[first + part.start : first + part.stop, None]
-        alone[part] = np.where(np.isfinite(need), need * cost + watt[part] * block.flow_power(part), np.inf)
+        usable = np.isfinite(need) & np.isfinite(cost)  # no offer supplies some hardware at all
+        cost = np.where(np.isfinite(cost), cost, 0.0)
+        alone[part] = np.where(usable, np.where(usable, need, 0.0) * cost + watt[part] * block.flow_power(part), np.inf)
     return alone
 
 
