@@ -113,9 +113,15 @@ def calibration_report(found: Calibration) -> Group:
     points = make_table("Time per output token, ms", ("point",), ("measured", "default", "calibrated"))
     for index, values in enumerate(zip(found.measured_ms, found.before_ms, found.after_ms, strict=True)):
         points.add_row(str(index + 1), *(f"{value:.4g}" for value in values))
+    pace = f"{percent(abs(found.slower), 2)} {'slower' if found.slower > 0 else 'faster'} than"
     return Group(
         table,
         points,
+        line(
+            f"Your stack is {pace} the model with its default profile: plans whose `options.profiles` name this "
+            "profile count with that from here on.",
+            "bold",
+        ),
         line(
             f"Median error on these points: {percent(found.median_before)} before, "
             f"{percent(found.median_after)} after. On other points of a stack so calibrated it is larger: "

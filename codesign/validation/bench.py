@@ -23,6 +23,7 @@ from codesign.units import UnitError, parse_quantity
 from codesign.validation.measured import DataError
 from codesign.validation.points import Point, engine_of, precisions_of
 from codesign.validation.predict import table_of
+from codesign.validation.results import results_of
 
 FEWEST, MOST = 1, 1000
 LOADS = ("closed", "static", "offline", "waves")
@@ -33,10 +34,14 @@ FIELDS = (
 )
 
 
-def read_bench(path: str | Path) -> list[Point]:
-    """Points of a benchmark file; raises DataError that names file, point and field."""
-    name = str(path)
-    entries = _entries(Path(path), name)
+def read_bench(path: str | Path, *more: str | Path, stack: Mapping[str, Any] | None = None) -> list[Point]:
+    """Points of benchmark files; raises DataError that names file, point and field.
+
+    A file holds points, or results of a tool that `validation.results` knows; `stack` has the fields that such
+    results lack (accelerator, model, tp, ...).
+    """
+    name = ", ".join(map(str, (path, *more)))
+    entries = [entry for each in (path, *more) for entry in _entries(Path(each), str(each), stack or {})]
     if not FEWEST <= len(entries) <= MOST:
         raise DataError(f"{name}: found {len(entries)} points; expected 3 to 5")
     points = [_point(entry, f"{name}: point {index + 1}") for index, entry in enumerate(entries)]
@@ -57,7 +62,7 @@ def read_bench(path: str | Path) -> list[Point]:
     return points
 
 
-def _entries(path: Path, name: str) -> list[Mapping[str, Any]]:
+def _entries(path: Path, name: str, stack: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if not path.is_file():
         raise DataError(f"{name}: found no such file; expected measured points (CSV or JSON)")
     try:
@@ -69,13 +74,16 @@ def _entries(path: Path, name: str) -> list[Mapping[str, Any]]:
             document = json.loads(content)
         except ValueError as error:
             raise DataError(f"{name}: found no JSON ({error}); expected a list of points") from None
+        results = results_of(document, name)
+        if results is not None:
+            return [result.entry(stack) for result in results]
         if isinstance(document, dict):
             document = document.get("points", [document])
         if not isinstance(document, list) or not all(isinstance(entry, dict) for entry in document):
             raise DataError(f"{name}: found no list of points; expected [{{accelerator: …}}, …]")
-        return document
+        return [entry | dict(stack) for entry in document]
     reader = csv.DictReader(io.StringIO(content, newline=""))
-    return [{key: value for key, value in row.items() if key and value} for row in reader]
+    return [{key: value for key, value in row.items() if key and value} | dict(stack) for row in reader]
 
 
 def _point(entry: Mapping[str, Any], where: str) -> Point:

@@ -48,6 +48,11 @@ class Calibration:
     """Predicted with the fitted one."""
 
     @property
+    def slower(self) -> float:
+        """How much longer the stack's steps take than the default profile says (median; negative: shorter)."""
+        return float(np.median(np.array(self.measured_ms) / np.array(self.before_ms))) - 1.0
+
+    @property
     def median_before(self) -> float:
         """Median relative error of the default profile."""
         return _median_error(self.before_ms, self.measured_ms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -120,11 +120,15 @@ def validate_rows(
     )
 
 
-def calibrate(bench: str | Path, name: str = "") -> Calibration:
-    """An engine profile from a file of measured points.
+def calibrate(
+    bench: str | Path | Sequence[str | Path], name: str = "", stack: Mapping[str, Any] | None = None
+) -> Calibration:
+    """An engine profile from files of measured points, or of benchmark tools' results.
 
-    Raises :class:`~codesign.validation.measured.DataError` for a file that cannot be used.
+    `stack` has the fields that a tool does not write: accelerator, model, precision, tp, ...  Raises
+    :class:`~codesign.validation.measured.DataError` for a file that cannot be used.
     """
-    points = read_bench(bench)
+    files = [bench] if isinstance(bench, (str, Path)) else list(bench)
+    points = read_bench(*files, stack=stack)
     prior = default_profile(points[0].engine, points[0].year)
-    return fit_profile(points, prior, name or Path(bench).stem)
+    return fit_profile(points, prior, name or Path(files[0]).stem)
