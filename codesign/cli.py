@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from codesign.planner import Explanation
     from codesign.problem import Problem
+    from codesign.simulate import Replay
     from codesign.solution import Solution
 
 BAD_INPUT, INFEASIBLE, NO_PLAN, VIOLATION, UNEXPECTED = 2, 3, 4, 5, 1
@@ -423,6 +424,10 @@ def simulate(
     burstiness: Annotated[
         float, typer.Option(metavar="CV", min=0.0, help="CV of the gaps between arrivals: 1 is Poisson, 2 bursty.")
     ] = 1.0,
+    trace: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TASK=FILE", help="A task's calls from a trace (CSV or JSON lines), at the plan's rate."),
+    ] = None,
     fail: Annotated[
         list[str] | None,
         typer.Option(metavar="POOL@TIME", help="Lose a server of a pool at a time, such as decode@5min; repeatable."),
@@ -447,7 +452,7 @@ def simulate(
         from codesign.simulate import simulate as run
 
         try:
-            arrivals = Arrivals(burstiness)
+            arrivals = Arrivals(burstiness, dict(_replay(loaded, text) for text in trace or ()))
         except ValueError as error:
             raise InputError(f"--burstiness: {error}") from None
         with ShareView(_stderr_console(), "simulating") as view:
@@ -863,6 +868,25 @@ def _load_solution(path: str) -> Solution:
         return load_solution(path)
     except ValueError as error:
         raise InputError(str(error)) from None
+
+
+def _replay(problem: Problem, text: str) -> tuple[str, Replay]:
+    """`TASK=FILE` as (task, its calls)."""
+    from codesign.problem.sessions import read_trace_requests
+    from codesign.problem.trace import TraceError
+    from codesign.simulate import Replay
+
+    task, equals, path = text.partition("=")
+    names = [each.name for each in problem.tasks]
+    if not (task and equals and path):
+        raise InputError(f"--trace: found {text!r}; expected a task and a file, such as chat=requests.csv")
+    if task not in names:
+        raise InputError(f"--trace: {_unknown('task', task, names)}")
+    try:
+        return task, Replay(read_trace_requests(Path(path)))
+    except TraceError as error:
+        where = f", line {error.line}" if error.line else ""
+        raise InputError(f"--trace: {path}{where}: found {error.found}; expected {error.expected}") from None
 
 
 def _pool_and_time(text: str) -> tuple[str, float]:

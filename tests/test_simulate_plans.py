@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from codesign import load_problem, load_solution, simulate
 from codesign.cli import app
-from codesign.simulate import Arrivals, Failure, SimulationError, server_lost
+from codesign.problem.sessions import read_trace_requests
+from codesign.simulate import Arrivals, Failure, Replay, SimulationError, server_lost
 
 AZURE = ("problems/azure-chat.yaml", "solutions/azure-chat.json")
 FLEET = ("problems/agent-fleet.yaml", "solutions/agent-fleet.json")
@@ -94,8 +98,49 @@ def test_parts_of_the_fleet_in_processes_give_the_same():
 
 def test_bursts_make_prompts_wait():
     bursty = simulate(*plan(AZURE), duration_s=90.0, arrivals=Arrivals(4.0))
-    assert bursty.arrivals == "gamma, CV 4"
+    assert bursty.arrivals == "gamma arrivals of CV 4"
     assert bursty.tasks[0].parts.wait > 2 * azure().tasks[0].parts.wait
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory):
+    """Two sessions of two calls and one of a single call, ten seconds apart."""
+    path = tmp_path_factory.mktemp("trace") / "sessions.csv"
+    path.write_text(
+        "session,timestamp_s,approx_in_tokens,approx_out_tokens,approx_prefix_shared_tokens\n"
+        "a,0,1000,50,0\nb,10,2000,60,0\na,14,1500,20,1000\nc,20,3000,70,0\nb,400,2500,80,2000\n"
+    )
+    return path
+
+
+def test_a_trace_is_replayed_at_the_plan_s_rate_with_its_lengths_and_gaps(trace):
+    replay = Replay(read_trace_requests(trace))
+    times, sessions = replay.starts(10.0, 600.0, np.random.default_rng(0))
+    # 10 calls/s of 5/3 calls a session, in the trace's order.
+    assert times.size == pytest.approx(600 * 10 * 3 / 5, abs=3)
+    assert np.all(np.diff(times) >= 0)
+    assert np.all(np.diff(sessions[:30]) % 3 == 1)
+    given = replay.workload(np.array([0.0, 1.0, 2.0]), np.array([0, 1, 2]), 2.0, 2400.0, 300.0, 1000.0)
+    calls = given.calls
+    assert calls.session.tolist() == [0, 0, 1, 1, 2]
+    assert calls.context.tolist() == [1000, 1500, 2000, 2400, 2400]
+    assert calls.reusable.tolist() == [0, 1000, 0, 2000, 0]
+    assert calls.gap_s.tolist() == [12, 0, 388, 0, 0]  # the expected latency is taken off
+    assert calls.in_time.tolist()[1::2] == [True, False]  # one gap is longer than the time-to-live
+    assert not given.parked.session.size
+
+
+def test_the_measured_trace_bursts_more_than_poisson():
+    path = os.environ.get("CODESIGN_DATA")
+    if not path:
+        pytest.skip("CODESIGN_DATA is not set")
+    replay = Replay(read_trace_requests(Path(path) / "measured" / "azure2023_conv.csv.gz"))
+    report = simulate(*plan(AZURE), duration_s=60.0, arrivals=Arrivals(traces={"chat": replay}))
+    assert report.arrivals == "Poisson arrivals, chat from a trace"
+    chat = report.tasks[0]
+    planned = simulate(*plan(AZURE), duration_s=60.0).tasks[0]
+    assert chat.parts.prefill == pytest.approx(planned.parts.prefill, rel=0.15)
+    assert chat.parts.wait > planned.parts.wait
 
 
 def test_a_lost_server_is_borne_by_spares_only():
@@ -164,6 +209,9 @@ def test_command_shows_the_verdict_and_exits_5_when_a_promise_breaks(tmp_path):
         (["--fail", "nowhere"], "expected a pool and a time"),
         (["--duration", "soon"], "--duration: found"),
         (["--burstiness", "1000"], "coefficient of variation"),
+        (["--trace", "chat"], "expected a task and a file"),
+        (["--trace", "chats=here.csv"], "found no task 'chats'"),
+        (["--trace", "chat=nowhere.csv"], "nowhere.csv"),
     ],
 )
 def test_command_refuses_bad_input(options, message):

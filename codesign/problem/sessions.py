@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.problem.distributions import Distribution
-from codesign.problem.trace import MAX_TRACE_BYTES, Histogram, TraceError, bin_lengths
+from codesign.problem.trace import MAX_TRACE_BYTES, Histogram, TraceError, bin_lengths, read_requests
 
 Array = NDArray[np.float64]
 
@@ -80,14 +80,26 @@ def is_session_trace(path: Path) -> bool:
 
 def read_sessions(path: Path) -> Sessions:
     """Return what a session trace says. Raises TraceError."""
+    return summarize(_requests_of(path))
+
+
+def read_trace_requests(path: Path) -> Requests:
+    """Return every request of a trace of any shape; without sessions each is one of its own.  Raises TraceError."""
+    if is_session_trace(path):
+        return _requests_of(path)
+    time_s, tokens, output = read_requests(path)
+    nothing = np.zeros(time_s.size)
+    return Requests(time_s, np.maximum(tokens, 1.0), output, nothing, np.arange(time_s.size), nothing)
+
+
+def _requests_of(path: Path) -> Requests:
     try:
         with _open(path) as stream:
             blocks = stream.read(1) == "{"
             stream.seek(0)
-            requests = _from_blocks(stream) if blocks else _from_table(stream)
+            return _from_blocks(stream) if blocks else _from_table(stream)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise TraceError(f"a file that cannot be read ({error})", "JSON lines or CSV, plain or .gz") from None
-    return summarize(requests)
 
 
 def summarize(requests: Requests) -> Sessions:

@@ -73,6 +73,15 @@ def read_trace(path: Path) -> Histogram:
     return Histogram(bin_lengths(np.array(inputs), np.array(outputs)), rate)
 
 
+def read_requests(path: Path) -> tuple[Array, Array, Array]:
+    """Return (seconds from the first, input, output tokens) of a trace CSV, in order of arrival.  Raises TraceError."""
+    rows = [(_timestamp(r[0], n), _tokens(r[1], n), _tokens(r[2], n)) for n, r in _rows(path, TRACE_COLUMNS, [])]
+    if not rows:
+        raise TraceError("no request", "at least one row of " + ", ".join(TRACE_COLUMNS))
+    table = np.array(sorted(rows), dtype=np.float64)
+    return table[:, 0] - table[0, 0], table[:, 1], table[:, 2]
+
+
 def bin_lengths(inputs: Array, outputs: Array) -> JointLengths:
     """Return the joint histogram of requests with `inputs`[n] and `outputs`[n] tokens (see the module)."""
     cells = np.stack([_bin(inputs), _bin(outputs)], axis=1)

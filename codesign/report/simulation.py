@@ -24,7 +24,7 @@ def _parts(report: SimulationReport) -> Iterator[RenderableType]:
     broken = [(task, slo) for task in report.tasks for slo in task.slo if not slo.ok]
     promised = sum(len(task.slo) for task in report.tasks)
     length = quantity(report.duration_s, "time")
-    what = f"{report.calls:,} calls in {length}, {report.arrivals} arrivals, seed {report.seed}"
+    what = f"{report.calls:,} calls in {length}, {report.arrivals}, seed {report.seed}"
     if report.failure:
         what += f"; {report.failure}"
     if broken:

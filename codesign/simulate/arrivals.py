@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from codesign.simulate.replay import Replay
 
 Array = NDArray[np.float64]
 
@@ -19,6 +22,8 @@ class Arrivals:
     """
 
     cv: float = 1.0
+    traces: Mapping[str, Replay] = field(default_factory=dict)
+    """By task: calls come from a trace instead, with its own bursts."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.cv) and 0 <= self.cv <= 100):
@@ -27,7 +32,8 @@ class Arrivals:
     @property
     def name(self) -> str:
         """For people."""
-        return "Poisson" if self.cv == 1 else f"gamma, CV {self.cv:g}"
+        drawn = "Poisson arrivals" if self.cv == 1 else f"gamma arrivals of CV {self.cv:g}"
+        return ", ".join([drawn, *(f"{task} from a trace" for task in sorted(self.traces))])
 
     def times(self, rate_per_s: float, horizon_s: float, rng: np.random.Generator) -> Array:
         """Arrivals in [0, horizon) at a mean rate, from a process that has been running for ever."""

@@ -131,14 +131,26 @@ def _calls(
         # Every part of the fleet draws the same arrivals of the task, and takes those of its own routes.
         rng = np.random.default_rng([seed, t])
         total = sum(group.tasks_per_s for group in groups)
-        times = arrivals.times(total, horizon_s, rng)
+        trace = arrivals.traces.get(task.name)
+        sessions_of = np.empty(0, dtype=np.int64)
+        if trace is None:
+            times = arrivals.times(total, horizon_s, rng)
+        else:
+            times, sessions_of = trace.starts(sum(r.calls.rate for r in routes), horizon_s, rng)
         taken = rng.choice(len(groups), times.size, p=[group.tasks_per_s / total for group in groups])
         for group in groups:
             members = [routes[i] for i in group.routes]
             if id(members[0]) not in mine:
                 continue
             own = np.random.default_rng([seed, t, 1 + group.number])
-            given = _workload(members[0], group, times[taken == group.number], horizon_s, own)
+            here = taken == group.number
+            call_s, limit = _expected(members[0])
+            if trace is None:
+                given = _workload(members[0], group, times[here], call_s, limit, horizon_s, own)
+            else:
+                given = trace.workload(
+                    times[here], sessions_of[here], call_s, limit, task.prefix_ttl_s, horizon_s
+                )
             numbers = np.array([mine[id(r)] for r in members])
             chosen = own.choice(len(members), given.calls.session.size, p=group.weights)
             part, rest = _rows(members, numbers, chosen, given, sessions)
@@ -158,17 +170,29 @@ def _calls(
     )
 
 
-def _workload(
-    route: ModelledRoute, group: _Group, starts: np.ndarray, horizon_s: float, rng: np.random.Generator
-) -> Workload:
+def _expected(route: ModelledRoute) -> tuple[float, float]:
+    """(seconds that a call is planned to take, longest prompt in tokens)."""
     calls = route.calls
     limit = calls.variant.max_context or np.inf
     if calls.task.on_overlong == "truncate":
         limit = min(limit, float(route.prefill.model.card.max_context))
-    lengths = Lengths(calls.task, calls.population, limit, calls.variant.calls_factor)
     step = route.decode.entry.step_time_s or route.decode.entry.step_limit_s or 0.0
     points = calls.population
     call_s = float(points.weight @ points.output) * step + (route.prefill.entry.wait_s or 0.0)
+    return call_s, limit
+
+
+def _workload(
+    route: ModelledRoute,
+    group: _Group,
+    starts: np.ndarray,
+    call_s: float,
+    limit: float,
+    horizon_s: float,
+    rng: np.random.Generator,
+) -> Workload:
+    calls = route.calls
+    lengths = Lengths(calls.task, calls.population, limit, calls.variant.calls_factor)
     return open_sessions(lengths, np.sort(starts), group.tasks_per_s, call_s, horizon_s, rng)
 
 
