@@ -174,6 +174,14 @@ def solve(
         int, typer.Option(min=0, max=50, metavar="N", help="Also up to N plans that differ as much as they can.")
     ] = 0,
     within: Annotated[str, typer.Option(metavar="2%", help="What an alternative may cost more than the best.")] = "2%",
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Architecture problems: designs to try (the file's otherwise).")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|URL", help="Architecture problems: where trials are kept; a killed search resumes."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Architecture problems: processes.")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -182,6 +190,14 @@ def solve(
         wanted_gap = _quantity(gap, "fraction", "--gap")
         seconds = _time_limit(time_limit)
         target = _writable(output, problem)
+        from codesign.problem.architecture import problem_kind
+
+        if problem_kind(problem) == "architecture":
+            _solve_architecture(problem, target, output, trials, storage, workers, as_json)
+            return
+        for option, value in (("--trials", trials), ("--storage", storage), ("--workers", workers)):
+            if value is not None:
+                raise InputError(f"{option}: found a procurement problem; expected one of kind architecture")
         loaded = _load(problem)
         from codesign.planner import solve as plan
 
@@ -249,6 +265,58 @@ def solve(
         if target is not None:
             _say(f"wrote {output}")
         raise typer.Exit(_STATUS_CODES[solution.status])
+
+
+def _solve_architecture(
+    path: str,
+    target: Path | None,
+    output: str | None,
+    trials: int | None,
+    storage: str | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """The `solve` of an architecture problem."""
+    from codesign.architecture.search import SearchError
+    from codesign.architecture.solve import UNITS, solve_architecture
+    from codesign.problem.architecture import load_architecture
+    from codesign.report.architecture import architecture_report
+    from codesign.report.console import make_console
+    from codesign.report.progress import ProgressView
+
+    loaded = load_architecture(path)
+    words = ["codesign", "solve", path]
+    given = {"--trials": trials, "--storage": storage, "--workers": workers}
+    words += [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    cancel = threading.Event()
+    try:
+        with ProgressView(make_console(stderr=True), UNITS[loaded.objectives[0]]) as view:
+            found = interruptible(
+                lambda: solve_architecture(
+                    loaded,
+                    trials=trials,
+                    storage=storage,
+                    workers=workers,
+                    progress=view,
+                    cancel=cancel,
+                    command=shlex.join(words),
+                ),
+                cancel,
+                _say,
+            )
+    except SearchError as error:
+        raise InputError(str(error)) from None
+    try:
+        if target is not None:
+            found.write(target)
+    finally:
+        if as_json:
+            typer.echo(found.to_json(), nl=False)
+        else:
+            _print(architecture_report(found))
+    if target is not None:
+        _say(f"wrote {output}")
+    raise typer.Exit(_STATUS_CODES[found.status])
 
 
 @app.command()
@@ -845,11 +913,22 @@ def bench(
 
 @app.command()
 def schema(as_json: Json = True, debug: Debug = False) -> None:
+def schema(
+    kind: Annotated[
+        str, typer.Option(metavar="KIND", help="procurement or architecture.")
+    ] = "procurement",
+    as_json: Json = True,
+    debug: Debug = False,
+) -> None:
     """Print the JSON Schema of the problem file, from which editors complete."""
     with _reported(debug):
         from codesign.problem import json_schema
+        from codesign.problem.architecture import architecture_schema
 
-        _print_json(json_schema())
+        schemas = {"procurement": json_schema, "architecture": architecture_schema}
+        if kind not in schemas:
+            raise InputError(_unknown("kind", kind, schemas))
+        _print_json(schemas[kind]())
 
 
 # ---- input

@@ -19,7 +19,7 @@ ROOMS = (
     ("check",),
     ("simulate",),
     ("explanation", "robustness", "extremes", "verification", "planner"),
-    ("study",),
+    ("study", "architecture"),
     ("validation",),
     ("report", "export"),
     ("cli",),

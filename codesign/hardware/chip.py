@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -18,6 +18,8 @@ from typing import Any
 Facts = Mapping[str, Any]
 
 _BITS = 8.0
+_RETICLE_HEIGHT_MM = 33.0
+_ASPECT = 2.5
 
 
 @lru_cache(maxsize=1)
@@ -219,17 +221,18 @@ def memory_pj_per_bit(design: Design, facts: Facts | None = None) -> float:
     return float(sum(rate * energy for rate, energy in rates) / total) if total > 0 else 0.0
 
 
-def sram_needed_bytes(design: Design, facts: Facts | None = None) -> float:
+def sram_needed_bytes(design: Design, facts: Facts | None = None, larger: Design | None = None) -> float:
     """SRAM that keeps memories and matrix units busy, bytes.
 
     Little's law, double-buffered: 2·bandwidth·latency (what makes flash need buffers); and square tiles of
     32-bit sums whose traffic a memory of that bandwidth can feed, 4·(FP8 FLOP/s / bandwidth)² (Kung 1986).
+    With a `larger` design the tiles are fed by its bandwidth: no design between the two needs less.
     """
     f = facts or chip_facts()
-    flight: float = sum(2.0 * m.bytes_per_s(f) * f["memory"][m.kind]["latency_s"] for m in design.memories)
-    bandwidth = sum(m.bytes_per_s(f) for m in design.memories)
+    flight = sum(2.0 * m.bytes_per_s(f) * f["memory"][m.kind]["latency_s"] for m in design.memories)
+    bandwidth = sum(m.bytes_per_s(f) for m in (larger or design).memories)
     tiles = 4.0 * (design.fp16_flops * max(1.0, design.fp8_ratio) / bandwidth) ** 2 if bandwidth > 0 else math.inf
-    return flight + tiles
+    return float(flight + tiles)
 
 
 def limits(design: Design, larger: Design | None = None, facts: Facts | None = None) -> tuple[Excess, ...]:
@@ -242,7 +245,7 @@ def limits(design: Design, larger: Design | None = None, facts: Facts | None = N
     wide = larger or design
     silicon, offered = area(design, f), area(wide, f)
     reticle = f["die"]["reticle_mm2"]
-    die = max(silicon.compute_dies / design.dies, silicon.io_dies / design.io.dies if design.io else 0.0)
+    die = max(silicon.compute_dies / wide.dies, silicon.io_dies / design.io.dies if design.io else 0.0)
     edges_of = offered.io_dies if wide.io else offered.compute_dies
     count = wide.io.dies if wide.io else wide.dies
     edge = _perimeter_mm(min(edges_of / count, reticle), count)
@@ -254,7 +257,7 @@ def limits(design: Design, larger: Design | None = None, facts: Facts | None = N
         Excess("shoreline", _edge_needed_mm(design, f), edge, "mm"),
         Excess("package", silicon.package, f["package"]["max_reticles"] * reticle, "mm²"),
         Excess("cooling", power(design, f).tdp, f["cooling"][f"{design.cooling}_w_per_mm2"] * surface, "W"),
-        Excess("sram", sram_needed_bytes(_least_fed(design, wide), f), wide_sram_bytes(wide), "B"),
+        Excess("sram", sram_needed_bytes(design, f, wide), wide_sram_bytes(wide), "B"),
         Excess("domain", design.scaleup_domain, link["max_domain"], "chips"),
     )
 
@@ -264,17 +267,10 @@ def wide_sram_bytes(design: Design) -> float:
     return design.sram_bytes + (design.io.sram_bytes if design.io else 0.0)
 
 
-def _least_fed(design: Design, larger: Design) -> Design:
-    """The design between two that needs least SRAM is bounded by fewest FLOPs; memory stands as it is in both."""
-    if larger is design or design.memories == larger.memories:
-        return design
-    # More bandwidth needs more bytes in flight and smaller tiles: neither end bounds both, so take none.
-    return replace(design, fp16_flops=0.0)
-
-
 def _perimeter_mm(die_mm2: float, dies: int) -> float:
-    """Edge of square dies in a row that is not shared with a neighbour."""
-    return (2.0 * dies + 2.0) * math.sqrt(die_mm2)
+    """Edge of dies in a row, joined at their short sides: as tall as the reticle, at most 2.5 times their width."""
+    height = min(_RETICLE_HEIGHT_MM, math.sqrt(_ASPECT * die_mm2))
+    return 2.0 * (dies * height + die_mm2 / height)
 
 
 def _edge_needed_mm(design: Design, facts: Facts) -> float:

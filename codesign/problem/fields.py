@@ -33,7 +33,7 @@ class Part(BaseModel):
     )
 
 
-def written(value: str | float) -> Any:
+def written(value: str | float | list[str]) -> Any:
     """Return a default as people write it ("5 min"); it is parsed like a value of the file."""
     return Field(default=value)
 
