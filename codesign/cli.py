@@ -912,7 +912,6 @@ def bench(
 
 
 @app.command()
-def schema(as_json: Json = True, debug: Debug = False) -> None:
 def schema(
     kind: Annotated[
         str, typer.Option(metavar="KIND", help="procurement or architecture.")
