@@ -23,7 +23,7 @@ from codesign.problem import Problem, load_problem, resolve
 
 Floats = NDArray[np.float64]
 
-FULL_FLEET_USD_PER_HOUR = 1500.0
+FULL_FLEET_USD_PER_HOUR = 2325.0
 """What problems/agent-fleet.yaml costs as it stands, about: the fleets are fractions of it."""
 
 _TPOT_S = 0.04

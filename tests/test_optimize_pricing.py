@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from fleets import block, brute_force, colocated, fleet, server, tiny_fleets
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from codesign.candidates.data import Offer
+from codesign.candidates.data import Offer, SideLimit
 from codesign.optimize import fleet as fleet_module
 from codesign.optimize.duals import Duals, lower_bound
-from codesign.optimize.fleet import solve_fleet
+from codesign.optimize.fleet import FleetSolver, solve_fleet
 from codesign.optimize.highs import CompiledModel
 from codesign.optimize.model import FleetModel
 from codesign.optimize.pricing import best_ratios, best_values, upper_values
@@ -166,6 +167,42 @@ def test_a_bound_at_the_deadline_is_still_a_bound():
     first = relax(data, time.monotonic() - 1.0)
     assert first.rounds == 1
     assert first.bound <= whole_lp(data) * (1 + 1e-9)
+
+
+# ---- solving again ------------------------------------------------------------------------------------------
+
+
+@settings(QUIET, max_examples=40)
+@given(tiny_fleets(), st.sampled_from(["prices", "rates", "limits", "epsilon"]))
+def test_solving_again_is_solving_anew(data, change):
+    """Prices, rates, limits or an ε row change: the solver that knows the first problem finds what a new one finds."""
+    solver = FleetSolver(data, threads=1)
+    first = solver.solve(gap=0.0)
+    changed = {
+        "prices": lambda: dataclasses.replace(
+            data,
+            offers=tuple(
+                dataclasses.replace(o, usd_per_hour=2.5 * o.usd_per_hour + n) for n, o in enumerate(data.offers)
+            ),
+        ),
+        "rates": lambda: dataclasses.replace(data, demand=data.demand * 0.6, calls_bound=data.calls_bound * 0.6),
+        "limits": lambda: dataclasses.replace(
+            data, limits=tuple(dataclasses.replace(item, limit=item.limit * 1.5) for item in data.limits)
+        ),
+        "epsilon": lambda: data.with_limits(
+            [SideLimit("servers", "servers", 6.0, per_server=dict.fromkeys(range(len(data.offers)), 1.0))]
+        ),
+    }[change]()
+    again, anew = solver.solve(changed, gap=0.0, start=first), solve_fleet(changed, gap=0.0, threads=1)
+    assert again.status == anew.status
+    if anew.status == "optimal":
+        assert again.objective == pytest.approx(anew.objective, rel=1e-6)
+        assert again.bound <= anew.objective * (1 + 1e-9)
+
+
+def test_a_solver_knows_its_columns():
+    with pytest.raises(ValueError, match="other columns"):
+        FleetSolver(many_columns(1)).solve(many_columns(2))
 
 
 # ---- restricted MILPs, branching ---------------------------------------------------------------------------

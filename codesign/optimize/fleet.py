@@ -71,6 +71,8 @@ class FleetPlan:
     """By module."""
     server_duals: tuple[float, ...] = ()
     """By row of hardware: what one more of its servers would be worth before its price."""
+    pool: tuple[int, ...] = ()
+    """Columns of the plan and of its relaxation: where solving a similar problem may start."""
     columns_undominated: int = 0
     columns_considered: int = 0
     nodes: int = 0
@@ -163,6 +165,65 @@ class _Search:
         return outcome
 
 
+class FleetSolver:
+    """Solves a fleet problem again and again while its prices, rates, limits or ε rows change, columns unchanged.
+
+    What does not depend on the change is kept: the tightened rows and the undominated columns as long as rates stay.
+    Every solve prices all columns anew, so each has a bound of its own.  Not for several threads at once.
+    """
+
+    def __init__(self, data: FleetData, threads: int = 2, seed: int = 0, prune: bool = True) -> None:
+        self._data, self._threads, self._seed, self._prune = data, threads, seed, prune
+        self._tight: FleetData | None = None
+        self._kept = np.arange(data.columns)
+
+    def solve(
+        self,
+        data: FleetData | None = None,
+        *,
+        gap: float = 0.005,
+        time_limit: float = 60.0,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+        start: FleetPlan | None = None,
+    ) -> FleetPlan:
+        """The best fleet of `data`: the solver's own, or one with the same blocks and other numbers beside them.
+
+        `start` is the plan of a similar problem: its columns are looked at first.  Raises ValueError for other blocks.
+        """
+        deadline = time.monotonic() + time_limit
+        data = self._data if data is None else data
+        if len(data.blocks) != len(self._data.blocks) or any(
+            mine is not theirs for mine, theirs in zip(self._data.blocks, data.blocks, strict=True)
+        ):
+            raise ValueError("these are other columns: make a FleetSolver of them")
+        tight = self._tightened(data)
+        search = _Search(tight, gap, deadline, self._threads, self._seed, cancel or threading.Event(), progress)
+        place = {int(k): i for i, k in enumerate(self._kept.tolist())}
+        known = [place[k] for k in start.pool if k in place] if start is not None else []
+        plan = _solve(search, known)
+        return replace(
+            plan,
+            replicas={int(self._kept[k]): n for k, n in plan.replicas.items()},
+            rates={(int(self._kept[k]), f): rate for (k, f), rate in plan.rates.items()},
+            pool=tuple(int(self._kept[k]) for k in plan.pool),
+            columns_undominated=len(self._kept),
+        )
+
+    def _tightened(self, data: FleetData) -> FleetData:
+        """Rows tightened for the rates, dominated columns dropped; as they were where rates and purchase are."""
+        same = self._tight is not None and all(
+            np.array_equal(getattr(self._data, name), getattr(data, name)) for name in ("demand", "calls_bound")
+        )
+        if not same:
+            tight = strengthened(data)
+            self._kept = np.flatnonzero(undominated(tight)) if self._prune else np.arange(data.columns)
+            self._tight = _only(tight, self._kept)
+            self._data = data
+        assert self._tight is not None
+        return replace(data, blocks=self._tight.blocks)
+
+
 def solve_fleet(
     data: FleetData,
     gap: float = 0.005,
@@ -178,31 +239,19 @@ def solve_fleet(
     Returns a plan with status infeasible when that is proven, no_solution when a limit came first.  `prune`
     drops dominated columns first, which changes no optimum.
     """
-    deadline = time.monotonic() + time_limit
-    tight = strengthened(data)
-    kept = np.flatnonzero(undominated(tight)) if prune else np.arange(data.columns)
-    mask = np.zeros(data.columns, dtype=bool)
-    mask[kept] = True
-    search = _Search(
-        tight.keep(mask), gap, deadline, threads, seed, cancel or threading.Event(), progress
-    )
-    plan = _solve(search)
-    return replace(
-        plan,
-        replicas={int(kept[k]): n for k, n in plan.replicas.items()},
-        rates={(int(kept[k]), f): rate for (k, f), rate in plan.rates.items()},
-        columns_undominated=len(kept),
-    )
+    solver = FleetSolver(data, threads, seed, prune)
+    return solver.solve(gap=gap, time_limit=time_limit, progress=progress, cancel=cancel)
 
 
-def _solve(search: _Search) -> FleetPlan:
-    """The search over the columns that it holds."""
+def _solve(search: _Search, known: list[int]) -> FleetPlan:
+    """The search over the columns that it holds; `known` ones served a similar problem well."""
     data = search.data
     relaxation = relax(
         data,
         search.deadline,
         progress=lambda value, bound: search.tell("relaxation", np.inf, bound),
         cancelled=search.cancel.is_set,
+        start=known,
     )
     if relaxation.infeasible:
         return FleetPlan(
@@ -224,7 +273,8 @@ def _solve(search: _Search) -> FleetPlan:
         for size in _RESTRICTED:
             if not search.over():
                 share = _PLAN_SHARE if search.best is not None else _FIRST_PLAN_SHARE
-                search.milp(_promising(data, relaxation, size), "plan", share=share)
+                columns = np.union1d(_promising(data, relaxation, size), np.array(known, dtype=np.int64))
+                search.milp(columns, "plan", share=share)
         if search.best is None and not search.over():
             search.milp(np.array(whole_columns(data, 1), dtype=np.int64), "plan", share=_FIRST_PLAN_SHARE)
         if not search.over():
@@ -384,6 +434,7 @@ def _read(search: _Search, relaxation: Relaxation, stopped: str | None) -> Fleet
         limit_duals=tuple(relaxation.duals.limit.tolist()),
         server_duals=tuple(relaxation.duals.bought.tolist()),
         modules={j: whole(m.modules[j]) for j in m.modules if whole(m.modules[j])},
+        pool=tuple(sorted({k for k, n in replicas.items() if n} | set(_held(relaxation)))),
         columns_considered=search.considered,
         nodes=search.nodes,
         rounds=relaxation.rounds,

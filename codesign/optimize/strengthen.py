@@ -20,6 +20,10 @@ _SAYS_SOMETHING = 1.0 - 1e-9
 """A row `all of …` is left out where serving all of the task takes at least this many times n₁ replicas anyway."""
 
 
+_MOST_ENTRIES = 20_000_000
+"""Entries of rows up to which rows `all of …` are added to a block: with a hundred classes they would fill the memory."""
+
+
 def most_load(data: FleetData, block: ColumnBlock) -> Floats:
     """[K, R] the most that all demand together can load each row of each column with."""
     tasks = np.array([data.flows[f].task for f in block.flows.tolist()], dtype=np.int64)
@@ -56,7 +60,7 @@ def _with_whole_tasks(data: FleetData, block: ColumnBlock) -> ColumnBlock:
     for part, need in replicas_needed(block):
         loose |= np.any(need * calls[None, :] < _SAYS_SOMETHING * least[part][:, None], axis=0)
     names = np.unique(tasks[loose])
-    if not len(names):
+    if not len(names) or len(block.use.fixed) * len(tasks) * (block.use.shape[1] + len(names)) > _MOST_ENTRIES:
         return block
     shares = np.where(tasks[None, :] == names[:, None], 1.0 / calls[None, :], 0.0)
     return replace(
