@@ -21,7 +21,7 @@ _SAYS_SOMETHING = 1.0 - 1e-9
 
 
 _MOST_ENTRIES = 20_000_000
-"""Entries of rows up to which rows `all of …` are added to a block: with a hundred classes they would fill the memory."""
+"""Entries of rows up to which a block gets rows `all of …`: with a hundred classes they would fill the memory."""
 
 
 def most_load(data: FleetData, block: ColumnBlock) -> Floats:
