@@ -183,9 +183,10 @@ def test_prefill_rows_by_hand(candidates, residency):
         seconds = prefill_seconds(table, np.maximum(context - cached, 1), cached)[0]
         end = session(table, context + o)
         held = held_seconds(flow.calls.task, 60.0)[0] if residency == "prefill" else 0.0
-        there = seconds + send / flow.fabric_bytes_per_s
+        reload = there - shared if residency == "decode" else 0.0
+        present = seconds + (reload + send) / flow.fabric_bytes_per_s
         found = row(block, "capacity", i, v)[0]
-        assert found == pytest.approx(mean(w, there * session(table, context)) + held * mean(w, end))
+        assert found == pytest.approx(mean(w, present * session(table, context)) + held * mean(w, end))
 
 
 def test_columns_keep_the_ttft_of_the_flows_that_they_admit(candidates):

@@ -168,7 +168,7 @@ def test_a_right_measured_plan_passes(measured_problem, measured_plan):
         (("purchase", 0, "count", 0), "replicas and spares bought"),
         (("purchase", 0, "count", -1), "count"),
         (("purchase", 0, "usd_per_hour", 3.9), "$/h at the offer's price"),
-        (("purchase", 0, "item", "h100/spot"), "an offer or measured pool"),
+        (("purchase", 0, "item", "h100/spot"), "an offer, measured pool, memory or link"),
         (("totals", "cost_per_hour", 4.9), "totals.cost_per_hour"),
         (("totals", "cost_per_task", 1e-4), "totals.cost_per_task"),
         (("totals", "energy_per_task_j", 40.0), "totals.energy_per_task_j"),

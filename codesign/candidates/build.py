@@ -8,18 +8,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from codesign.candidates.colocated import colocated_blocks
-from codesign.candidates.configurations import Configurations, enumerate_configurations
+from codesign.candidates.configurations import Configurations, enumerate_configurations, places_of
 from codesign.candidates.context import ROLES, MomentBook, OperatingPoints, Slice
 from codesign.candidates.data import ColumnBlock, FleetData, Flow, Group, Packing
 from codesign.candidates.decode import decode_blocks
 from codesign.candidates.flows import FlowBook, build_flows
 from codesign.candidates.grids import Grids
+from codesign.candidates.kept import tier_limits
 from codesign.candidates.lengths import TaskCalls, task_calls
 from codesign.candidates.measured import measured_block
 from codesign.candidates.objectives import objective_weights
 from codesign.candidates.prefill import prefill_blocks
-from codesign.candidates.purchase import Market, build_market, by_electricity
+from codesign.candidates.purchase import Market, build_market, by_electricity, offers_by_option
 from codesign.candidates.risk import weighed
+from codesign.candidates.split import SplitConfigurations, enumerate_splits, split_columns, split_groups
 from codesign.candidates.stages import StagePart, join
 from codesign.candidates.tighten import tightened
 from codesign.performance import PRECISIONS, ConfigurationTable
@@ -34,6 +36,8 @@ class Candidates:
     data: FleetData
     configurations: Configurations | None
     """None where all pools are measured."""
+    splits: SplitConfigurations | None
+    """Replicas in two halves; None where the instance asks for none."""
     points: tuple[OperatingPoints | None, ...]
     """By block; None for measured pools."""
     book: FlowBook
@@ -61,7 +65,10 @@ def build_candidates(
         return _staged(instance, progress, grids)
     grids = grids or Grids()
     instance = by_electricity(instance)
-    configurations = enumerate_configurations(instance)
+    found: list[Packing] = []
+    places = places_of(instance, found)
+    configurations = enumerate_configurations(instance, places)
+    splits = enumerate_splits(instance, places)
     cards = {model.name: model.card for model in instance.models}
     calls = [task_calls(task, cards) for task in instance.tasks]
     vendors = sorted({option.accelerator.vendor for option in instance.hardware})
@@ -76,8 +83,13 @@ def build_candidates(
         if progress is not None:
             progress("configurations", (number + 1) / len(slices))
     market = build_market(instance)
-    packings = list(configurations.packings) if configurations else []
     groups = _groups(instance, configurations) if configurations else []
+    if splits is not None:
+        for block, point in split_columns(instance, grids, book, splits, len(groups)):
+            blocks.append(block)
+            points.append(point)
+        groups += split_groups(instance, splits)
+    packings = list(found) if configurations else []
     numbers = list(book.numbers)
     bound = book.calls_bound
     if instance.measured_pools:
@@ -101,6 +113,7 @@ def build_candidates(
         instance,
         data,
         configurations,
+        splits,
         tuple(points),
         book,
         tuple(tuple(item) for item in calls),
@@ -121,7 +134,7 @@ def _staged(
     data, stages = join(instance, parts)
     data = weighed(data, instance, stages)
     nothing = FlowBook((), (), (), np.zeros(0))
-    return Candidates(instance, data, None, (), nothing, (), 0, Market((), (), ()), stages)
+    return Candidates(instance, data, None, None, (), nothing, (), 0, Market((), (), (), ()), stages)
 
 
 def _slices(
@@ -228,7 +241,10 @@ def _data(
         hardware=market.hardware,
         packings=packings,
         groups=groups,
-        limits=market.limits,
+        limits=(
+            *market.limits,
+            *tier_limits(instance, book.flows, offers_by_option(instance, market.offers)),
+        ),
         usd_weight=usd_weight,
         watt_weight=watt_weight,
         pue=instance.site.pue,
@@ -236,4 +252,5 @@ def _data(
         max_vendors=instance.limits.max_vendors,
         survive_one_server=instance.redundancy.survive == "one-server",
         split_tasks=instance.options.split_tasks,
+        modules=market.modules,
     )

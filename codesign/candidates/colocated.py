@@ -12,6 +12,7 @@ from codesign.candidates.context import (
     decode_constant_power,
     decode_power,
     joined,
+    tier_joules,
 )
 from codesign.candidates.data import ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.decode import longest_step, step_limits
@@ -69,10 +70,12 @@ class _Pool:
         """Rows as a fixed part and a part that scales with the step limit: [K, R, V] each."""
         part, chords, usable = self.part, self.chords, self.usable
         segments = chords.slope.shape[1]
-        shape = (len(usable), segments + 6, len(self.flows))
-        self.fixed, self.scaled = np.zeros(shape), np.zeros(shape)
+        # Only tiers move KV over the links of a colocated replica.
+        self.linked = any(flow.tier is not None for flow in self.flows)
+        rows = segments + 6 + self.linked
+        self.fixed, self.scaled = np.zeros((2, len(usable), rows, len(self.flows)))
         self.power = np.zeros((len(usable), len(self.flows)))
-        self.exponent = np.ones(segments + 6)
+        self.exponent = np.ones(rows)
         self.exponent[segments + 5] = 2.0
         steepest = chords.slope.max(axis=1)
         for v, flow in enumerate(self.flows):
@@ -93,7 +96,10 @@ class _Pool:
             self.scaled[:, segments + 5, v] = float(chunks**2 @ prompt.weight)
             self.fixed[:, segments + 2, v] = moments.bytes_after[usable] * held
             self.fixed[:, segments + 3, v] = moments.square_after[usable] * held
-            self.power[:, v] = (decode_power(part, self.book, flow) + prompt.energy_j)[usable]
+            if flow.tier is not None:
+                self.fixed[:, segments + 6, v] = np.maximum(prompt.arriving, prompt.decode_leaving)[usable]
+            power = decode_power(part, self.book, flow) + prompt.energy_j
+            self.power[:, v] = power[usable] + tier_joules(part, flow)
 
     def blocks(self) -> list[tuple[ColumnBlock, OperatingPoints]]:
         """One block of all step limits and pairs of spreads that leave room."""
@@ -115,14 +121,14 @@ class _Pool:
         usable = np.flatnonzero(np.all(room > 0, axis=1))
         if not len(usable):
             return None
-        waits = np.stack([self._waits(flow, tau, step, len(usable)) for flow in self.flows], axis=2)
+        waits = np.stack([self._waits(flow, tau, step, usable) for flow in self.flows], axis=2)
         keep_k, keep_o, wait = distinct_waits(waits)
         if not len(keep_k):
             return None
         source = usable[keep_k]
         rows = self.usable[source]
         segments = self.chords.slope.shape[1]
-        limit = np.zeros((len(rows), segments + 6))
+        limit = np.zeros((len(rows), segments + 6 + self.linked))
         limit[:, :segments] = room[source]
         limit[:, segments] = (tau * step / Z) ** 2
         limit[:, segments + 1] = part.slots
@@ -130,12 +136,13 @@ class _Pool:
         limit[:, segments + 3] = (self.capacity[rows] * memory / Z) ** 2
         limit[:, segments + 4] = queues.utilization[keep_o]
         limit[:, segments + 5] = queues.second_moment_limit(keep_o, wait)
+        limit[:, segments + 6 :] = part.link[rows, None]
         configuration = part.index[rows]
         same = np.ones(len(rows))
-        names = ("spread", "slots", "capacity", "capacity spread", "busy", "wait")
+        names = ("spread", "slots", "capacity", "capacity spread", "busy", "wait", "link")
         block = ColumnBlock(
             flows=np.array(self.select, dtype=np.int64),
-            row_names=(*(f"time{i}" for i in range(segments)), *names),
+            row_names=(*(f"time{i}" for i in range(segments)), *names)[: limit.shape[1]],
             use=RowUse(self.fixed, self.scaled, self.exponent, source, tau * same),
             limit=limit,
             admissible=waits[keep_k, keep_o] >= wait[:, None],
@@ -155,11 +162,17 @@ class _Pool:
             self.chunk * same,
         )
 
-    def _waits(self, flow: CallFlow, tau: float, step: float, count: int) -> Ints:
-        """[K, O] longest wait: a prompt of p tokens takes ceil(p/s) steps, each at most τ."""
+    def _waits(self, flow: CallFlow, tau: float, step: float, usable: Ints) -> Ints:
+        """[K, O] longest wait: a prompt of p tokens takes ceil(p/s) steps, each at most τ, after its reload."""
         if tau > longest_step(self.part.grids, flow, step) * (1 + 1e-12):
-            return np.full((count, len(self.queues.pooled)), -1)
+            return np.full((len(usable), len(self.queues.pooled)), -1)
         prompt = self.book.prompt(flow.calls, flow.residency)
         seconds = np.ceil(prompt.new_tokens / self.chunk)[None, :] * tau
+        if flow.tier is not None:
+            # One copy of a cache is as large on every configuration of a slice.
+            seconds = seconds + flow.transfer_seconds(prompt.reload[:1], np.zeros(1))
         one = longest_waits(flow, self.queues, seconds, prompt.weight, np.full(1, tau))
-        return np.repeat(one, count, axis=0)
+        waits = np.repeat(one, len(usable), axis=0)
+        if flow.tier is not None:
+            waits[self.part.link[self.usable[usable]] < flow.fabric_bytes_per_s] = -1
+        return waits

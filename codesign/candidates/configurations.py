@@ -37,10 +37,9 @@ class Configurations:
     model: Ints
     """[K] index into instance.models."""
     packing: Ints
-    """[K] index into `packings`."""
+    """[K] index into the packings of :func:`places_of`."""
     packed: Floats
     """[K] slots that a replica occupies."""
-    packings: tuple[Packing, ...]
 
     def __len__(self) -> int:
         return len(self.hardware)
@@ -51,16 +50,19 @@ class Configurations:
         return np.asarray(self.table.replica_accelerators, dtype=np.int64)
 
 
-def enumerate_configurations(instance: Instance) -> Configurations | None:
+def places_of(instance: Instance, packings: list[Packing]) -> list[Places]:
+    """Servers of each hardware option; what they are set aside for is added to `packings` as it is asked for."""
+    return [Places(h, option.server_accelerators, packings) for h, option in enumerate(instance.hardware)]
+
+
+def enumerate_configurations(instance: Instance, places: list[Places]) -> Configurations | None:
     """All configurations of an instance; None where it has no modelled hardware or no models."""
     rows: list[tuple[int, ...]] = []
-    packings: list[Packing] = []
     for h, option in enumerate(instance.hardware):
-        places = _Places(h, option.server_accelerators, packings)
         for m, model in enumerate(instance.models):
             shapes = _shapes(option, model, instance.options.max_replica_accelerators)
             for tp, pp, ep, dp in shapes:
-                packing, packed = places.of(tp * pp * dp)
+                packing, packed = places[h].of(tp * pp * dp)
                 rows += [
                     (h, m, *(PRECISIONS.index(p) for p in precision), tp, pp, ep, dp, packing, packed)
                     for precision in model.precisions
@@ -72,7 +74,7 @@ def enumerate_configurations(instance: Instance) -> Configurations | None:
         [option.accelerator for option in instance.hardware],
         [model.card for model in instance.models],
         *columns[:9],
-        engines=_engines(instance),
+        engines=engines(instance),
         safety=instance.options.safety,
     )
     keep = np.flatnonzero(
@@ -86,11 +88,10 @@ def enumerate_configurations(instance: Instance) -> Configurations | None:
         columns[1, keep],
         columns[9, keep],
         columns[10, keep].astype(np.float64),
-        tuple(packings),
     )
 
 
-def _engines(instance: Instance) -> tuple[EngineProfile, ...]:
+def engines(instance: Instance) -> tuple[EngineProfile, ...]:
     """The profiles that the problem names.  Raises ProblemError for a file that is none."""
     profiles = []
     for path in instance.options.profiles:
@@ -125,7 +126,7 @@ def _shapes(option: HardwareOption, model: Model, most: int | None) -> list[tupl
     return shapes
 
 
-class _Places:
+class Places:
     """Servers of one hardware, set aside by the chain of replica sizes that they hold."""
 
     def __init__(self, hardware: int, server: int, packings: list[Packing]) -> None:

@@ -11,6 +11,7 @@ from codesign.candidates.configurations import Configurations
 from codesign.candidates.data import ColumnBlock, Floats, Ints
 from codesign.candidates.flows import CallFlow, FlowBook
 from codesign.candidates.grids import Grids
+from codesign.candidates.kept import flow_traffic
 from codesign.candidates.lengths import TaskCalls
 from codesign.candidates.moments import DecodeMoments, PromptMoments, decode_moments, prompt_moments
 from codesign.candidates.step import is_convex
@@ -95,8 +96,10 @@ class Slice:
 
     @cached_property
     def base_power_w(self) -> Floats:
-        """[K] of a replica."""
-        return base_power_w(self.table)
+        """[K] of a replica, with the network that it was bought with."""
+        network = [option.link.power_w if option.link else 0.0 for option in self.instance.hardware]
+        extra = np.array(network)[self.configurations.hardware[self.index]]
+        return base_power_w(self.table) + extra * self.table.replica_accelerators
 
     @cached_property
     def convex(self) -> np.ndarray:
@@ -141,7 +144,7 @@ class MomentBook:
     def __init__(self, part: Slice) -> None:
         self._part = part
         self._decode: dict[tuple[str, str], DecodeMoments] = {}
-        self._prompt: dict[tuple[str, str, str], PromptMoments] = {}
+        self._prompt: dict[tuple[str, str, str, float], PromptMoments] = {}
 
     def decode(self, calls: TaskCalls) -> DecodeMoments:
         """Decode moments of a task variant."""
@@ -152,10 +155,19 @@ class MomentBook:
 
     def prompt(self, calls: TaskCalls, residency: str) -> PromptMoments:
         """Prompt moments of a task variant under a residency policy."""
-        key = (calls.task.name, calls.variant.name, residency)
+        place = "tier:" if residency.startswith("tier:") else residency  # all tiers move the same bytes
+        key = (calls.task.name, calls.variant.name, place, calls.ttl_s)
         if key not in self._prompt:
             self._prompt[key] = prompt_moments(self._part.table, calls, residency)
         return self._prompt[key]
+
+
+def tier_joules(part: Slice, flow: CallFlow) -> float:
+    """Joules per call of what a flow reads from its tier and writes there."""
+    if flow.tier is None:
+        return 0.0
+    moved = flow_traffic(part.instance, flow).of_phase(flow.phase)
+    return flow.tier.joules_per_byte * (moved.read + moved.written)
 
 
 def decode_power(part: Slice, book: MomentBook, flow: CallFlow) -> Floats:

@@ -11,6 +11,7 @@ from codesign.candidates.context import (
     Z,
     decode_constant_power,
     decode_power,
+    tier_joules,
 )
 from codesign.candidates.data import ColumnBlock, Floats, RowUse
 from codesign.candidates.flows import CallFlow
@@ -95,7 +96,7 @@ def _block(
         fixed[:, segments + 2, v] = moments.bytes_after[usable] * held
         fixed[:, segments + 3, v] = moments.square_after[usable] * held
         fixed[:, segments + 4, v] = _link_use(book, flow)[usable]
-        power[:, v] = decode_power(part, book, flow)[usable]
+        power[:, v] = decode_power(part, book, flow)[usable] + tier_joules(part, flow)
     limit = np.zeros((count, len(points), rows))
     limit[:, :, :segments] = (tau * (1 - step))[None, :, None] - chords.intercept[usable, None, :]
     limit[:, :, segments] = ((tau * step / Z) ** 2)[None, :]
@@ -136,6 +137,4 @@ def _block(
 def _link_use(book: MomentBook, flow: CallFlow) -> Floats:
     """[K] bytes per call over the replica's busier direction."""
     prompt = book.prompt(flow.calls, flow.residency)
-    arriving = prompt.send @ prompt.weight
-    leaving = prompt.reload @ prompt.weight + prompt.give_back
-    return np.maximum(arriving, leaving)
+    return np.maximum(prompt.decode_arriving, prompt.decode_leaving)

@@ -15,9 +15,11 @@ from scipy.special import ndtr
 from codesign.candidates.data import Floats, Flow
 from codesign.candidates.grids import Grids
 from codesign.candidates.lengths import TaskCalls
-from codesign.problem.instance import Instance
+from codesign.problem.instance import Instance, MemoryOption
 
 PERIOD = "all"
+_TTL_WORTH = 0.005
+"""A time-to-live is offered if it keeps this share of the sessions more than the one below."""
 _FABRIC_WORTH_S = (0.020, 1.500)
 """A fabric level is offered if the one below would take longer than the first for a long context, and
 dropped if it takes longer than the second itself while a faster one exists."""
@@ -34,6 +36,7 @@ class CallFlow:
     phase: str
     """prefill | decode | colocated."""
     residency: str
+    """Where a session's KV stays between its calls: decode | prefill | colocated | drop | tier:<name>."""
     vendor: str
     """Vendor whose parts may hand KV to one another; empty for colocated."""
     fabric_bytes_per_s: float
@@ -43,11 +46,21 @@ class CallFlow:
     """Limit on the step time of the decode side (inf for colocated)."""
     admission_s: float
     """Step that the TTFT counts on for decode admission: from one grid, whatever SLOs a task has."""
+    tier: MemoryOption | None = None
+    """The memory of a tier residency."""
+
+    def transfer_seconds(self, reload: Floats, send: Floats) -> Floats:
+        """Seconds in which bytes `reload` come from where the prefix is kept and `send` go to the decode side."""
+        if self.tier is None:
+            return np.asarray((reload + send) / self.fabric_bytes_per_s)
+        rate = min(self.fabric_bytes_per_s, self.tier.session_bytes_per_s)
+        return np.asarray(reload / rate + (reload > 0) * self.tier.latency_s + send / self.fabric_bytes_per_s)
 
     @property
     def name(self) -> str:
         """A name that tells every part of the commodity."""
         levels = f"{self.fabric_bytes_per_s:.3g}|{self.ttft_level_s:.3g}|{self.tpot_level_s:.3g}"
+        levels += f"|{self.calls.ttl_s:g}"
         return (
             f"{self.calls.task.name}|{self.calls.variant.name}|{self.model}|{self.kv}|{self.phase}|"
             f"{self.residency}|{self.vendor}|{levels}|{PERIOD}"
@@ -87,10 +100,10 @@ def build_flows(
             model = names.index(item.variant.model)
             for kv in instance.models[model].kv:
                 if instance.options.disaggregation != "always":
-                    flows += _colocated(task, item, model, kv)
+                    flows += _colocated(instance, grids, task, item, model, kv)
                 if instance.options.disaggregation != "never":
                     for vendor in vendors:
-                        flows += _disaggregated(grids, task, item, model, kv, vendor)
+                        flows += _disaggregated(instance, grids, task, item, model, kv, vendor)
     numbers: list[Flow] = []
     commodities: dict[str, int] = {}
     for flow in flows:
@@ -114,27 +127,52 @@ def build_flows(
     return FlowBook(tuple(flows), tuple(numbers), tuple(commodities), bound)
 
 
-def _colocated(task: int, calls: TaskCalls, model: int, kv: str) -> list[CallFlow]:
-    residencies = ("colocated", "drop") if calls.reuses() else ("drop",)
+def _colocated(
+    instance: Instance, grids: Grids, task: int, calls: TaskCalls, model: int, kv: str
+) -> list[CallFlow]:
     return [
-        CallFlow(task, calls, model, kv, "colocated", residency, "", np.inf, np.inf, np.inf, 0.0)
-        for residency in residencies
+        CallFlow(task, kept, model, kv, "colocated", residency, "", fabric, np.inf, np.inf, 0.0, tier)
+        for residency, tier, kept in _residencies(instance, grids, calls, ("colocated",))
+        for fabric in (_fabrics(grids, calls) if tier else (np.inf,))
     ]
 
 
 def _disaggregated(
-    grids: Grids, task: int, calls: TaskCalls, model: int, kv: str, vendor: str
+    instance: Instance, grids: Grids, task: int, calls: TaskCalls, model: int, kv: str, vendor: str
 ) -> list[CallFlow]:
-    residencies = ("decode", "prefill", "drop") if calls.reuses() else ("drop",)
     return [
         CallFlow(
-            task, calls, model, kv, phase, residency, vendor, fabric, ttft, tpot, _admission(grids, tpot)
+            task, kept, model, kv, phase, residency, vendor, fabric, ttft, tpot, _admission(grids, tpot), tier
         )
-        for residency in residencies
+        for residency, tier, kept in _residencies(instance, grids, calls, ("decode", "prefill"))
         for fabric in _fabrics(grids, calls)
         for ttft, tpot in latency_levels(grids, calls)
         for phase in ("prefill", "decode")
     ]
+
+
+def _residencies(
+    instance: Instance, grids: Grids, calls: TaskCalls, replicas: tuple[str, ...]
+) -> list[tuple[str, MemoryOption | None, TaskCalls]]:
+    """Where KV may stay between calls, and for how long: on `replicas`, in a tier, or nowhere."""
+    if not calls.reuses():
+        return [("drop", None, calls)]
+    places: list[tuple[str, MemoryOption | None]] = [(replica, None) for replica in replicas]
+    places += [(f"tier:{tier.name}", tier) for tier in instance.memory if "parked" in tier.holds]
+    found = [(name, tier, kept) for name, tier in places for kept in _times_to_live(grids, calls)]
+    return [*found, ("drop", None, calls)]
+
+
+def _times_to_live(grids: Grids, calls: TaskCalls) -> list[TaskCalls]:
+    """The task's time-to-live, or those of the grid that keep more sessions than the one below by a worth."""
+    if not calls.task.prefix_ttl_free:
+        return [calls]
+    found: list[TaskCalls] = []
+    for ttl in grids.ttls_s:
+        kept = calls.kept_for(ttl)
+        if kept.kept - (found[-1].kept if found else 0.0) > _TTL_WORTH:
+            found.append(kept)
+    return found
 
 
 def _admission(grids: Grids, tpot: float) -> float:

@@ -44,6 +44,8 @@ class Grids:
     """Batches (among `batches`) at which the chords of a non-convex step are tight."""
     fabrics_bytes_per_s: tuple[float, ...] = (25e9, 100e9, 400e9)
     """Transfer rates that a commodity may count on, of a replica and direction."""
+    ttls_s: tuple[float, ...] = (15.0, 60.0, 300.0, 1800.0)
+    """Times-to-live of idle sessions' KV, where the planner decides them."""
     admission_s: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
     """Steps that a TTFT may count on for decode admission."""
     tpot_levels_s: tuple[float, ...] = tuple(s for s in _STEP_LIMITS_S if 0.008 <= s <= 0.6)

@@ -7,7 +7,7 @@ E[T·bytes²], …) is a weighted sum over them and no product of means stands f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,9 +15,6 @@ from codesign.candidates.data import Floats
 from codesign.catalog import ModelCard
 from codesign.problem.instance import TaskClass, Variant
 from codesign.workload.population import CallPopulation, call_population, held_seconds, kept_probability
-
-RESIDENCIES = ("decode", "prefill", "colocated", "drop")
-"""Where a session's KV stays between its calls (DESIGN 3.5); tiers come with the memory catalogue."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +40,17 @@ class TaskCalls:
     task: TaskClass
     variant: Variant
     population: CallPopulation
+    ttl_s: float
+    """Time-to-live of the KV of an idle session."""
     kept: float
     """P(a session's KV is still there when its next call comes)."""
     held_s: float
     """Mean seconds that KV stays after a call, time-to-live of ended tasks included."""
+
+    def kept_for(self, ttl_s: float) -> TaskCalls:
+        """The same calls with another time-to-live."""
+        held, _ = held_seconds(self.task, ttl_s, self.variant.calls_factor)
+        return replace(self, ttl_s=ttl_s, kept=kept_probability(self.task, ttl_s), held_s=held)
 
     @property
     def calls_per_task(self) -> float:
@@ -97,11 +101,12 @@ def _merged(weight: Floats, context: Floats, cached: Floats, output: Floats) -> 
 
 def task_calls(task: TaskClass, cards: Mapping[str, ModelCard]) -> list[TaskCalls]:
     """One entry per admissible variant of a task; `cards` by model name."""
-    kept = kept_probability(task, task.prefix_ttl_s)
+    ttl = task.prefix_ttl_s
+    kept = kept_probability(task, ttl)
     entries = []
     for variant in task.variants:
         limit = float(cards[variant.model].max_context) if task.on_overlong == "truncate" else None
         population = call_population(task, variant, context_limit=limit)
-        held, _ = held_seconds(task, task.prefix_ttl_s, variant.calls_factor)
-        entries.append(TaskCalls(task, variant, population, kept, held))
+        held, _ = held_seconds(task, ttl, variant.calls_factor)
+        entries.append(TaskCalls(task, variant, population, ttl, kept, held))
     return entries

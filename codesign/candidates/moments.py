@@ -68,11 +68,17 @@ class PromptMoments:
     """E[bytes] of the whole session after the call, and its square."""
     square_kept: Floats
     reload: Floats
-    """[K, J] bytes read from where the prefix is kept."""
+    """[K, J] bytes that the prompt's side reads from where the prefix is kept (decode side or a tier)."""
     send: Floats
     """[K, J] bytes sent to the decode side."""
-    give_back: Floats
-    """E[bytes] of the output's KV sent back to where the session is kept."""
+    arriving: Floats
+    """[K] E[bytes] into the prompt's side: reload, and the output's KV where it goes back there."""
+    leaving: Floats
+    """[K] E[bytes] out of the prompt's side."""
+    decode_arriving: Floats
+    """[K] E[bytes] into the decode side: what is sent, and its own read of a tier."""
+    decode_leaving: Floats
+    """[K] E[bytes] out of the decode side: reload, output given back, or what it writes to a tier."""
     energy_j: Floats
 
 
@@ -100,7 +106,10 @@ def decode_moments(table: ConfigurationTable, calls: TaskCalls) -> DecodeMoments
 
 
 def prompt_moments(table: ConfigurationTable, calls: TaskCalls, residency: str) -> PromptMoments:
-    """Moments of the prompts of a task variant under a residency policy on every configuration."""
+    """Moments of the prompts of a task variant under a residency policy on every configuration.
+
+    With a tier both sides read the kept prefix from it, and the side that ends the call writes what is new.
+    """
     points = calls.prefill_points(residency)
     weight = points.weight
     seconds = prefill_seconds(table, points.new, points.cached)
@@ -114,6 +123,12 @@ def prompt_moments(table: ConfigurationTable, calls: TaskCalls, residency: str) 
     base = kv_transfer_bytes(table, common)
     after = kv_transfer_bytes(table, points.context + points.output)
     nothing = np.zeros_like(moved)
+    tier = residency.startswith("tier:")
+    own = np.maximum(there - base, 0.0) if residency == "decode" or tier else nothing
+    send = np.maximum(moved - (there if residency == "decode" or tier else base), 0.0)
+    back = np.maximum(after - moved, 0.0) if residency == "prefill" else nothing
+    fetched = own if tier else nothing
+    written = np.maximum(after - there, 0.0) if tier else nothing
     return PromptMoments(
         weight=weight,
         seconds=seconds,
@@ -124,9 +139,12 @@ def prompt_moments(table: ConfigurationTable, calls: TaskCalls, residency: str) 
         held=held,
         bytes_kept=end @ weight,
         square_kept=end**2 @ weight,
-        reload=np.maximum(there - base, 0.0) if residency == "decode" else nothing,
-        send=np.maximum(moved - (there if residency == "decode" else base), 0.0),
-        give_back=(np.maximum(after - moved, 0.0) if residency == "prefill" else nothing) @ weight,
+        reload=own,
+        send=send,
+        arriving=(own + back) @ weight,
+        leaving=send @ weight,
+        decode_arriving=(send + fetched) @ weight,
+        decode_leaving=(written if tier else own + back) @ weight,
         energy_j=prefill_energy_j(table, points.new, points.cached) @ weight,
     )
 

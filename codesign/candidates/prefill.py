@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from codesign.candidates.context import MomentBook, OperatingPoints, Slice, Z, joined
+from codesign.candidates.context import MomentBook, OperatingPoints, Slice, Z, joined, tier_joules
 from codesign.candidates.data import ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.waiting import Queues, longest_waits
@@ -49,8 +49,7 @@ def distinct_waits(waits: Ints) -> tuple[Ints, Ints, Ints]:
 def _waits(part: Slice, queues: Queues, book: MomentBook, flow: CallFlow) -> Ints:
     """[K, O] longest wait of a flow: what reload, prefill, transfer and decode admission leave of its TTFT."""
     prompt = book.prompt(flow.calls, flow.residency)
-    moved = (prompt.reload + prompt.send) / flow.fabric_bytes_per_s
-    seconds = prompt.seconds + moved + flow.admission_s
+    seconds = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send) + flow.admission_s
     waits = longest_waits(
         flow, queues, seconds, prompt.weight, np.full(len(part.index), flow.tpot_level_s)
     )
@@ -70,12 +69,11 @@ def _use(part: Slice, book: MomentBook, flows: list[CallFlow]) -> tuple[Floats, 
         held = flow.calls.held_s if flow.residency == "prefill" else 0.0
         use[:, 0, v] = prompt.busy
         use[:, 1, v] = prompt.busy_square
-        there = prompt.seconds + prompt.send / flow.fabric_bytes_per_s
+        there = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send)
         use[:, 2, v] = (there * prompt.held) @ prompt.weight + held * prompt.bytes_kept
         use[:, 3, v] = (there * prompt.held**2) @ prompt.weight + held * prompt.square_kept
-        arriving = prompt.reload @ prompt.weight + prompt.give_back
-        use[:, 4, v] = np.maximum(arriving, prompt.send @ prompt.weight)
-        power[:, v] = prompt.energy_j
+        use[:, 4, v] = np.maximum(prompt.arriving, prompt.leaving)
+        power[:, v] = prompt.energy_j + tier_joules(part, flow)
     return use, power
 
 

@@ -7,6 +7,7 @@ chords are tight, and several anchors compete as columns.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,15 +28,20 @@ class Chords:
 def step_chords(
     table: ConfigurationTable, grids: Grids, prompt_tokens: float, anchor_batch: float
 ) -> Chords:
-    """Chords of the step with `prompt_tokens` new prompt tokens in it, tight from batch `anchor_batch` on.
+    """Chords of the step with `prompt_tokens` new prompt tokens in it, tight from batch `anchor_batch` on."""
+    return chords(lambda batch: decode_step_seconds(table, batch, prompt_tokens), grids.batches, anchor_batch)
+
+
+def chords(curve_of: Callable[[Floats], Floats], knots_at: tuple[float, ...], anchor_batch: float) -> Chords:
+    """Chords of a curve [K, J] of the batch between `knots_at`, tight from batch `anchor_batch` (one of them) on.
 
     Below the anchor the first line is the flattest that stays above the curve; beyond it slopes never fall.
     Where the curve bends down between two knots, all lines of the configuration are lifted over it.
     """
-    batches = np.array(grids.batches)
-    anchor = grids.batches.index(anchor_batch)
+    batches = np.array(knots_at)
+    anchor = knots_at.index(anchor_batch)
     every = np.unique(np.append(_between(_between(batches)), max(1.0, anchor_batch - 1.0)))
-    curve = decode_step_seconds(table, every, prompt_tokens)
+    curve = curve_of(every)
     step = curve[:, np.searchsorted(every, batches)]
     slopes = np.diff(step, axis=1) / np.diff(batches)
     rising = np.maximum.accumulate(np.maximum(slopes[:, anchor:], 0.0), axis=1)

@@ -299,6 +299,12 @@ class MemoryTier(Entry):
     """Bandwidth of one unit, in the direction of `bandwidth_direction`."""
     bandwidth_range: str = ""
     bandwidth_direction: str = ""
+    """`read + write` (shared), `each direction` (both at once), `read` (then `write_bandwidth` is its own)."""
+    write_bandwidth: BytesPerSecond | None = None
+    """Bandwidth of one unit for writes, where it differs."""
+    holds: tuple[Literal["parked", "active", "weights"], ...] = ("parked",)
+    """What it is fit to hold: KV between calls, KV that decode steps read, weights (no KV where it cannot bear
+    the writes)."""
     energy_pj_per_bit: NonNegative | None = None
     energy_range: str = ""
     latency: Seconds | None = None

@@ -43,6 +43,9 @@ def check_accounts(plan: Plan, basket: Basket, findings: Findings) -> Sums:
         name = f"pool {pool.entry.pool}: mean IT power, W"
         findings.equal(name, pool.entry.power_w, power, ENERGY_TOLERANCE)
         it_power += power
+    modules = sum(bought.peak_power_w for bought in basket.memory.values())
+    it_power += modules
+    electricity += electricity_usd_per_hour(modules, site.pue, site.electricity_usd_per_joule)
     servers = sum(bought.usd_per_hour for bought in basket.items)
     rate = sum(task.rate_per_s for task in plan.instance.tasks)
     cost = servers + electricity
@@ -54,7 +57,9 @@ def check_accounts(plan: Plan, basket: Basket, findings: Findings) -> Sums:
         findings.fail("totals", "given with a plan", None)
     else:
         _check_totals(plan, basket, totals, sums, findings)
-    _check_pool_costs(plan, basket, cost, findings)
+    paid = electricity_usd_per_hour(modules, site.pue, site.electricity_usd_per_joule)
+    paid += sum(bought.usd_per_hour for bought in basket.memory.values())
+    _check_pool_costs(plan, basket, cost - paid, findings)
     _check_tasks(plan, sums, findings)
     budget = plan.instance.limits.cost_usd_per_hour
     if budget is not None:
@@ -87,8 +92,10 @@ def _check_totals(plan: Plan, basket: Basket, totals: Totals, sums: Sums, findin
 
 
 def _check_pool_costs(plan: Plan, basket: Basket, cost: float, findings: Findings) -> None:
-    """Pools' costs come to the total, less what was bought of hardware that no pool stands on."""
-    used = {(pool.option.name, pool.entry.pays_electricity) for pool in plan.modelled.values()}
+    """Pools' costs come to that of all servers, less what was bought of hardware that no pool stands on."""
+    used = {
+        (part.name, pool.entry.pays_electricity) for pool in plan.modelled.values() for part, _ in pool.places
+    }
     used_measured = {pool.source.name for pool in plan.measured.values()}
     idle = 0.0
     for name, bought in basket.hardware.items():

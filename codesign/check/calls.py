@@ -45,7 +45,9 @@ class Calls:
     variant: Variant
     population: CallPopulation
     policy: str
-    """decode | prefill | colocated | drop: where a session's KV stays between its calls."""
+    """decode | prefill | colocated | drop | tier:<name>: where a session's KV stays between its calls."""
+    ttl_s: float
+    """For how long it stays there unused."""
     rate: float
     """Calls per second on the route."""
     kept: float
@@ -54,7 +56,9 @@ class Calls:
     """Mean seconds for which KV stays after a call."""
 
     @staticmethod
-    def of(task: TaskClass, variant: Variant, card: ModelCard, policy: str, rate: float) -> Calls:
+    def of(
+        task: TaskClass, variant: Variant, card: ModelCard, policy: str, ttl_s: float, rate: float
+    ) -> Calls:
         """Calls of a route.  Contexts beyond the card's limit are cut where the task says so."""
         limit = float(card.max_context) if task.on_overlong == "truncate" else None
         return Calls(
@@ -62,9 +66,10 @@ class Calls:
             variant,
             call_population(task, variant, context_limit=limit),
             policy,
+            ttl_s,
             rate,
-            kept_probability(task, task.prefix_ttl_s),
-            held_seconds(task, task.prefix_ttl_s, variant.calls_factor)[0],
+            kept_probability(task, ttl_s),
+            held_seconds(task, ttl_s, variant.calls_factor)[0],
         )
 
     @property

@@ -12,6 +12,7 @@ import numpy as np
 
 from codesign.check.calls import Array
 from codesign.check.plan import ModelledPool, ModelledRoute
+from codesign.check.split import SplitLoad, split_peaks
 from codesign.check.traffic import moved, session_bytes, transfer_seconds
 from codesign.performance import (
     decode_attention_seconds,
@@ -33,6 +34,7 @@ from codesign.performance.queueing import (
     normal_quantile,
     poisson_mean_within,
 )
+from codesign.performance.split import SplitTable, activation_bytes
 from codesign.problem.instance import Options
 
 _LONGEST_STEP_S = 1e3
@@ -85,6 +87,8 @@ def operate(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -
     """State of a pool under its routes; infinite figures where it is overloaded."""
     if not routes:
         return PoolState()
+    if pool.split is not None:
+        return _split_steps(pool, pool.split, routes, options)
     return _queue(pool, routes, options) if pool.entry.role == "prefill" else _steps(pool, routes, options)
 
 
@@ -105,10 +109,9 @@ def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
             new += rate * prompts.mean(prompts.new)
             attention += rate * prompts.mean(prefill_attention_seconds(table, prompts.new, prompts.cached)[0])
             flops += rate * prompts.mean(prefill_flops(table, prompts.new, prompts.cached)[0])
-        else:
-            bytes_ = moved(route, prompts)
-            arriving += rate * prompts.mean(bytes_.send)
-            leaving += rate * prompts.mean(bytes_.reload + bytes_.give_back)
+        bytes_ = moved(route, prompts)
+        arriving += rate * prompts.mean(bytes_.into_prefill if role == "colocated" else bytes_.into_decode)
+        leaving += rate * prompts.mean(bytes_.out_of_decode)
 
     def step(seconds: Array) -> Array:
         return np.asarray(
@@ -143,6 +146,39 @@ def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
         link_share=_over(max(arriving, leaving), float(link_bytes_per_s(table)[0])),
         compute_share=flops / _peak_flops(pool),
         bandwidth_share=(weights / t + reads) / _peak_bytes(pool),
+    )
+
+
+def _split_steps(
+    pool: ModelledPool, split: SplitTable, routes: list[ModelledRoute], options: Options
+) -> PoolState:
+    """Split-decode pools: the slowest of attention half, feed-forward half and the chain through both."""
+    load = SplitLoad.of(split, routes, pool.entry.replicas)
+    t = fixed_point(load.steps, float(load.steps(np.zeros(1))[0]))
+    if not np.isfinite(t):
+        return PoolState(np.inf, np.inf, np.inf, np.inf, np.inf, np.inf, 1, np.inf, np.inf, np.inf)
+    batch = load.tokens * t
+    arriving = leaving = 0.0
+    held = _Bytes()
+    for route in routes:
+        calls, rate = route.calls, route.calls.rate / pool.entry.replicas
+        points, prompts = calls.population, calls.prompts()
+        end = session_bytes(pool, calls, points.context + points.output)
+        held.hold(rate, points.weight, t * points.output + calls.held_by("decode"), end)
+        bytes_ = moved(route, prompts)
+        arriving += rate * prompts.mean(bytes_.into_decode)
+        leaving += rate * prompts.mean(bytes_.out_of_decode)
+    room = _room(pool, routes, options) * float(split.groups[0])
+    network = max(arriving, leaving) + load.tokens * float(activation_bytes(split)[0])
+    return PoolState(
+        step_s=t,
+        step_sd_s=load.deviation(t),
+        batch=batch,
+        memory_share=held.percentile() / room,
+        slots_share=batch / float(poisson_mean_within(options.max_sequences)),
+        link_share=_over(network, pool.link_bytes_per_s),
+        compute_share=load.flops / split_peaks(split)[0],
+        bandwidth_share=(load.weight_bytes(batch) / t + load.reads) / split_peaks(split)[1],
     )
 
 
@@ -188,10 +224,9 @@ def _queue(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
         second += rate * prompts.mean(service**2)
         flops += rate * prompts.mean(prefill_flops(table, prompts.new, prompts.cached)[0])
         bytes_ = moved(route, prompts)
-        arriving += rate * prompts.mean(bytes_.reload + bytes_.give_back)
+        arriving += rate * prompts.mean(bytes_.into_prefill)
         leaving += rate * prompts.mean(bytes_.send)
-        sending = bytes_.send / (route.entry.fabric_bytes_per_s or np.nan)
-        present = prefill_seconds(table, prompts.new, prompts.cached)[0] + sending
+        present = prefill_seconds(table, prompts.new, prompts.cached)[0] + transfer_seconds(route, prompts)
         held.hold(rate, prompts.weight, present, session_bytes(pool, calls, prompts.context))
         end = session_bytes(pool, calls, prompts.context + prompts.output)
         held.hold(rate, prompts.weight, calls.held_by("prefill"), end)
@@ -230,7 +265,8 @@ def ttft_parts(route: ModelledRoute, prefill: PoolState, decode: PoolState) -> t
     prompts = route.calls.prompts()
     if route.prefill.entry.role == "colocated":
         chunks = np.ceil(prompts.new / float(route.prefill.entry.prefill_chunk or np.nan))
-        return prompts.weight, np.asarray(chunks * prefill.full_step_s)
+        reload = transfer_seconds(route, prompts) if route.tier is not None else 0.0
+        return prompts.weight, np.asarray(chunks * prefill.full_step_s + reload)
     alone = prefill_seconds(route.prefill.table, prompts.new, prompts.cached)[0]
     return prompts.weight, np.asarray(alone + transfer_seconds(route, prompts) + decode.step_s)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from codesign.catalog import ModelCard
 from codesign.check.calls import Calls
 from codesign.check.report import Findings
 from codesign.performance import (
@@ -21,7 +22,14 @@ from codesign.performance import (
     shape_valid,
 )
 from codesign.performance.profile import read_profile
-from codesign.problem.instance import HardwareOption, Instance, MeasuredPool, Model
+from codesign.performance.split import (
+    SplitTable,
+    attention_half,
+    feed_forward_half,
+    split_kv_capacity_bytes,
+    split_link_bytes_per_s,
+)
+from codesign.problem.instance import HardwareOption, Instance, MeasuredPool, MemoryOption, Model, TaskClass
 from codesign.solution.schema import Pool, Route, Solution
 
 
@@ -33,12 +41,31 @@ class ModelledPool:
     option: HardwareOption
     model: Model
     table: ConfigurationTable
-    """Its one configuration."""
+    """Its one configuration; of a split-decode pool one attention instance."""
+    split: SplitTable | None = None
+    """Both halves of a split-decode pool."""
+    other: HardwareOption | None = None
+    """Hardware of its feed-forward half."""
+
+    @property
+    def places(self) -> tuple[tuple[HardwareOption, int], ...]:
+        """Accelerators of one replica, by the hardware that they are."""
+        if self.split is None or self.other is None:
+            return ((self.option, int(self.table.replica_accelerators[0])),)
+        first, second = self.split.attention_accelerators[0], self.split.feed_forward_accelerators[0]
+        return (self.option, int(first)), (self.other, int(second))
 
     @property
     def replica_accelerators(self) -> int:
         """Accelerators of one replica."""
-        return int(self.table.replica_accelerators[0])
+        return sum(count for _, count in self.places)
+
+    @property
+    def link_bytes_per_s(self) -> float:
+        """Scale-out bandwidth of one replica, per direction."""
+        if self.split is not None:
+            return float(split_link_bytes_per_s(self.split)[0])
+        return float(link_bytes_per_s(self.table)[0])
 
     @property
     def design(self) -> tuple[object, ...]:
@@ -48,6 +75,7 @@ class ModelledPool:
             self.model.name,
             self.entry.precision,
             self.entry.parallelism,
+            self.entry.feed_forward,
             self.entry.role,
         )
 
@@ -79,6 +107,8 @@ class ModelledRoute:
     prefill: ModelledPool
     decode: ModelledPool
     """The same pool where it is colocated."""
+    tier: MemoryOption | None
+    """The memory of a policy `tier:<name>`."""
 
     @property
     def name(self) -> str:
@@ -187,8 +217,10 @@ def _modelled(instance: Instance, entry: Pool, findings: Findings) -> ModelledPo
             f"{name}: parallelism", "at least 1 each", f"{shape.tp}/{shape.pp}/{shape.ep}/{shape.dp}"
         )
         return None
-    findings.one_of(f"{name}: role of {option.name}", entry.role, option.roles)
     findings.one_of(f"{name}: accelerator", entry.accelerator, (option.catalogue_id,))
+    if entry.role == "split-decode":
+        return _split(instance, entry, option, model, findings)
+    findings.one_of(f"{name}: role of {option.name}", entry.role, option.roles)
     table = ConfigurationTable(
         (option.accelerator,),
         (model.card,),
@@ -212,6 +244,64 @@ def _modelled(instance: Instance, entry: Pool, findings: Findings) -> ModelledPo
     most = instance.options.max_replica_accelerators
     pool = ModelledPool(entry, option, model, table)
     if most is not None:
+        findings.at_most(f"{name}: options.max_replica_accelerators", pool.replica_accelerators, most)
+    return pool
+
+
+def _split(
+    instance: Instance, entry: Pool, option: HardwareOption, model: Model, findings: Findings
+) -> ModelledPool | None:
+    """A split-decode pool: two halves of one model on two kinds of hardware of one vendor."""
+    name, half, shape = f"pool {entry.pool}", entry.feed_forward, entry.parallelism
+    options = {item.name: item for item in instance.hardware}
+    if half is None or shape is None or entry.precision is None:
+        findings.fail(f"{name}: feed_forward", "given for a split-decode pool", None)
+        return None
+    findings.one_of(f"{name}: options.split_decode", instance.options.split_decode, ("decide",))
+    if not findings.one_of(f"{name}: hardware of the feed-forward half", half.hardware, tuple(options)):
+        return None
+    other = options[half.hardware]
+    findings.one_of(f"{name}: accelerator of the feed-forward half", half.accelerator, (other.catalogue_id,))
+    vendor = option.accelerator.vendor
+    findings.one_of(f"{name}: vendor of the feed-forward half", other.accelerator.vendor, (vendor,))
+    for side in (option, other):
+        findings.one_of(f"{name}: role of {side.name}", "decode", side.roles)
+    ways = half.parallelism
+    counts = (shape.tp, shape.dp, ways.tp, ways.ep, ways.dp, half.microbatches)
+    if min(counts) < 1 or (shape.pp, shape.ep, ways.pp) != (1, 1, 1):
+        findings.fail(f"{name}: parallelism of two halves", "at least 1 each, no pipeline", f"{shape} {ways}")
+        return None
+    precision = entry.precision
+    formats = [PRECISIONS.index(word) for word in (precision.weights, precision.activations, precision.kv)]
+
+    def table(part: HardwareOption, card: ModelCard, tp: int, ep: int, dp: int) -> ConfigurationTable:
+        columns = (0, 0, *formats, tp, 1, ep, dp)
+        return ConfigurationTable(
+            (part.accelerator,),
+            (card,),
+            *(np.array([value]) for value in columns),
+            engines=tuple(read_profile(path) for path in instance.options.profiles),
+            safety=instance.options.safety,
+        )
+
+    attention = table(option, attention_half(model.card), shape.tp, 1, 1)
+    forward = table(other, feed_forward_half(model.card), ways.tp, ways.ep, ways.dp)
+    split = SplitTable(attention, forward, np.array([shape.dp]), np.array([half.microbatches]))
+    pool = ModelledPool(entry, option, model, attention, split, other)
+    counted = pool.places[1][1]
+    findings.equal(f"{name}: accelerators of the feed-forward half", half.accelerators_per_replica, counted)
+    for part, word in ((attention, "attention"), (forward, "feed-forward")):
+        if not shape_valid(part)[0]:
+            findings.fail(f"{name}: parallelism of the {word} half", "a valid shape", f"{shape} {ways}")
+            return None
+        if not precision_supported(part)[0]:
+            findings.fail(f"{name}: precision of the {word} half", "a supported one", str(precision))
+    options_ = instance.options
+    if not split_kv_capacity_bytes(split, options_.memory_fraction, options_.memory_reserve_bytes)[0] > 0:
+        findings.fail(f"{name}: weights leave memory for a KV cache", "> 0 bytes", "≤ 0 bytes")
+        return None
+    if options_.max_replica_accelerators is not None:
+        most = options_.max_replica_accelerators
         findings.at_most(f"{name}: options.max_replica_accelerators", pool.replica_accelerators, most)
     return pool
 
@@ -265,9 +355,22 @@ def _modelled_route(
     known &= _pair(instance, route, prefill, decode, findings)
     if not known:
         return None
-    card = prefill.model.card
-    calls = Calls.of(tasks[route.task], variant, card, str(route.kv_policy), route.calls_per_s)
-    return ModelledRoute(route, calls, prefill, decode)
+    task, card = tasks[route.task], prefill.model.card
+    ttl = _time_to_live(task, route, findings)
+    calls = Calls.of(task, variant, card, str(route.kv_policy), ttl, route.calls_per_s)
+    return ModelledRoute(route, calls, prefill, decode, instance.tier(str(route.kv_policy)))
+
+
+def _time_to_live(task: TaskClass, route: Route, findings: Findings) -> float:
+    """That of the route, which only a task that leaves it to the planner may choose."""
+    name = f"route {route_name(route)}: time-to-live of idle KV, s"
+    ttl = task.prefix_ttl_s if route.kv is None else route.kv.ttl_s
+    if not (np.isfinite(ttl) and ttl >= 0):
+        findings.fail(name, "finite and ≥ 0", ttl)
+        return 0.0
+    if not task.prefix_ttl_free:
+        findings.equal(name, ttl, task.prefix_ttl_s)
+    return ttl
 
 
 def _pair(
@@ -275,27 +378,35 @@ def _pair(
 ) -> bool:
     """Can these two pools serve the two phases of one call?"""
     name = f"route {route_name(route)}"
+    tiers = tuple(f"tier:{item.name}" for item in instance.memory if "parked" in item.holds)
     if "colocated" in (prefill.entry.role, decode.entry.role):
         good = findings.one_of(
             f"{name}: decode pool of a colocated call", decode.entry.pool, (prefill.entry.pool,)
         )
-        good &= findings.one_of(f"{name}: kv_policy", route.kv_policy, ("colocated", "drop"))
+        good &= findings.one_of(f"{name}: kv_policy", route.kv_policy, ("colocated", "drop", *tiers))
         if instance.options.disaggregation == "always":
             findings.fail(f"{name}: options.disaggregation", "always", "colocated")
-        return good
+        return good and (route.kv_policy not in tiers or _carried(name, route, prefill, decode, findings))
     good = findings.one_of(f"{name}: role of the prefill pool", prefill.entry.role, ("prefill",))
-    good &= findings.one_of(f"{name}: role of the decode pool", decode.entry.role, ("decode",))
-    good &= findings.one_of(f"{name}: kv_policy", route.kv_policy, ("decode", "prefill", "drop"))
+    good &= findings.one_of(f"{name}: role of the decode pool", decode.entry.role, ("decode", "split-decode"))
+    good &= findings.one_of(f"{name}: kv_policy", route.kv_policy, ("decode", "prefill", "drop", *tiers))
     vendor = prefill.option.accelerator.vendor
     findings.one_of(f"{name}: vendor of the decode pool", decode.option.accelerator.vendor, (vendor,))
     formats = [pool.entry.precision.kv for pool in (prefill, decode) if pool.entry.precision]
     findings.one_of(f"{name}: KV format of the decode pool", formats[1], (formats[0],))
     if instance.options.disaggregation == "never":
         findings.fail(f"{name}: options.disaggregation", "never", "disaggregated")
+    return _carried(name, route, prefill, decode, findings) and good
+
+
+def _carried(
+    name: str, route: Route, prefill: ModelledPool, decode: ModelledPool, findings: Findings
+) -> bool:
+    """Do the links of both replicas carry the transfer rate that the route counts on?"""
     rate = route.fabric_bytes_per_s
     if rate is None or not rate > 0:
         findings.fail(f"{name}: transfer rate, byte/s", "> 0", rate)
         return False
-    slowest = min(float(link_bytes_per_s(pool.table)[0]) for pool in (prefill, decode))
+    slowest = min(pool.link_bytes_per_s for pool in (prefill, decode))
     findings.at_most(f"{name}: transfer rate that both replicas' links carry, byte/s", rate, slowest)
-    return good
+    return True

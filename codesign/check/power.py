@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from codesign.check.plan import MeasuredUse, ModelledPool, ModelledRoute
+from codesign.check.split import split_power
+from codesign.check.traffic import moved
 from codesign.performance import (
     decode_attention_seconds,
     decode_flops,
@@ -25,13 +27,39 @@ def measured_power_w(pool: MeasuredUse) -> float:
 
 def modelled_power_w(pool: ModelledPool, routes: list[ModelledRoute]) -> float:
     """Power of a pool under its routes: a constant per replica (spares too), and joules per call."""
+    if pool.split is not None:
+        constant, per_call = split_power(pool.split)
+        constant += network_power_w(pool)
+        calls = sum(route.calls.rate * (per_call(route) + _tier_j(pool, route)) for route in routes)
+        return constant * (pool.entry.replicas + pool.entry.spares) + calls
     line = None if pool.entry.role == "prefill" else _StepLine(pool)
-    constant = float(base_power_w(pool.table)[0])
+    constant = float(base_power_w(pool.table)[0]) + network_power_w(pool)
     if line is not None:
         most = float(joules_per_byte(pool.table)[0] * pool.table.part_accelerators.weight_bandwidth[0])
         constant += min(line.weights_j / line.intercept, most * pool.replica_accelerators)
-    calls = sum(route.calls.rate * _call_j(pool, route, line) for route in routes)
+    calls = sum(route.calls.rate * (_call_j(pool, route, line) + _tier_j(pool, route)) for route in routes)
     return constant * (pool.entry.replicas + pool.entry.spares) + calls
+
+
+def network_power_w(pool: ModelledPool) -> float:
+    """Power of the networks that a replica's accelerators were bought with."""
+    return sum(count * part.link.power_w for part, count in pool.places if part.link is not None)
+
+
+def _tier_j(pool: ModelledPool, route: ModelledRoute) -> float:
+    """Joules that a call's reads and writes of its memory tier take, on the pool that makes them."""
+    if route.tier is None:
+        return 0.0
+    prompts = route.calls.prompts()
+    bytes_ = moved(route, prompts)
+    decoding = bytes_.fetch + bytes_.returned
+    sides = {
+        "prefill": bytes_.reload,
+        "decode": decoding,
+        "split-decode": decoding,
+        "colocated": bytes_.reload + bytes_.returned,
+    }
+    return route.tier.joules_per_byte * prompts.mean(sides[pool.entry.role])
 
 
 class _StepLine:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from codesign.check.packing import servers_needed
 from codesign.check.plan import ModelledPool, Plan
 from codesign.check.report import Findings
-from codesign.hardware.tco import offer_usd_per_hour
+from codesign.hardware.tco import module_usd_per_hour, offer_usd_per_hour
 from codesign.performance.energy import peak_power_w
-from codesign.problem.instance import HardwareOption, Instance, MeasuredPool, Offer
+from codesign.problem.instance import HardwareOption, Instance, LinkOption, MeasuredPool, MemoryOption, Offer
 from codesign.solution.schema import Purchase
 
 
@@ -43,20 +43,30 @@ class Basket:
 
     hardware: dict[str, Bought] = field(default_factory=dict)
     measured: dict[str, Bought] = field(default_factory=dict)
+    memory: dict[str, Bought] = field(default_factory=dict)
+    """Modules of memory tiers; `without_power` of all, since nothing pays for it but the meter."""
 
     @property
     def items(self) -> tuple[Bought, ...]:
         """All of it."""
-        return (*self.hardware.values(), *self.measured.values())
+        return (*self.hardware.values(), *self.measured.values(), *self.memory.values())
 
 
-def offered(instance: Instance) -> dict[str, tuple[HardwareOption, Offer] | MeasuredPool]:
+Item = tuple[HardwareOption, Offer | LinkOption] | MeasuredPool | MemoryOption
+"""What a line of the purchase may name: an offer or a network of some hardware, a measured pool, a memory tier."""
+
+
+def offered(instance: Instance) -> dict[str, Item]:
     """What an instance lets one buy, by the item's name on a purchase."""
-    found: dict[str, tuple[HardwareOption, Offer] | MeasuredPool] = {
+    found: dict[str, Item] = {
         f"{option.name}/{offer.name}": (option, offer)
         for option in instance.hardware
         for offer in option.offers
     }
+    for option in instance.hardware:
+        if option.link is not None:
+            found[f"{option.name}/{option.link.name}"] = (option, option.link)
+    found |= {tier.name: tier for tier in instance.memory}
     return found | {pool.name: pool for pool in instance.measured_pools}
 
 
@@ -65,18 +75,25 @@ def priced(instance: Instance, line: Purchase) -> Bought | None:
     source = offered(instance).get(line.item)
     if isinstance(source, MeasuredPool):
         return _measured_line(source, line.count) if line.kind == "measured" else None
-    if source is None or line.kind != "server":
+    if isinstance(source, MemoryOption):
+        return _module_line(source, line.count) if line.kind == "module" else None
+    if source is None:
         return None
-    return _server_line(*source, line.count)
+    option, what = source
+    if isinstance(what, LinkOption):
+        return _link_line(option, what, line.count) if line.kind == "link" else None
+    return _server_line(option, what, line.count) if line.kind == "server" else None
 
 
 def check_purchase(plan: Plan, findings: Findings) -> Basket:
     """Price every line of the purchase anew and return what was bought."""
     instance = plan.instance
     items = offered(instance)
+    linked: dict[str, int] = defaultdict(int)
     basket = Basket(
         {option.name: Bought() for option in instance.hardware},
         {pool.name: Bought() for pool in instance.measured_pools},
+        {tier.name: Bought() for tier in instance.memory},
     )
     taken: dict[str, int] = defaultdict(int)
     for line in plan.solution.purchase:
@@ -86,26 +103,49 @@ def check_purchase(plan: Plan, findings: Findings) -> Basket:
             continue
         bought, source = priced(instance, line), items.get(line.item)
         if bought is None or source is None:
-            findings.fail(f"{name}: an offer or measured pool of the problem", ", ".join(items), line.item)
+            wanted = f"{name}: an offer, measured pool, memory or link of the problem"
+            findings.fail(wanted, ", ".join(items), line.item)
             continue
         if isinstance(source, MeasuredPool):
             _add(basket.measured[line.item], bought)
+        elif isinstance(source, MemoryOption):
+            _add(basket.memory[line.item], bought)
+            findings.one_of(f"{name}: price_date", line.price_date, (source.price_date,))
         else:
-            option, offer = source
+            option, what = source
             _add(basket.hardware[option.name], bought)
-            taken[line.item] += bought.accelerators
-            findings.one_of(f"{name}: price_date", line.price_date, (offer.price_date,))
+            if isinstance(what, LinkOption):
+                linked[option.name] += line.count
+            else:
+                taken[line.item] += bought.accelerators
+            findings.one_of(f"{name}: price_date", line.price_date, (what.price_date,))
         findings.equal(f"{name}: accelerators", line.accelerators, bought.accelerators)
         findings.equal(f"{name}: $/h at the offer's price", line.usd_per_hour, bought.usd_per_hour)
         findings.equal(f"{name}: capital, $", line.capital_usd, bought.capital_usd)
-    offers = {item: source[1] for item, source in items.items() if isinstance(source, tuple)}
+    together: dict[str, int] = defaultdict(int)
     for item, accelerators in taken.items():
-        offer = offers[item]
+        option, offer = _offer(items[item])
         if accelerators:
             findings.at_least(f"offer {item}: min, accelerators", accelerators, offer.min_accelerators)
+        # What is to be had of an offer is to be had whatever the network.
+        together[f"{option.hardware}/{offer.name}"] += accelerators
         if offer.max_accelerators is not None:
-            findings.at_most(f"offer {item}: max, accelerators", accelerators, offer.max_accelerators)
+            found = together[f"{option.hardware}/{offer.name}"]
+            findings.at_most(f"offer {item}: max, accelerators", found, offer.max_accelerators)
+    for option in instance.hardware:
+        if option.link is not None:
+            servers = basket.hardware[option.name].count
+            name = f"purchase {option.name}: servers with {option.link.name}"
+            findings.equal(name, linked[option.name], servers)
     return basket
+
+
+def _offer(item: Item) -> tuple[HardwareOption, Offer]:
+    """Of an item that is known to be one."""
+    assert isinstance(item, tuple)
+    option, offer = item
+    assert isinstance(offer, Offer)
+    return option, offer
 
 
 def check_enough(plan: Plan, basket: Basket, findings: Findings) -> None:
@@ -116,8 +156,9 @@ def check_enough(plan: Plan, basket: Basket, findings: Findings) -> None:
         for kind, count in kinds.items():
             sizes: dict[int, int] = defaultdict(int)
             for pool in plan.modelled.values():
-                if pool.option is option and kind in (None, pool.entry.pays_electricity):
-                    sizes[pool.replica_accelerators] += pool.entry.replicas + pool.entry.spares
+                for part, size in pool.places:
+                    if part is option and kind in (None, pool.entry.pays_electricity):
+                        sizes[size] += pool.entry.replicas + pool.entry.spares
             needed = servers_needed(sizes, option.server_accelerators)
             words = {None: "", True: " whose electricity is paid apart", False: " with electricity included"}
             name = f"hardware {option.name}: servers{words[kind]} for its replicas and spares"
@@ -146,7 +187,7 @@ def check_limits(plan: Plan, basket: Basket, findings: Findings) -> None:
         for option in instance.hardware:
             count = basket.hardware[option.name].count
             if option.rack == rack.name and count:
-                peak = peak_power_w(option.accelerator) * option.server_accelerators
+                peak = _peak_power_w(option) * option.server_accelerators
                 each = math.floor(rack.power_w / peak + 1e-9)
                 used += count / each if each else math.inf
         findings.at_most(f"site.racks.{rack.name}, racks", used, rack.count)
@@ -181,7 +222,7 @@ def check_redundancy(plan: Plan, findings: Findings) -> None:
         first = members[0]
         lost = 1
         if isinstance(first, ModelledPool):
-            lost = max(1, first.option.server_accelerators // first.replica_accelerators)
+            lost = max(1, *(part.server_accelerators // size for part, size in first.places))
         replicas = sum(pool.entry.replicas for pool in members)
         spares = sum(pool.entry.spares for pool in members)
         name = f"group {first.entry.group}: spares that survive the loss of one server"
@@ -201,9 +242,21 @@ def _server_line(option: HardwareOption, offer: Offer, count: int) -> Bought:
         accelerators=accelerators,
         usd_per_hour=usd_per_hour,
         capital_usd=accelerators * (offer.capital_usd_per_accelerator or 0.0),
-        peak_power_w=accelerators * peak_power_w(option.accelerator),
+        peak_power_w=accelerators * _peak_power_w(option),
         without_power=0 if offer.includes_power else count,
         usd_without_power=0.0 if offer.includes_power else usd_per_hour,
+    )
+
+
+def _peak_power_w(option: HardwareOption) -> float:
+    """Provisioned power of one accelerator with the network that it was bought with."""
+    return peak_power_w(option.accelerator) + (option.link.power_w if option.link else 0.0)
+
+
+def _link_line(option: HardwareOption, link: LinkOption, servers: int) -> Bought:
+    accelerators = servers * option.server_accelerators
+    return Bought(
+        usd_per_hour=accelerators * module_usd_per_hour(link), capital_usd=accelerators * link.capital_usd
     )
 
 
@@ -213,6 +266,16 @@ def _measured_line(pool: MeasuredPool, count: int) -> Bought:
         accelerators=count * pool.accelerators_per_replica,
         usd_per_hour=count * pool.cost_usd_per_hour,
         peak_power_w=count * pool.power_w,
+    )
+
+
+def _module_line(tier: MemoryOption, count: int) -> Bought:
+    return Bought(
+        count=count,
+        usd_per_hour=count * module_usd_per_hour(tier),
+        capital_usd=count * tier.capital_usd,
+        peak_power_w=count * tier.power_w,
+        without_power=count,
     )
 
 

@@ -47,7 +47,7 @@ def _check_limits(pool: ModelledPool, state: PoolState, findings: Findings) -> N
 def _check_report(pool: ModelledPool, state: PoolState, findings: Findings) -> None:
     entry, shares = pool.entry, pool.entry.utilization
     stepping = entry.role != "prefill"
-    queueing = entry.role != "decode"
+    queueing = entry.role in ("prefill", "colocated")
     if stepping:
         _as_reported(pool, "step_time_s", entry.step_time_s, state.step_s, findings)
         _as_reported(pool, "batch", entry.batch, state.batch, findings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from codesign.check.accounts import Sums, check_accounts
+from codesign.check.memory import check_memory
 from codesign.check.plan import read_plan
 from codesign.check.promises import check_slos
 from codesign.check.proof import check_no_plan, check_objective
@@ -69,6 +70,7 @@ def _check_plan(instance: Instance, solution: Solution, findings: Findings) -> S
     basket = check_purchase(plan, findings)
     check_enough(plan, basket, findings)
     check_limits(plan, basket, findings)
+    check_memory(plan, basket, findings)
     check_redundancy(plan, findings)
     return check_accounts(plan, basket, findings)
 

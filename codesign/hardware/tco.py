@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from codesign.problem.instance import Offer
+    from codesign.problem.instance import LinkOption, MemoryOption, Offer
 
 HOURS_PER_YEAR = 8766.0
 """Mean Gregorian-Julian year, 365.25 days."""
@@ -45,6 +45,11 @@ def offer_usd_per_hour(offer: Offer) -> float:
         raise ValueError(f"offer '{offer.name}' is a purchase without a price or a life")
     capital = annuity_usd_per_hour(offer.capital_usd_per_accelerator, offer.life_s, offer.interest)
     return capital + offer.hosting_usd_per_accelerator_hour
+
+
+def module_usd_per_hour(option: MemoryOption | LinkOption) -> float:
+    """Price of one memory module, or of one accelerator's network, for an hour: its annuity."""
+    return annuity_usd_per_hour(option.capital_usd, option.life_s, option.interest)
 
 
 def electricity_usd_per_hour(it_power_w: float, pue: float, usd_per_joule: float) -> float:

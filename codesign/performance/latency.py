@@ -52,7 +52,7 @@ def decode_step_seconds(table: ConfigurationTable, batch: ArrayLike, prefill_tok
     time += r.gemms["head"].seconds(heads) * r.pp
     time += _pipeline(r, tokens)
     time *= table.time_factor
-    time += _host_step(table) * r.pp
+    time += host_step_seconds(table) * r.pp
     per_sequence = table.part_accelerators.host_per_sequence + table.part_engines.per_sequence_s
     time += per_sequence[table.accelerator] * sequences
     return time.T
@@ -101,7 +101,7 @@ def prefill_seconds(table: ConfigurationTable, new_tokens: ArrayLike, cached_tok
     time += r.gemms["head"].seconds(np.ones((1, 1)))
     time += _pipeline(r, new)
     time *= table.part_accelerators.prefill_factor[table.accelerator] * table.time_factor
-    time += _host_step(table) * r.pp
+    time += host_step_seconds(table) * r.pp
     return time.T
 
 
@@ -126,8 +126,8 @@ def prefill_attention_seconds(
     return (time * (r.imbalance * factor / (r.pp * r.dp))).T
 
 
-def _host_step(table: ConfigurationTable) -> FloatArray:
-    """Host seconds of a step [K]: those of the engine profile, else the constants file's default."""
+def host_step_seconds(table: ConfigurationTable) -> FloatArray:
+    """Host's part of a step [K], seconds: those of the engine profile, else the constants file's default."""
     parts = table.part_accelerators
     given, exact = table.part_engines.host_step_s, table.part_engines.exact
     # A default is beside what a vendor's parts add; a profile that was measured on the part includes it.

@@ -25,6 +25,7 @@ MAX_SIGMA = 6.0
 """Widest lognormal accepted (p99/p50 of a million): beyond it moments lose all meaning."""
 
 _MAX_EXPONENT = 64.0
+_NEVER_S = 365.25 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,25 @@ class Distribution:
         if x[0] == x[-1]:
             return cls.constant(float(x[0]))
         return cls("empirical", values=tuple(x.tolist()), weights=tuple(w.tolist()))
+
+    @classmethod
+    def from_curve(cls, curve: Mapping[float, float], points: int = 40) -> Distribution:
+        """Return the distribution whose P(X ≤ t) meets `curve` {t: probability} at each of its points.
+
+        Between two points (below the first, from a hundredth of it) the probability grows with log t; what
+        lies beyond the last one never comes in a year. Raises ValueError for a curve that falls.
+        """
+        knots = sorted(curve.items())
+        if not knots or any(not (t > 0 and 0 <= p <= 1) for t, p in knots):
+            raise ValueError("expected times above 0 and probabilities from 0 to 1, at least one")
+        if any(q < p for (_, p), (_, q) in pairwise(knots)):
+            raise ValueError("the probability falls with time")
+        values, weights = [_NEVER_S], [1.0 - knots[-1][1]]
+        for (low, p), (high, q) in pairwise([(knots[0][0] / 100.0, 0.0), *knots]):
+            share = (np.arange(points) + 0.5) / points
+            values += (low * (high / low) ** share).tolist()
+            weights += [(q - p) / points] * points
+        return cls.empirical(values, weights)
 
     # ---- moments and functions -----------------------------------------------------------------------------
 

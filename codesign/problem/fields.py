@@ -6,7 +6,7 @@ import datetime
 import itertools
 import math
 import re
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -22,7 +22,7 @@ from pydantic_core import CoreSchema
 
 from codesign.problem.distributions import Distribution
 from codesign.problem.errors import FieldError
-from codesign.units import Dollars, PerSecond, Seconds, Tokens
+from codesign.units import Dollars, PerSecond, Seconds, Tokens, parse_quantity
 
 
 class Part(BaseModel):
@@ -120,6 +120,17 @@ Rate = Annotated[PerSecond, Field(gt=0, le=1e9)]
 Duration = Annotated[Seconds, Field(le=1e10)]
 PositiveDuration = Annotated[Seconds, Field(gt=0, le=1e10)]
 TokenCount = Annotated[Tokens, Field(le=1e9)]
+
+
+def _time_to_live(value: Any) -> float | str:
+    return "decide" if value == "decide" else parse_quantity(value, "time")
+
+
+TimeToLive = Annotated[
+    Annotated[float, Field(gt=0, le=1e10)] | Literal["decide"],
+    BeforeValidator(_time_to_live),
+    WithJsonSchema({"type": "string", "examples": ["5 min", "decide"]}),
+]
 
 Q = TypeVar("Q")
 

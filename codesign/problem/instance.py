@@ -148,6 +148,11 @@ class TaskClass:
     prefix_reusable: float = 0.0
     prefix_hit: float | None = None
     prefix_ttl_s: float = 300.0
+    """Time-to-live of idle KV; where the planner decides it, the one that profiles show."""
+    prefix_ttl_free: bool = False
+    """Whether the planner decides the time-to-live."""
+    idle_gap: Distribution | None = None
+    """Seconds between a call's end and the use of its KV; None: the tool wait."""
     variants: tuple[Variant, ...] = ()
     min_quality: float = 0.0
     """Least quality of a variant in the number formats of every pool that serves it."""
@@ -156,6 +161,11 @@ class TaskClass:
     task_latency_slo: SloLevels = ()
     task_latency_at: Literal["population", "reference"] = "population"
     on_overlong: Literal["refuse", "truncate"] = "refuse"
+
+    @property
+    def gap(self) -> Distribution:
+        """Seconds for which the KV of a call waits until the next one wants it."""
+        return self.tool_wait if self.idle_gap is None else self.idle_gap
 
 
 @dataclass(frozen=True)
@@ -188,6 +198,27 @@ class Offer:
 
 
 @dataclass(frozen=True)
+class LinkOption:
+    """A network that servers may be bought with, for each of their accelerators."""
+
+    name: str
+    technology: str
+    network: Literal["scaleout", "scaleup"]
+    bandwidth_bytes_per_s: float
+    """Per direction."""
+    domain: int | None
+    """Accelerators in the scale-up network; None: as the hardware is sold."""
+    capital_usd: float
+    """On top of the hardware's price."""
+    life_s: float
+    interest: float
+    power_w: float
+    """On top of the hardware's, whatever is sent."""
+    price_source: str
+    price_date: str
+
+
+@dataclass(frozen=True)
 class HardwareOption:
     """An accelerator in the server that is bought, with its offers and the roles it may take."""
 
@@ -199,6 +230,59 @@ class HardwareOption:
     rack: str | None
     roles: tuple[Role, ...]
     offers: tuple[Offer, ...]
+    base: str = ""
+    """Name in the problem file, where the option is that hardware with another network."""
+    link: LinkOption | None = None
+    """That network."""
+
+    @property
+    def hardware(self) -> str:
+        """Name of the hardware in the problem file, whatever network it is bought with."""
+        return self.base or self.name
+
+
+@dataclass(frozen=True)
+class MemoryOption:
+    """Modules of a memory tier that may be bought beside the accelerators' own memory."""
+
+    name: str
+    """In the problem file."""
+    tier: str
+    """Id in the catalogue."""
+    holds: tuple[str, ...]
+    """parked | active | weights."""
+    module_bytes: float
+    read_bytes_per_s: float
+    """Of one module."""
+    write_bytes_per_s: float
+    duplex: bool
+    """Reads and writes at the same time, each at its full rate."""
+    stripe: int
+    """Modules over which a session is spread, and read from at once."""
+    latency_s: float
+    joules_per_byte: float
+    power_w: float
+    """Of one module, whatever it does."""
+    capital_usd: float
+    """Of one module."""
+    life_s: float
+    interest: float
+    """Per year, as a fraction."""
+    fill: float
+    """Share of the capacity that is planned to be in use on average."""
+    hardware: tuple[str, ...]
+    """Options whose servers take the modules; none: appliances of their own."""
+    max_bytes_per_server: float | None
+    included_bytes_per_server: float
+    """Bytes that every such server has already, at no price."""
+    max_modules: int | None
+    price_source: str
+    price_date: str
+
+    @property
+    def session_bytes_per_s(self) -> float:
+        """Rate at which one session is read."""
+        return self.stripe * self.read_bytes_per_s
 
 
 @dataclass(frozen=True)
@@ -275,6 +359,7 @@ class Options:
     """How to plan and how long to try."""
 
     disaggregation: Literal["decide", "never", "always"] = "decide"
+    split_decode: Literal["never", "decide"] = "never"
     split_tasks: bool = True
     gap: float = 0.005
     time_limit_s: float = 60.0
@@ -340,6 +425,7 @@ class Instance:
     price_list_ids: tuple[str, ...]
     price_date: str
     """The oldest date among the prices in use (ISO), or empty."""
+    memory: tuple[MemoryOption, ...] = ()
     warnings: tuple[str, ...] = ()
     """For people: stale prices, assumptions in use, unverified facts."""
     sha256: str = ""
@@ -364,3 +450,7 @@ class Instance:
     def model(self, name: str) -> Model:
         """Return the model of that name (KeyError where there is none)."""
         return {model.name: model for model in self.models}[name]
+
+    def tier(self, policy: str) -> MemoryOption | None:
+        """The memory of a residency policy `tier:<name>`; None for the other policies and unknown names."""
+        return {f"tier:{item.name}": item for item in self.memory}.get(policy)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from codesign.catalog import accelerators, models, price_lists, workloads
+from codesign.catalog import accelerators, links, memory_tiers, models, price_lists, workloads
 from codesign.problem.explain import Faults
 from codesign.problem.instance import EXISTING
 from codesign.problem.yaml_lines import Path_
@@ -34,6 +34,14 @@ def check_references(data: dict[str, Any], faults: Faults, periods: Collection[s
         _check_offers(_mapping(part, "offers"), name, {*_mapping(data, "periods"), *periods}, faults)
     for index, item in _items(data, "existing"):
         _check_name(item, "hardware", ("existing", index), hardware, faults)
+    networks = _mapping(data, "links")
+    for name, part in networks.items():
+        _check_name(part, "link", ("links", name), links(), faults)
+    for name, part in hardware.items():
+        _check_list(part, "links", ("hardware", name), networks, faults)
+    for name, part in _mapping(data, "memory").items():
+        _check_name(part, "tier", ("memory", name), memory_tiers(), faults)
+        _check_list(part, "hardware", ("memory", name), hardware, faults)
     rates = {
         task
         for _, pool in pools
@@ -125,6 +133,14 @@ def _check_name(item: Any, word: str, path: Path_, choices: Any, faults: Faults)
     name = _word(item.get(word)) if isinstance(item, dict) else None
     if name is not None and name not in choices:
         faults.add_unknown((*path, word), name, list(choices))
+
+
+def _check_list(item: Any, word: str, path: Path_, choices: Any, faults: Faults) -> None:
+    """Every name of a list leads to one of the choices."""
+    names = item.get(word) if isinstance(item, dict) else None
+    for place, value in enumerate(names if isinstance(names, list) else []):
+        if (name := _word(value)) is not None and name not in choices:
+            faults.add_unknown((*path, word, place), name, list(choices))
 
 
 def _word(value: Any) -> str | None:

@@ -27,6 +27,8 @@ from codesign.problem import instance as inst
 from codesign.problem.distributions import Distribution
 from codesign.problem.explain import Faults
 from codesign.problem.fields import DistributionSpec, Part, Percentiles
+from codesign.problem.link_options import link_option, with_link
+from codesign.problem.memory import memory_option
 from codesign.problem.references import MODELLED
 from codesign.problem.schema import (
     Hardware,
@@ -53,6 +55,9 @@ from codesign.units import LARGEST
 MAX_OVERLONG = 1e-3
 """Share of contexts above the model's limit that is cut without a word of the file: fitted tails have no
 end."""
+
+_DECIDED_TTL_S = 300.0
+"""What profiles show where the planner decides the time-to-live."""
 
 _WEIGHTS = {"bf16": ("fp8", "bf16"), "fp16": ("fp8", "fp16")}
 _ACTIVATIONS = {"fp8": "fp8", "nvfp4": "nvfp4"}
@@ -88,8 +93,11 @@ class _Resolver:
         found = {name: self._model(name, use) for name, use in problem.models.items()}
         cards = {name: model for name, model in found.items() if model is not None}
         tasks = [self._task(index, task, cards) for index, task in enumerate(problem.tasks)]
-        options = [self._hardware(name, part) for name, part in problem.hardware.items()]
-        hardware = tuple(option for option in options if option is not None)
+        networks = {name: link_option(name, part, self.faults) for name, part in problem.links.items()}
+        hardware = tuple(
+            option for name, part in problem.hardware.items() for option in self._options(name, part, networks)
+        )
+        memory = [memory_option(name, part, hardware, self.faults) for name, part in problem.memory.items()]
         profiles = self._profiles()
         self.faults.raise_if_any()
         pools = tuple(_pool(pool) for pool in problem.measured_pools)
@@ -120,6 +128,7 @@ class _Resolver:
             ),
             redundancy=inst.Redundancy(problem.redundancy.survive, problem.redundancy.per),
             options=_options(problem, profiles),
+            memory=tuple(option for option in memory if option is not None),
             price_list_ids=tuple(sorted(self.prices)),
             price_date=min(self.prices.values()).isoformat() if self.prices else "",
             warnings=tuple(dict.fromkeys(self.warnings)),
@@ -261,7 +270,9 @@ class _Resolver:
             prefix_shared_tokens=prefix.shared,
             prefix_reusable=prefix.reusable,
             prefix_hit=prefix.hit,
-            prefix_ttl_s=prefix.ttl,
+            prefix_ttl_s=_DECIDED_TTL_S if prefix.ttl == "decide" else prefix.ttl,
+            prefix_ttl_free=prefix.ttl == "decide",
+            idle_gap=prefix.idle_gap(),
             variants=self._variants(path, task, cards, context) if modelled else (),
             min_quality=task.min_quality,
             ttft_slo=_levels(slo.ttft),
@@ -380,6 +391,17 @@ class _Resolver:
         return float(card.max_context)
 
     # ---- hardware
+
+    def _options(
+        self, name: str, part: Hardware, networks: Mapping[str, inst.LinkOption | None]
+    ) -> list[inst.HardwareOption]:
+        """The hardware as it is sold, and with each network that it may be bought with."""
+        option = self._hardware(name, part)
+        if option is None:
+            return []
+        chosen = [networks[word] for word in part.links or () if word in networks]
+        others = [with_link(option, link) for link in chosen if link is not None]
+        return [option, *(other for other in others if other.offers)]
 
     def _hardware(self, name: str, part: Hardware) -> inst.HardwareOption | None:
         path: Path_ = ("hardware", name)
@@ -519,7 +541,7 @@ def _inventory(
 ) -> inst.InventoryLimit:
     """A name means the hardware option of that name; else all of that catalogue id; and measured pools on
     it."""
-    by_name = tuple(option.name for option in hardware if option.name == name)
+    by_name = tuple(option.name for option in hardware if option.hardware == name)
     by_id = tuple(option.name for option in hardware if option.catalogue_id == name)
     measured = tuple(pool.name for pool in pools if pool.accelerator == name)
     return inst.InventoryLimit(name, count, by_name or by_id, measured)
@@ -529,6 +551,7 @@ def _options(problem: Problem, profiles: tuple[str, ...]) -> inst.Options:
     options = problem.options
     return inst.Options(
         disaggregation=options.disaggregation,
+        split_decode=options.split_decode,
         split_tasks=options.split_tasks,
         gap=options.gap,
         time_limit_s=options.time_limit,

@@ -44,7 +44,10 @@ class Accounts:
 
     pools: tuple[PoolAccount, ...]
     servers_usd_per_hour: float
+    modules_usd_per_hour: float
+    """Of memory modules, their electricity included."""
     electricity_usd_per_hour: float
+    """Of the pools."""
     power_w: float
     """Mean IT power."""
     task_cost_per_hour: dict[int, float]
@@ -80,7 +83,10 @@ def settle(candidates: Candidates, plan: FleetPlan) -> Accounts:
         binding = int(np.argmax(loads)) if len(loads) else 0
         total = sum(float(use[binding]) for use in rows.values())
         share = {task: float(use[binding]) / total for task, use in rows.items()} if total else {}
-        size = int(part.packed[i])
+        places = [(hardware, int(part.packed[i]))]
+        if part.other_packing is not None and part.other_packed is not None and part.other_packing[i] >= 0:
+            other = data.packings[int(part.other_packing[i])].hardware
+            places.append((other, int(part.other_packed[i])))
         power = float(part.replica_power_w[i]) * (replicas + spare) + sum(flow_power.values())
         drafts.append(
             (
@@ -89,7 +95,7 @@ def settle(candidates: Candidates, plan: FleetPlan) -> Accounts:
                 hardware,
                 replicas,
                 spare,
-                size,
+                places,
                 power,
                 share,
                 flow_power,
@@ -100,15 +106,17 @@ def settle(candidates: Candidates, plan: FleetPlan) -> Accounts:
     for o, count in plan.servers.items():
         slots[data.offers[o].hardware] += count * data.hardware[data.offers[o].hardware].accelerators
     used = np.zeros(len(data.hardware))
-    for _, _, hardware, replicas, spare, size, *_ in drafts:
-        used[hardware] += (replicas + spare) * size
+    for _, _, _, replicas, spare, places, *_ in drafts:
+        for row, size in places:
+            used[row] += (replicas + spare) * size
     electricity = 0.0
     pools = []
-    for column, group, hardware, replicas, spare, size, power, share, flow_power, load in drafts:
-        accelerators = (replicas + spare) * size
+    for column, group, hardware, replicas, spare, places, power, share, flow_power, load in drafts:
+        count = replicas + spare
+        accelerators = count * sum(size for _, size in places)
         bill = power * data.hardware[hardware].electricity_usd_per_wh
         electricity += bill
-        cost = by_hardware[hardware] * accelerators / used[hardware] + bill
+        cost = bill + sum(by_hardware[row] * count * size / used[row] for row, size in places)
         pools.append(
             PoolAccount(
                 column,
@@ -143,11 +151,38 @@ def settle(candidates: Candidates, plan: FleetPlan) -> Accounts:
     drawn = sum(task_power.values())
     if drawn > 0 and idle_power > 0:
         task_power = {task: power * (1 + idle_power / drawn) for task, power in task_power.items()}
+    modules = module_power = 0.0
+    for m, count in plan.modules.items():
+        item = data.modules[m]
+        cost = count * (item.usd_per_hour + item.power_w * item.electricity_usd_per_wh)
+        modules += cost
+        module_power += count * item.power_w
+        for task, part_of in _module_shares(candidates, plan, m).items():
+            task_cost[task] += part_of * cost
+            task_power[task] += part_of * count * item.power_w
     return Accounts(
         tuple(pools),
         float(by_hardware.sum()),
+        modules,
         electricity,
-        sum(pool.power_w for pool in pools),
+        sum(pool.power_w for pool in pools) + module_power,
         task_cost,
         task_power,
     )
+
+
+def _module_shares(candidates: Candidates, plan: FleetPlan, module: int) -> dict[int, float]:
+    """Shares of a module's cost by task: of what its rows are used for, of all demand where nothing uses it."""
+    data = candidates.data
+    rates: dict[int, float] = {}
+    for (_, f), rate in plan.rates.items():
+        rates[f] = rates.get(f, 0.0) + rate
+    use = np.zeros(len(data.tasks))
+    for limit in data.limits:
+        size = -limit.per_module.get(module, 0.0)
+        if size > 0 and limit.per_flow:
+            for (f, _), each in limit.per_flow.items():
+                use[data.flows[f].task] += each * rates.get(f, 0.0) / size
+    if not use.sum() > 0:
+        use = data.demand
+    return {task: float(share) for task, share in enumerate(use / use.sum()) if share > 0}

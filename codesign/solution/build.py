@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
 from importlib.metadata import version
+from typing import Literal
 
 import numpy as np
 
 from codesign.candidates.build import Candidates
+from codesign.candidates.split import ROLE, SplitConfigurations
+from codesign.hardware.tco import module_usd_per_hour
 from codesign.optimize.fleet import FleetPlan
 from codesign.performance import PRECISIONS, calibration, expected_error, kv_bytes
+from codesign.problem.instance import Instance, LinkOption, MemoryOption
 from codesign.solution.accounts import Accounts, PoolAccount, settle
-from codesign.solution.operation import PoolState, operate
+from codesign.solution.kept import kv_use, memory_uses
+from codesign.solution.operation import operate
 from codesign.solution.promises import Way, call_latency, slo_results, ways
 from codesign.solution.schema import (
+    FeedForward,
     Objective,
     Parallelism,
     Pool,
@@ -31,6 +38,7 @@ from codesign.solution.schema import (
 )
 from codesign.solution.split import cost_split
 from codesign.solution.stages import joined, split
+from codesign.solution.state import PoolState
 from codesign.solution.tokens import token_prices
 
 UNITS = {
@@ -121,6 +129,7 @@ def build_solution(
         update={
             "totals": _totals(candidates, plan, accounts),
             "purchase": tuple(_purchases(candidates, plan)),
+            "memory": tuple(memory_uses(candidates, plan, routes)),
             "fleet": tuple(_pool(candidates, a, states.get(a.column), routes, names) for a in accounts.pools),
             "routing": tuple(_routing(candidates, plan, routes, names)),
             "tasks": tuple(_tasks(candidates, plan, accounts, routes)),
@@ -153,6 +162,7 @@ def _totals(candidates: Candidates, plan: FleetPlan, accounts: Accounts) -> Tota
     instance, data = candidates.instance, candidates.data
     rate = sum(task.rate_per_s for task in instance.tasks)
     cost = accounts.servers_usd_per_hour + accounts.electricity_usd_per_hour
+    cost += accounts.modules_usd_per_hour
     at_meter = accounts.power_w * instance.site.pue
     accelerators: dict[str, int] = {}
     servers: dict[str, int] = {}
@@ -166,6 +176,7 @@ def _totals(candidates: Candidates, plan: FleetPlan, accounts: Accounts) -> Tota
         accelerators[label] = accelerators.get(label, 0) + count * hardware.accelerators
         servers[hardware.name] = servers.get(hardware.name, 0) + count
         peak += count * hardware.peak_power_w * instance.site.pue
+    peak += sum(n * data.modules[m].power_w for m, n in plan.modules.items()) * instance.site.pue
     return Totals(
         cost_per_hour=cost,
         cost_per_task=cost / (3600.0 * rate),
@@ -181,23 +192,60 @@ def _purchases(candidates: Candidates, plan: FleetPlan) -> list[Purchase]:
     instance, data = candidates.instance, candidates.data
     offers = [(option, offer) for option in instance.hardware for offer in option.offers]
     lines = []
+    linked: Counter[tuple[str, LinkOption]] = Counter()
     for o, count in sorted(plan.servers.items()):
         bought = data.offers[o]
         hardware = data.hardware[bought.hardware]
         modelled = o < len(offers)
+        link = offers[o][0].link if modelled else None
+        network = hardware.accelerators * count * (module_usd_per_hour(link) if link else 0.0)
+        paid = hardware.accelerators * count * (link.capital_usd if link else 0.0)
+        if link is not None:
+            linked[f"{hardware.name}/{link.name}", link] += count
         lines.append(
             Purchase(
                 item=bought.name,
                 kind="server" if modelled else "measured",
                 count=count,
                 accelerators=count * hardware.accelerators,
-                capital_usd=count * bought.capital_usd,
-                usd_per_hour=count * bought.usd_per_hour,
+                capital_usd=count * bought.capital_usd - paid,
+                usd_per_hour=count * bought.usd_per_hour - network,
                 price_source=offers[o][1].price_source if modelled else "problem file",
                 price_date=offers[o][1].price_date if modelled else "",
             )
         )
+    for (item, link), count in linked.items():
+        each = count * next(o.server_accelerators for o in instance.hardware if f"{o.name}/{link.name}" == item)
+        lines.append(
+            _beside(item, "link", link, count, each * link.capital_usd, each * module_usd_per_hour(link))
+        )
+    for m, count in sorted(plan.modules.items()):
+        tier, module = instance.memory[m], data.modules[m]
+        lines.append(
+            _beside(tier.name, "module", tier, count, count * module.capital_usd, count * module.usd_per_hour)
+        )
     return lines
+
+
+def _beside(
+    item: str,
+    kind: Literal["link", "module"],
+    source: LinkOption | MemoryOption,
+    count: int,
+    capital_usd: float,
+    usd_per_hour: float,
+) -> Purchase:
+    """A line of what is bought beside servers."""
+    return Purchase(
+        item=item,
+        kind=kind,
+        count=count,
+        accelerators=0,
+        capital_usd=capital_usd,
+        usd_per_hour=usd_per_hour,
+        price_source=source.price_source,
+        price_date=source.price_date,
+    )
 
 
 def _pool(
@@ -243,7 +291,8 @@ def _pool(
             expected_error=None,
         )
     k = int(points.configuration[i])
-    table = candidates.table(k)
+    splits = candidates.splits if points.role == ROLE else None
+    table = splits.table.attention.take(np.array([k])) if splits else candidates.table(k)
     option = instance.hardware[account.hardware]
     stepping = points.role != "prefill"
     return Pool(
@@ -257,17 +306,21 @@ def _pool(
             kv=PRECISIONS[int(table.kv[0])],
         ),
         parallelism=Parallelism(
-            tp=int(table.tp[0]), pp=int(table.pp[0]), ep=int(table.ep[0]), dp=int(table.dp[0])
+            tp=int(table.tp[0]),
+            pp=int(table.pp[0]),
+            ep=int(table.ep[0]),
+            dp=int(splits.table.groups[k]) if splits else int(table.dp[0]),
         ),
-        tiers=("hbm",),
-        link=option.accelerator.scaleup_technology,
+        feed_forward=_feed_forward(instance, splits, k) if splits else None,
+        tiers=_tiers(state),
+        link=option.link.technology if option.link else option.accelerator.scaleup_technology,
         batch=state.batch if state and stepping else None,
         prefill_chunk=int(points.chunk[i]) if points.role == "colocated" else None,
         step_limit_s=float(points.step_limit_s[i]) if stepping else None,
         step_time_s=state.step_s if state and stepping else None,
         utilization_limit=_or_none(points.utilization[i]),
         wait_limit_s=_or_none(points.wait_s[i]),
-        wait_s=state.wait_s if state and points.role != "decode" else None,
+        wait_s=state.wait_s if state and points.role in ("prefill", "colocated") else None,
         utilization=Utilization(**state.shares) if state else Utilization(),
         binding=state.binding if state else "idle",
         calibration=calibration(table)[int(table.accelerator[0])],
@@ -281,6 +334,27 @@ def _pays_electricity(candidates: Candidates, row: int) -> bool | None:
     if row >= len(options) or [option.name for option in options].count(options[row].name) == 1:
         return None
     return not any(offer.includes_power for offer in options[row].offers)
+
+
+def _feed_forward(instance: Instance, splits: SplitConfigurations, k: int) -> FeedForward:
+    """The half of a split replica that holds no KV."""
+    option = instance.hardware[int(splits.other_hardware[k])]
+    table = splits.table.feed_forward
+    return FeedForward(
+        hardware=option.name,
+        accelerator=option.catalogue_id,
+        accelerators_per_replica=int(splits.table.feed_forward_accelerators[k]),
+        parallelism=Parallelism(
+            tp=int(table.tp[k]), pp=int(table.pp[k]), ep=int(table.ep[k]), dp=int(table.dp[k])
+        ),
+        microbatches=int(splits.table.microbatches[k]),
+    )
+
+
+def _tiers(state: PoolState | None) -> tuple[str, ...]:
+    """The memories that a pool uses, its own first."""
+    flows = state.flows if state else ()
+    return ("hbm", *dict.fromkeys(flow.tier.name for flow, _ in flows if flow.tier is not None))
 
 
 def _or_none(value: float) -> float | None:
@@ -299,7 +373,8 @@ def _routing(
                 period="all",
                 task=flow.calls.task.name,
                 variant=flow.calls.variant.name,
-                kv_policy=flow.residency,  # type: ignore[arg-type]
+                kv_policy=flow.residency,
+                kv=kv_use(candidates, flow, way.calls_per_s),
                 prefill_pool=names[way.prefill.column],
                 decode_pool=names[way.decode.column],
                 calls_per_s=way.calls_per_s,
@@ -367,7 +442,7 @@ def _little(candidates: Candidates, mine: list[Way]) -> tuple[float, float]:
         population = calls.population
         mean, _ = call_latency(candidates, way)
         open_tasks += way.calls_per_s * (mean - calls.task.tool_wait.mean / calls.calls_per_task)
-        table = candidates.table(way.decode.configuration)
+        table = way.decode.table
         held = kv_bytes(table, population.context + population.output)[0]
         held = held - kv_bytes(table, np.array([calls.shared]))[0, 0]
         seconds = population.output * way.decode.step_s

@@ -6,8 +6,6 @@ waits and utilisation come from here (DESIGN 3.4, last paragraph of the decode p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from codesign.candidates.build import Candidates
@@ -15,6 +13,7 @@ from codesign.candidates.context import Z
 from codesign.candidates.data import Floats
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.moments import decode_moments, prompt_moments
+from codesign.candidates.split import ROLE
 from codesign.optimize.fleet import FleetPlan
 from codesign.performance import (
     ConfigurationTable,
@@ -22,45 +21,15 @@ from codesign.performance import (
     decode_flops,
     decode_step_seconds,
     decode_weight_bytes,
-    kv_bytes,
-    kv_capacity_bytes,
     kv_read_bytes,
     link_bytes_per_s,
     prefill_flops,
 )
 from codesign.performance.queueing import mean_wait, poisson_mean_within
+from codesign.solution.split_decode import operate_split
+from codesign.solution.state import PoolState, session_room
 
 _ITERATIONS = 400
-
-
-@dataclass(frozen=True)
-class PoolState:
-    """One pool at its fixed point; shares are per replica."""
-
-    column: int
-    role: str
-    configuration: int
-    replicas: int
-    flows: tuple[tuple[CallFlow, float], ...]
-    """(flow, calls/s of the whole pool)."""
-    step_s: float
-    """Mean step time (0 for prefill)."""
-    step_sd_s: float
-    batch: float
-    full_step_s: float
-    """Step that holds a full chunk of a prompt (colocated)."""
-    chunk: float
-    utilization: float
-    """ρ of the prompt queue."""
-    wait_s: float
-    queue_servers: int
-    shares: dict[str, float]
-    """compute, bandwidth, capacity, link, slots, busy: what is in use."""
-
-    @property
-    def binding(self) -> str:
-        """The share that is nearest to its limit."""
-        return max(self.shares, key=lambda name: self.shares[name])
 
 
 def operate(candidates: Candidates, plan: FleetPlan) -> dict[int, PoolState]:
@@ -90,17 +59,20 @@ def _state(
     points = candidates.points[block]
     assert points is not None
     configuration = int(points.configuration[position])
+    if points.role == ROLE:
+        assert candidates.splits is not None
+        split = candidates.splits.table.take(np.array([configuration]))
+        return operate_split(candidates.instance.options, split, column, replicas, flows)
     table = candidates.table(configuration)
     if points.role == "prefill":
-        return _prefill(candidates, column, configuration, table, replicas, flows)
+        return _prefill(candidates, column, table, replicas, flows)
     chunk = float(points.chunk[position]) if points.role == "colocated" else 0.0
-    return _stepping(candidates, column, configuration, table, replicas, flows, points.role, chunk)
+    return _stepping(candidates, column, table, replicas, flows, points.role, chunk)
 
 
 def _stepping(
     candidates: Candidates,
     column: int,
-    configuration: int,
     table: ConfigurationTable,
     replicas: int,
     flows: tuple[tuple[CallFlow, float], ...],
@@ -138,9 +110,12 @@ def _stepping(
             waiting_square += float(prompt.held[0] ** 2 @ whole)
             cached = flow.calls.prefill_points(flow.residency)
             flops += x * float(prefill_flops(table, cached.new, cached.cached)[0] @ cached.weight)
+            if flow.tier is not None:
+                arriving += x * float(prompt.arriving[0])
+                leaving += x * float(prompt.decode_leaving[0])
         else:
-            arriving += x * float(prompt.send[0] @ prompt.weight)
-            leaving += x * (float(prompt.reload[0] @ prompt.weight) + float(prompt.give_back[0]))
+            arriving += x * float(prompt.decode_arriving[0])
+            leaving += x * float(prompt.decode_leaving[0])
     added = attention + prompt_attention
 
     def step(batch: float, prompt: float) -> float:
@@ -164,7 +139,7 @@ def _stepping(
     full = step(batch, chunk) + added * t if chunk else 0.0
     utilization = chunks * full
     wait = float(mean_wait(utilization, chunk_squares * full**2, 1)) if chunk else 0.0
-    room = _room(candidates, table, flows)
+    room = session_room(candidates.instance.options, table, flows)
     mean_bytes = active * t + kept + waiting * full
     spread = Z * float(np.sqrt(active_square * t + kept_square + waiting_square * full))
     accelerators = float(table.replica_accelerators[0])
@@ -176,12 +151,12 @@ def _stepping(
         "capacity": (mean_bytes + spread) / room,
         "slots": batch / float(poisson_mean_within(candidates.instance.options.max_sequences)),
     }
-    if role == "decode":
-        shares["link"] = max(arriving, leaving) / float(link_bytes_per_s(table)[0])
-    else:
+    if role == "decode" or arriving or leaving:
+        shares["link"] = max(arriving, leaving) / max(float(link_bytes_per_s(table)[0]), 1e-9)
+    if role == "colocated":
         shares["busy"] = utilization
     return PoolState(
-        column, role, configuration, replicas, flows, t, float(np.sqrt(square * t)), batch, full, chunk,
+        column, role, table, replicas, flows, t, float(np.sqrt(square * t)), batch, full, chunk,
         utilization, wait, 1, shares,
     )  # fmt: skip
 
@@ -189,7 +164,6 @@ def _stepping(
 def _prefill(
     candidates: Candidates,
     column: int,
-    configuration: int,
     table: ConfigurationTable,
     replicas: int,
     flows: tuple[tuple[CallFlow, float], ...],
@@ -200,18 +174,19 @@ def _prefill(
         points = flow.calls.prefill_points(flow.residency)
         busy += rate * float(prompt.busy[0])
         square += rate * float(prompt.busy_square[0])
-        there = (prompt.seconds[0] + prompt.send[0] / flow.fabric_bytes_per_s) * prompt.weight
+        there = prompt.seconds[0] + flow.transfer_seconds(prompt.reload[0], prompt.send[0])
+        there = there * prompt.weight
         kept = flow.calls.held_s if flow.residency == "prefill" else 0.0
         held += rate * (float(prompt.held[0] @ there) + kept * float(prompt.bytes_kept[0]))
         held_square += rate * (float(prompt.held[0] ** 2 @ there) + kept * float(prompt.square_kept[0]))
-        arriving += rate * (float(prompt.reload[0] @ prompt.weight) + float(prompt.give_back[0]))
-        leaving += rate * float(prompt.send[0] @ prompt.weight)
+        arriving += rate * float(prompt.arriving[0])
+        leaving += rate * float(prompt.leaving[0])
         flops += rate * float(prefill_flops(table, points.new, points.cached)[0] @ points.weight)
     sticky = any(flow.residency == "prefill" for flow, _ in flows)
     servers = 1 if sticky else replicas
     share = servers / replicas
     wait = float(mean_wait(busy * share, square * share, servers))
-    room = _room(candidates, table, flows)
+    room = session_room(candidates.instance.options, table, flows)
     accelerators = float(table.replica_accelerators[0])
     peak, _ = _peaks(table)
     shares = {
@@ -221,21 +196,9 @@ def _prefill(
         "busy": busy / replicas,
     }
     return PoolState(
-        column, "prefill", configuration, replicas, flows, 0.0, 0.0, 0.0, 0.0, 0.0,
+        column, "prefill", table, replicas, flows, 0.0, 0.0, 0.0, 0.0, 0.0,
         busy / replicas, wait, servers, shares,
     )  # fmt: skip
-
-
-def _room(
-    candidates: Candidates, table: ConfigurationTable, flows: tuple[tuple[CallFlow, float], ...]
-) -> float:
-    """Bytes for sessions in a replica, less the prefixes that its tasks share."""
-    options = candidates.instance.options
-    room = float(kv_capacity_bytes(table, options.memory_fraction, options.memory_reserve_bytes)[0])
-    for tokens in {flow.calls.task.name: flow.calls.shared for flow, _ in flows}.values():
-        if tokens > 0:
-            room -= float(kv_bytes(table, np.array([tokens]))[0, 0]) * float(table.dp[0])
-    return max(room, 1.0)
 
 
 def _peaks(table: ConfigurationTable) -> tuple[float, float]:
@@ -244,13 +207,13 @@ def _peaks(table: ConfigurationTable) -> tuple[float, float]:
     return float(parts.running_peak[a, table.activations][0]), float(parts.bandwidth[a][0])
 
 
-def rest_of_ttft(
-    candidates: Candidates, flow: CallFlow, prefill: PoolState, decode: PoolState
-) -> tuple[Floats, Floats]:
+def rest_of_ttft(flow: CallFlow, prefill: PoolState, decode: PoolState) -> tuple[Floats, Floats]:
     """(weight [J], seconds [J]) of a call's TTFT beside the wait, on the pools that it goes through."""
-    table = candidates.table(prefill.configuration)
-    prompt = prompt_moments(table, flow.calls, flow.residency)
+    prompt = prompt_moments(prefill.table, flow.calls, flow.residency)
     if prefill.role == "colocated":
-        return prompt.weight, np.ceil(prompt.new_tokens / prefill.chunk) * prefill.full_step_s
-    moved = (prompt.reload[0] + prompt.send[0]) / flow.fabric_bytes_per_s
+        chunks = np.ceil(prompt.new_tokens / prefill.chunk) * prefill.full_step_s
+        if flow.tier is None:
+            return prompt.weight, chunks
+        return prompt.weight, chunks + flow.transfer_seconds(prompt.reload[0], np.zeros(1))
+    moved = flow.transfer_seconds(prompt.reload[0], prompt.send[0])
     return prompt.weight, prompt.seconds[0] + moved + decode.step_s

@@ -15,8 +15,9 @@ from codesign.candidates.flows import CallFlow
 from codesign.optimize.fleet import FleetPlan
 from codesign.performance.queueing import wait_exceeds, wait_probability
 from codesign.problem.instance import TaskClass
-from codesign.solution.operation import PoolState, rest_of_ttft
+from codesign.solution.operation import rest_of_ttft
 from codesign.solution.schema import SloResult
+from codesign.solution.state import PoolState
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def ways(candidates: Candidates, plan: FleetPlan, states: dict[int, PoolState]) 
 
 def call_latency(candidates: Candidates, way: Way) -> tuple[float, float]:
     """Mean and variance (s, s²) of one call and the tool wait after it."""
-    weight, rest = rest_of_ttft(candidates, way.flow, way.prefill, way.decode)
+    weight, rest = rest_of_ttft(way.flow, way.prefill, way.decode)
     population = way.flow.calls.population
     wait = way.prefill.wait_s
     waits = max(float(wait_probability(way.prefill.utilization, way.prefill.queue_servers)), 1e-12)
@@ -122,7 +123,7 @@ def _quantile(tail: Tail, percentile: float, near: float) -> float:
 
 
 def _ttft_tail(candidates: Candidates, way: Way) -> Tail:
-    weight, rest = rest_of_ttft(candidates, way.flow, way.prefill, way.decode)
+    weight, rest = rest_of_ttft(way.flow, way.prefill, way.decode)
     queue = way.prefill
 
     def tail(t: float) -> float:

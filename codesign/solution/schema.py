@@ -79,6 +79,18 @@ class Parallelism(_Frozen):
     dp: int
 
 
+class FeedForward(_Frozen):
+    """The second kind of accelerator in a split-decode replica: MLPs and experts, no KV."""
+
+    hardware: str
+    """Name in the problem file."""
+    accelerator: str
+    accelerators_per_replica: int
+    parallelism: Parallelism
+    microbatches: int
+    """That go back and forth between the two halves."""
+
+
 class Utilization(_Frozen):
     """Shares of what a replica offers that are in use, at the fixed point."""
 
@@ -98,13 +110,16 @@ class Pool(_Frozen):
     group: str
     period: str
     scenario: str = NOMINAL
-    role: Literal["prefill", "decode", "colocated", "serve"]
+    role: Literal["prefill", "decode", "colocated", "split-decode", "serve"]
     hardware: str
     """Name in the problem file."""
     accelerator: str
     model: str | None
     precision: Precision | None
     parallelism: Parallelism | None
+    """Of a split-decode pool: that of the attention half, `dp` instances of `tp` accelerators."""
+    feed_forward: FeedForward | None = None
+    """The other half of a split-decode pool."""
     tiers: tuple[str, ...] = ()
     link: str | None = None
     batch: float | None
@@ -120,6 +135,7 @@ class Pool(_Frozen):
     """Serving; spares are counted beside them."""
     spares: int = 0
     accelerators: int
+    """Of replicas and spares, both halves of a split-decode pool."""
     cost_per_hour: float
     cost_split: dict[str, float] = {}
     """Of the cost, $/h by what it pays for: prefill, decode, parked_kv, serve (measured pools), idle, redundancy."""
@@ -137,12 +153,35 @@ class MemoryUse(_Frozen):
     """One memory tier."""
 
     tier: str
+    """Name in the problem file."""
     modules: int
+    """Bought; what servers include comes on top."""
     capacity_bytes: float
+    """Of all modules, included ones too."""
     used_bytes: float
+    """Mean bytes of KV between calls."""
+    read_bytes_per_s: float = 0.0
+    written_bytes_per_s: float = 0.0
     bandwidth_utilization: float | None
     period: str = ALL_HOURS
     scenario: str = NOMINAL
+
+
+class KvUse(_Frozen):
+    """What the KV of a route's sessions holds and moves between calls: one copy, shared prefixes left out."""
+
+    ttl_s: float
+    """Time-to-live of an idle session's KV."""
+    hit_ratio: float
+    """Cached tokens over prompt tokens, shared prefixes included."""
+    kept_bytes: float
+    """Mean bytes that wait for a session's next call."""
+    reloaded_bytes_per_s: float
+    """Kept history that the prompt's side reads from elsewhere (from a tier the decode side reads it too)."""
+    sent_bytes_per_s: float
+    """From the prompt's side to the decode side."""
+    returned_bytes_per_s: float
+    """New KV that goes back to where the session is kept."""
 
 
 class Route(_Frozen):
@@ -152,7 +191,9 @@ class Route(_Frozen):
     scenario: str = NOMINAL
     task: str
     variant: str | None
-    kv_policy: Literal["decode", "prefill", "colocated", "drop"] | None
+    kv_policy: str | None
+    """decode | prefill | colocated | drop | tier:<name>: where a session's KV stays between its calls."""
+    kv: KvUse | None = None
     prefill_pool: str
     decode_pool: str
     calls_per_s: float

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from codesign.solution.accounts import PoolAccount
-from codesign.solution.operation import PoolState
 from codesign.solution.promises import Way
+from codesign.solution.state import PoolState
 from codesign.solution.tokens import time_and_memory
 
 

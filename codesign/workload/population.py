@@ -137,23 +137,23 @@ def call_population(
 def kept_probability(task: TaskClass, ttl_s: float) -> float:
     """Probability that a task's KV is still held when its next call comes, with a time-to-live in seconds.
 
-    The tool wait's distribution function at the time-to-live; 1 where the file fixes the hit ratio, since the
-    population is then built with that ratio.
+    The idle gap's distribution function at the time-to-live (that of the tool wait where no gap is given); 1
+    where the file fixes the hit ratio, since the population is then built with that ratio.
     """
     _check_ttl(ttl_s)
-    return 1.0 if task.prefix_hit is not None else task.tool_wait.cdf(ttl_s)
+    return 1.0 if task.prefix_hit is not None else task.gap.cdf(ttl_s)
 
 
 def held_seconds(task: TaskClass, ttl_s: float, calls_factor: float = 1.0) -> tuple[float, float]:
     """Mean and second moment (s, s²) of the time for which a call's KV is held after it has ended.
 
-    min(Z, T) after a call that another one follows, with share (N−1)/N, where Z is the tool wait; the whole T
+    min(Z, T) after a call that another one follows, with share (N−1)/N, where Z is the idle gap; the whole T
     after the last, because a server cannot know that the task has ended (DESIGN 3.5).
     """
     _check_ttl(ttl_s)
     calls, weights = task.calls.points(CALLS_POINTS)
     last = 1.0 / float(np.maximum(calls * calls_factor, 1.0) @ weights)
-    wait = task.tool_wait
+    wait = task.gap
     mean = (1.0 - last) * wait.limited_mean(ttl_s) + last * ttl_s
     second = (1.0 - last) * wait.limited_second_moment(ttl_s) + last * ttl_s**2
     return mean, second

@@ -1,0 +1,53 @@
+"""The state of a pool in operation, and the memory that its sessions share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign.candidates.flows import CallFlow
+from codesign.performance import ConfigurationTable, kv_bytes, kv_capacity_bytes
+from codesign.problem.instance import Options
+
+
+@dataclass(frozen=True)
+class PoolState:
+    """One pool at its fixed point; shares are per replica."""
+
+    column: int
+    role: str
+    table: ConfigurationTable
+    """Of the accelerators that hold KV caches: one replica, or one attention instance of a split one."""
+    replicas: int
+    flows: tuple[tuple[CallFlow, float], ...]
+    """(flow, calls/s of the whole pool)."""
+    step_s: float
+    """Mean step time (0 for prefill)."""
+    step_sd_s: float
+    batch: float
+    full_step_s: float
+    """Step that holds a full chunk of a prompt (colocated)."""
+    chunk: float
+    utilization: float
+    """ρ of the prompt queue."""
+    wait_s: float
+    queue_servers: int
+    shares: dict[str, float]
+    """compute, bandwidth, capacity, link, slots, busy: what is in use."""
+
+    @property
+    def binding(self) -> str:
+        """The share that is nearest to its limit."""
+        return max(self.shares, key=lambda name: self.shares[name])
+
+
+def session_room(
+    options: Options, table: ConfigurationTable, flows: tuple[tuple[CallFlow, float], ...]
+) -> float:
+    """Bytes for sessions in a replica, less the prefixes that its tasks share."""
+    room = float(kv_capacity_bytes(table, options.memory_fraction, options.memory_reserve_bytes)[0])
+    for tokens in {flow.calls.task.name: flow.calls.shared for flow, _ in flows}.values():
+        if tokens > 0:
+            room -= float(kv_bytes(table, np.array([tokens]))[0, 0]) * float(table.dp[0])
+    return max(room, 1.0)

@@ -1,0 +1,128 @@
+"""Networks as a decision: bandwidth that a TTFT needs is bought, and only then."""
+
+import pytest
+
+from codesign.candidates.build import build_candidates
+from codesign.check import check
+from codesign.hardware.tco import annuity_usd_per_hour
+from codesign.performance.energy import peak_power_w
+from codesign.planner import solve
+from codesign.problem import Problem, ProblemError, resolve
+from codesign.solution import Solution
+
+NIC = {"link": "ib-xdr"}
+YEARS = 4 * 365 * 86400
+
+
+def problem(ttft="2 s", links=None, names=("fast",), inventory=None, **hardware):
+    """Calls of 40,000 tokens whose KV has to cross from prefill to decode replicas of one accelerator each."""
+    return Problem.from_dict(
+        {
+            "name": "links",
+            "models": {"llama": {"card": "Llama-3.1-8B", "weights": ["fp8"]}},
+            "tasks": [
+                {
+                    "name": "agent",
+                    "rate": "2/s",
+                    "calls": 20,
+                    "context": 40000,
+                    "append": 1000,
+                    "output": 200,
+                    "tool_wait": "20 s",
+                    "prefix": {"shared": 1000, "reusable": 0.95, "ttl": "90 s"},
+                    "models": ["llama"],
+                    "slo": {"ttft": {"p90": ttft}, "tpot": {"p95": "50 ms"}},
+                }
+            ],
+            "links": {"fast": NIC} if links is None else links,
+            "hardware": {
+                "h100": {
+                    "accelerator": "h100-sxm",
+                    "server": {"accelerators": 8},
+                    "price": "2 $/h",
+                    "links": list(names),
+                }
+                | hardware
+            },
+            "limits": {"inventory": inventory or {}},
+            "options": {"max_replica_accelerators": 1, "disaggregation": "always"},
+        }
+    )
+
+
+def test_a_faster_network_is_bought_where_the_ttft_needs_it():
+    """2.5 GB at the 25 GB/s that a 400 Gb/s port carries take 0.1 s; a port of 800 Gb/s brings them in 25 ms.
+
+    Beside them stand 60 ms of prefill and 50 ms of admission: 300 ms have room for the first, 180 ms have not.
+    """
+    bought = {}
+    for ttft in ("300 ms", "180 ms"):
+        asked = problem(ttft)
+        solution = solve(asked)
+        bought[ttft] = solution
+        assert [v.what for v in check(asked, solution).violations] == []
+        fabrics = {route.fabric_bytes_per_s for route in solution.routing}
+        assert fabrics == ({25e9} if ttft == "300 ms" else {100e9})
+    assert set(bought["300 ms"].totals.servers) == {"h100"}
+    assert set(bought["180 ms"].totals.servers) == {"h100+fast"}
+    # 800 Gb/s at 10.2 $ per Gb/s for each accelerator.
+    line = next(entry for entry in bought["180 ms"].purchase if entry.kind == "link")
+    servers = bought["180 ms"].totals.servers["h100+fast"]
+    assert (line.item, line.count) == ("h100+fast/fast", servers)
+    assert line.capital_usd == pytest.approx(servers * 8 * 8160)
+    assert line.usd_per_hour == pytest.approx(servers * 8 * annuity_usd_per_hour(8160, YEARS, 0.09))
+    server = next(entry for entry in bought["180 ms"].purchase if entry.kind == "server")
+    assert server.usd_per_hour == pytest.approx(servers * 16)
+    assert bought["180 ms"].totals.cost_per_hour == pytest.approx(line.usd_per_hour + server.usd_per_hour)
+    for route in bought["180 ms"].routing:
+        assert {route.prefill_pool.split("-")[0], route.decode_pool.split("-")[0]} == {"h100+fast"}
+    without = [e for e in bought["180 ms"].purchase if e.kind != "link"]
+    altered = Solution.model_validate(
+        bought["180 ms"].model_dump(mode="json", by_alias=True)
+        | {"purchase": [e.model_dump(mode="json") for e in without]}
+    )
+    assert any("servers with fast" in v.what for v in check(problem("180 ms"), altered).violations)
+
+
+def test_a_larger_domain_admits_wider_tensor_parallelism():
+    card = {"card": "Llama-3.1-405B", "weights": ["fp8"]}
+    wide = {"link": "photonic-fabric", "network": "scaleup", "domain": 16, "price": "2000 $"}
+    asked = problem(links={"wide": wide}, names=["wide"]).replace(
+        {"models.llama": card, "options.max_replica_accelerators": 16}
+    )
+    found = build_candidates(resolve(asked))
+    table, option = found.configurations.table, found.configurations.hardware
+    assert max(table.tp[option == 0]) == 8
+    assert max(table.tp[option == 1]) == 16
+    part = found.instance.hardware[1]
+    assert (part.name, part.hardware) == ("h100+wide", "h100")
+    assert (part.accelerator.scaleup_domain, part.accelerator.scaleup_bandwidth) == (16, 900e9)
+    # 2.4 pJ for each bit at full rate is drawn all the time, beside what the server draws.
+    assert part.link.power_w == pytest.approx(2.4e-12 * 8 * 900e9)
+    base = peak_power_w(part.accelerator)
+    assert found.data.hardware[1].peak_power_w == pytest.approx(8 * (base + part.link.power_w))
+
+
+def test_inventory_and_offers_count_all_networks():
+    offers = {"spot": {"rent": "2 $/h", "max": 16}}
+    asked = problem(inventory={"h100": 24}, price=None, offers=offers)
+    data = build_candidates(resolve(asked)).data
+    limits = {limit.name: limit for limit in data.limits}
+    assert limits["limits.inventory.h100"].per_server == {0: 8.0, 1: 8.0}
+    assert limits["hardware.h100.offers.spot.max"].per_server == {0: 8.0, 1: 8.0}
+    assert limits["hardware.h100.offers.spot.max"].limit == 16
+
+
+@pytest.mark.parametrize(
+    ("links", "names", "message"),
+    [
+        ({"a": {"link": "token-ring"}}, ["a"], "links.a.link: found 'token-ring'"),
+        ({"a": {"link": "ualink-200"}}, ["a"], "links.a.price: found nothing; expected a price such as 800 $"),
+        ({"a": {"link": "ib-ndr", "domain": 8}}, ["a"], "links.a: found domain of a scale-out network"),
+        ({"a": NIC}, ["b"], "hardware.h100.links.0: found 'b'"),
+    ],
+)
+def test_words_of_links(links, names, message):
+    with pytest.raises(ProblemError) as error:
+        resolve(problem(links=links, names=names))
+    assert message in str(error.value)
