@@ -46,6 +46,8 @@ class Accounts:
     servers_usd_per_hour: float
     modules_usd_per_hour: float
     """Of memory modules, their electricity included."""
+    task_modules_usd_per_hour: dict[int, float]
+    """Of these, by task."""
     electricity_usd_per_hour: float
     """Of the pools."""
     power_w: float
@@ -151,18 +153,20 @@ def settle(candidates: Candidates, plan: FleetPlan) -> Accounts:
     drawn = sum(task_power.values())
     if drawn > 0 and idle_power > 0:
         task_power = {task: power * (1 + idle_power / drawn) for task, power in task_power.items()}
-    modules = module_power = 0.0
+    modules = dict.fromkeys(task_cost, 0.0)
+    module_power = 0.0
     for m, count in plan.modules.items():
         item = data.modules[m]
         cost = count * (item.usd_per_hour + item.power_w * item.electricity_usd_per_wh)
-        modules += cost
         module_power += count * item.power_w
         for task, part_of in _module_shares(candidates, plan, m).items():
+            modules[task] += part_of * cost
             task_cost[task] += part_of * cost
             task_power[task] += part_of * count * item.power_w
     return Accounts(
         tuple(pools),
         float(by_hardware.sum()),
+        sum(modules.values()),
         modules,
         electricity,
         sum(pool.power_w for pool in pools) + module_power,

@@ -10,8 +10,8 @@ from codesign.solution.schema import TokenPrices
 
 
 def token_prices(accounts: Accounts, c: int, mine: Sequence[Way]) -> TokenPrices | None:
-    """$ per million tokens by kind: prefill pools pay for new input, decode pools for output, and the share
-    of a decode pool's memory that waits between calls for cached input."""
+    """$ per million tokens by kind: prefill pools pay for new input, decode pools for output; for cached input
+    the share of a decode pool's memory that waits between calls, and the memory modules."""
     if not mine:
         return None
     new = cached = output = 0.0
@@ -21,7 +21,7 @@ def token_prices(accounts: Accounts, c: int, mine: Sequence[Way]) -> TokenPrices
         cached += way.calls_per_s * float(points.cached @ points.weight)
         population = way.flow.calls.population
         output += way.calls_per_s * float(population.weight @ population.output)
-    bill = {"new": 0.0, "cached": 0.0, "output": 0.0}
+    bill = {"new": 0.0, "cached": accounts.task_modules_usd_per_hour[c], "output": 0.0}
     for account in accounts.pools:
         part = account.share.get(c, 0.0) * account.cost_per_hour
         states = [w for w in mine if account.column in (w.prefill.column, w.decode.column)]
@@ -47,7 +47,7 @@ def time_and_memory(column: int, mine: Sequence[Way]) -> tuple[float, float, flo
     calls = way.flow.calls
     population = calls.population
     active_s = float(population.weight @ population.output) * way.decode.step_s
-    kept_s = calls.held_s if way.flow.residency == way.decode.role else 0.0
+    kept_s = calls.held_s if way.flow.residency == way.decode.role.removeprefix("split-") else 0.0
     prompt = 0.0
     if way.decode.role == "colocated":
         points = calls.prefill_points(way.flow.residency)
