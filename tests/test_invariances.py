@@ -63,7 +63,7 @@ def _solved(description, changes):
     problem = Problem.from_dict(json.loads(description)).replace(json.loads(changes))
     plan = solve(problem)
     assert plan.status == "optimal"
-    assert plan.objective.gap <= 1e-8
+    assert plan.objective.gap <= 1e-6  # within which the optimiser takes an objective for its bound
     report = check(problem, plan)
     assert report.ok, report.violations
     return plan
