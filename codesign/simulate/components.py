@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -81,13 +81,15 @@ def build(plan: Plan, component: Component, horizon_s: float, seed: int, arrival
     rows, parked, entries = _calls(plan, component, horizon_s, seed, arrivals)
     ways = [
         RouteSpec(
-            policy=route.calls.policy,
+            policy="tier" if route.tier is not None else route.calls.policy,
             prefill=route.prefill.entry.pool,
             decode=route.decode.entry.pool,
             stream_bytes_per_s=route.entry.fabric_bytes_per_s or np.inf,
-            ttl_s=route.calls.task.prefix_ttl_s,
+            ttl_s=route.calls.ttl_s,
             always_hits=route.calls.task.prefix_hit is not None,
             demand=Demand(route),
+            tier_bytes_per_s=route.tier.session_bytes_per_s if route.tier is not None else np.inf,
+            tier_latency_s=route.tier.latency_s if route.tier is not None else 0.0,
         )
         for route in component.routes
     ]
@@ -103,7 +105,7 @@ def _groups(routes: list[ModelledRoute]) -> list[_Group]:
     keys: dict[tuple[str, ...], list[int]] = {}
     for i, route in enumerate(routes):
         calls = route.calls
-        key = (calls.variant.name, calls.policy, route.decode.entry.pool)
+        key = (calls.variant.name, calls.policy, f"{calls.ttl_s:g}", route.decode.entry.pool)
         keys.setdefault(key if calls.policy == "decode" else (*key, route.prefill.entry.pool), []).append(i)
     found = []
     for number, members in enumerate(keys.values()):
@@ -192,7 +194,9 @@ def _workload(
     rng: np.random.Generator,
 ) -> Workload:
     calls = route.calls
-    lengths = Lengths(calls.task, calls.population, limit, calls.variant.calls_factor)
+    # Those who come back in time are those of the route's own time-to-live, by the gaps that it was planned with.
+    task = replace(calls.task, prefix_ttl_s=calls.ttl_s, tool_wait=calls.task.gap)
+    lengths = Lengths(task, calls.population, limit, calls.variant.calls_factor)
     return open_sessions(lengths, np.sort(starts), group.tasks_per_s, call_s, horizon_s, rng)
 
 

@@ -111,10 +111,14 @@ class Demand:
         rows[:, PREFILL_J] = prefill_energy_j(before.table, new, cached)[0]
         if before.entry.role == "colocated":
             rows[:, PROMPT_S] = prefill_attention_seconds(before.table, new, cached)[0]
+            if route.tier is not None:
+                bytes_ = moved(route, prompts)
+                rows[:, RELOAD], rows[:, GIVE_BACK] = bytes_.reload, bytes_.returned
+                rows[:, END_KEPT] = session_bytes(before, calls, last)
         else:
             rows[:, PREFILL_S] = prefill_seconds(before.table, new, cached)[0]
             bytes_ = moved(route, prompts)
-            rows[:, RELOAD], rows[:, SEND], rows[:, GIVE_BACK] = bytes_.reload, bytes_.send, bytes_.give_back
+            rows[:, RELOAD], rows[:, SEND], rows[:, GIVE_BACK] = bytes_.reload, bytes_.send, bytes_.returned
             rows[:, PROMPT_KEPT] = session_bytes(before, calls, context)
             rows[:, END_KEPT] = session_bytes(before, calls, last)
         rows[:, BEGIN] = session_bytes(after, calls, context)

@@ -71,7 +71,7 @@ class RouteSpec:
     """A way through the fleet."""
 
     policy: str
-    """decode | prefill | colocated | drop."""
+    """decode | prefill | colocated | drop | tier: where a session's KV stays between its calls."""
     prefill: str
     decode: str
     stream_bytes_per_s: float
@@ -80,6 +80,9 @@ class RouteSpec:
     """The hit ratio is fixed by the problem file, and nothing but an eviction changes it."""
     demand: Demand | None
     """To compute a call anew whose history is gone; None where nothing is reused."""
+    tier_bytes_per_s: float = np.inf
+    """Rate at which one session is read from its tier."""
+    tier_latency_s: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +118,16 @@ class Failure:
     pool: str
     at_s: float
     replicas: int
+
+
+class TierStore:
+    """The memory tiers of the fleet: room for what was planned, and as fast as whoever reads."""
+
+    alive = True
+
+    def __init__(self) -> None:
+        self.memory, self.link = KvMemory(np.inf), Link(np.inf)
+        self.sessions = 0
 
 
 @dataclass(slots=True)
@@ -189,7 +202,8 @@ class Fleet:
         self._follows, self._expects = rows.follows.tolist(), rows.expects.tolist()
         same = np.append(rows.session[1:] == rows.session[:-1], False) if len(rows.session) else np.zeros(0, bool)
         self._next = np.where(same, np.arange(1, len(rows.session) + 1), -1).tolist()
-        self._home: dict[int, Engine | PrefillReplica] = {}
+        self._home: dict[int, Engine | PrefillReplica | TierStore] = {}
+        self._store = TierStore()
         self.engines: dict[str, list[Engine]] = {}
         self.prefills: dict[str, PrefillPool] = {}
         self._lost: dict[str, list[Engine]] = {spec.name: [] for spec in pools}
@@ -269,8 +283,11 @@ class Fleet:
         event.callbacks.append(callback)
         self._events += 1
 
-    def _home_of(self, session: int, route: RouteSpec) -> Engine | PrefillReplica:
-        home = self._home.get(session)
+    def _home_of(self, session: int, route: RouteSpec) -> Engine | PrefillReplica | TierStore:
+        home = self._store if route.policy == "tier" else self._home.get(session)
+        if home is self._store and session not in self._home:
+            home.sessions += 1
+            self._home[session] = home
         if home is None or not home.alive:
             home = (
                 self.prefills[route.prefill].emptiest() if route.policy == "prefill" else self._emptiest(route.decode)
@@ -304,6 +321,9 @@ class Fleet:
             if self._follows[row] and call.again == 0:
                 found = home.memory.resume(session, route.ttl_s, now)
                 held = found or 0.0
+                if isinstance(home, TierStore):  # it is copied, not moved
+                    home.memory.give(held, now)
+                    held = 0.0
                 if found is None and call.hit and not route.always_hits:
                     call.hit = False
                     values = self._anew(call, 0.0)
@@ -311,9 +331,18 @@ class Fleet:
             engine = home if route.policy == "colocated" else self._least_loaded(route.decode)
             assert isinstance(engine, Engine)
             call.target = engine
-            call.ready = call.queued = call.computed = call.sent = now
             engine.calls += 1
-            engine.submit(self._work(call, held, colocated=True))
+            if route.policy == "tier" and values[column.RELOAD] > 0:
+                arrived = self._read_tier(engine.link, call, route)
+                self._after(arrived - now, self._reloaded, (call, call.generation))
+                return
+            self._join(call, held)
+            return
+        if route.policy == "tier" and values[column.RELOAD] > 0:
+            pool = self.prefills[route.prefill].replicas
+            self._turn = (self._turn + 1) % len(pool)
+            arrived = self._read_tier(pool[self._turn].link, call, route)
+            self._after(arrived - now, self._ready, (call, call.generation))
             return
         if route.policy == "decode":
             assert isinstance(home, Engine)
@@ -327,6 +356,28 @@ class Fleet:
                 self._after(arrived - now, self._ready, (call, call.generation))
                 return
         self._prompt(call, held if route.policy == "prefill" else 0.0)
+
+    def _read_tier(self, link: Link, call: _Call, route: RouteSpec) -> float:
+        """When a call's history has come from its tier over a replica's links."""
+        rate = min(route.stream_bytes_per_s, route.tier_bytes_per_s)
+        arrived = transfer(self._store.link, link, call.values[column.RELOAD], rate, self.env.now)
+        return arrived + route.tier_latency_s
+
+    def _reloaded(self, event: Event) -> None:
+        call, generation = _dated(event)
+        if call.generation != generation:
+            return
+        assert call.target is not None
+        if call.target.alive:
+            self._join(call, 0.0)
+        else:
+            self._again(call)
+
+    def _join(self, call: _Call, held: float) -> None:
+        """Prompt and answer on one replica, whose history is there."""
+        assert call.target is not None
+        call.ready = call.queued = call.computed = call.sent = self.env.now
+        call.target.submit(self._work(call, held, colocated=True))
 
     def _anew(self, call: _Call, generated: float) -> list[float]:
         """The row of a call whose history is gone and that has `generated` tokens already."""
@@ -369,6 +420,8 @@ class Fleet:
             call.held = 0.0
         call.target.calls += 1
         arrived = transfer(place.link, call.target.link, values[column.SEND], route.stream_bytes_per_s, now)
+        if route.policy == "tier":  # the decode side read the history for itself in the meantime
+            self._read_tier(call.target.link, call, route)
         self._after(arrived - now, self._sent, (call, call.generation))
 
     def _sent(self, event: Event) -> None:
@@ -455,6 +508,10 @@ class Fleet:
             engine.memory.give(work.held, now)
         if route.policy == "prefill":
             self._give_back(call, route, engine, session, now)
+        if route.policy == "tier":
+            transfer(engine.link, self._store.link, values[column.GIVE_BACK], route.stream_bytes_per_s, now)
+            self._store.memory.take(values[column.END_KEPT], now)
+            self._store.memory.park(session, values[column.END_KEPT], route.ttl_s, now)
         self._records.append(
             (
                 self._route[row],

@@ -128,6 +128,11 @@ def plan_of(instance: Instance, solution: Solution) -> Plan:
         raise SimulationError(
             f"the solution does not fit the problem: {faults[0].what} (`codesign check` lists all {len(faults)})"
         )
+    halves = [pool.entry.pool for pool in plan.modelled.values() if pool.split is not None]
+    if halves:
+        raise SimulationError(
+            f"found the split-decode pool {halves[0]}; expected whole replicas: halves are not simulated"
+        )
     return plan
 
 
