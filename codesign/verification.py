@@ -143,6 +143,7 @@ def _tightened(
     for (name, resource), excess in worst.items():
         pool = pools[name]
         assert pool.role != "serve"
+        assert pool.role != "split-decode"  # halves are not simulated
         assert pool.model is not None
         place = (pool.role, pool.model, pool.hardware if number < _ALIKE else None)
         now = found.get(place) or Tightening(*place)

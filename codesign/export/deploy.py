@@ -47,9 +47,11 @@ def deployment(solution: Solution, instance: Instance, engine: str) -> dict[str,
     made_for = engines()[engine]
     every = workers(solution, instance)
     left_out = {w.pool: why for w in every if (why := obstacle(w, engine)) is not None}
-    left_out |= {
-        pool.pool: "known by measured rates alone, not by an engine" for pool in solution.fleet if pool.role == "serve"
+    reasons = {
+        "serve": "known by measured rates alone, not by an engine",
+        "split-decode": "attention and feed-forward layers apart: no arguments of an engine are known for it",
     }
+    left_out |= {pool.pool: reasons[pool.role] for pool in solution.fleet if pool.role in reasons}
     runs = [worker for worker in every if worker.pool not in left_out]
     if not runs:
         why = "; ".join(f"{pool}: {reason}" for pool, reason in left_out.items()) or f"status {solution.status}"

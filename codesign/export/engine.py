@@ -72,12 +72,14 @@ class Worker:
 
 
 def workers(solution: Solution, instance: Instance) -> list[Worker]:
-    """The plan's modelled pools, in its order.  Measured pools have no engine that is known."""
+    """The plan's modelled pools, in its order.  Measured pools and split decode have no engine that is known."""
     cells = _cells(solution)
     slugs: dict[str, int] = {}
     found = []
     for pool in solution.fleet:
-        if pool.role == "serve" or pool.model is None or pool.precision is None or pool.parallelism is None:
+        if pool.role == "serve" or pool.role == "split-decode":
+            continue
+        if pool.model is None or pool.precision is None or pool.parallelism is None:
             continue
         routes = _routes(solution, pool)
         model, card = instance.model(pool.model), instance.model(pool.model).card
