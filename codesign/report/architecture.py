@@ -64,7 +64,7 @@ def _parts(found: ArchitectureSolution) -> Iterator[RenderableType]:
             plan.workload,
             amount(solution.objective.value, solution.objective.unit),
             percent(solution.objective.gap),
-            "ok" if plan.check_ok else "VIOLATION",
+            "ok" if plan.check_ok else "VIOLATION" if solution.fleet else solution.status,
             ", ".join(f"{count} × {name}" for name, count in sorted(fleet.items(), key=lambda item: -item[1])),
         )
     if found.plans:
