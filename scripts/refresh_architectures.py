@@ -55,7 +55,7 @@ def draw(found: ArchitectureSolution, picture: Path) -> None:
     colours = ["#c8553d" if row.flips else "#7a9e48" for row in rows]
     labels = [f"{row.assumption} {'↑' if row.setting > row.nominal else '↓'}" for row in rows]
     right.barh(labels, [100 * (row.value / base - 1) for row in rows], color=colours)
-    right.set_xlabel("change of the objective at the end of the range, % (red: another design is better)")
+    right.set_xlabel("at the end of the range, change in % (red flips)")
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{found.provenance.problem}: {found.status}")
