@@ -5,6 +5,8 @@ Each scenario's objective v_s is linear in what is bought and run.  With a level
     min  η + Σ_s p_s·z_s/(1 − α)        v_s − η − z_s ≤ 0        η, z ≥ 0
 
 is the mean of the worst 1 − α; without the z it is the worst case.  η and z are modules that come in any amount.
+What is bought is the same in all scenarios, and both measures move by it alone: the least price that an item has in any
+scenario stays its price, and the rows hold what scenarios charge on top.
 """
 
 from __future__ import annotations
@@ -27,8 +29,21 @@ def weighed(data: FleetData, instance: Instance, parts: Sequence[StagePart]) -> 
     level = len(data.modules)
     modules = [Module("level of risk", 1.0, whole=False)]
     rows = []
+    values = {
+        scenario: _value(data, [part for part in parts if part.stage.scenario == scenario], chance, unit)
+        for scenario, chance in chances.items()
+    }
+    servers = _common([value.per_server for value in values.values()], len(data.offers))
+    bought = _common([value.per_module for value in values.values()], len(data.modules))
     for scenario, chance in chances.items():
-        row = _value(data, [part for part in parts if part.stage.scenario == scenario], chance, unit)
+        value = values[scenario]
+        row = replace(
+            value,
+            per_server=_beyond(value.per_server, servers),
+            per_module=_beyond(value.per_module, bought),
+        )
+        if not (row.per_server or row.per_module or row.per_watt):
+            continue
         above = {level: -1.0}
         if risk.measure == "cvar":
             above[level + len(modules)] = -1.0
@@ -37,13 +52,26 @@ def weighed(data: FleetData, instance: Instance, parts: Sequence[StagePart]) -> 
         rows.append(replace(row, name=f"risk ({scenario})", per_module=row.per_module | above))
     return replace(
         data,
-        offers=tuple(replace(offer, usd_per_hour=0.0) for offer in data.offers),
+        offers=tuple(replace(o, usd_per_hour=price) for o, price in zip(data.offers, servers, strict=True)),
         hardware=tuple(replace(row, hours_share=0.0) for row in data.hardware),
-        modules=(*(replace(m, usd_per_hour=0.0, power_w=0.0) for m in data.modules), *modules),
+        modules=(
+            *(replace(m, usd_per_hour=p, power_w=0.0) for m, p in zip(data.modules, bought, strict=True)),
+            *modules,
+        ),
         limits=(*data.limits, *rows),
         usd_weight=unit,
         watt_weight=0.0,
     )
+
+
+def _common(prices: Sequence[dict[int, float]], count: int) -> list[float]:
+    """The least price of each of `count` items over the scenarios."""
+    return [min(price.get(item, 0.0) for price in prices) for item in range(count)]
+
+
+def _beyond(prices: dict[int, float], common: Sequence[float]) -> dict[int, float]:
+    """What is charged on top of the common price; rounding aside."""
+    return {i: p - common[i] for i, p in prices.items() if p - common[i] > 1e-12 * abs(p)}
 
 
 def _value(data: FleetData, parts: Sequence[StagePart], chance: float, unit: float) -> SideLimit:
