@@ -93,6 +93,18 @@ def test_front_has_the_volume_of_weighted_sums_or_more(front):
     assert ours >= volume([unit_box(p, best, worst) for p in sums]) - 1e-9
 
 
+def test_bounds_hold_where_gaps_are_wide():
+    every = enumerated_front()
+    front = pareto(problem(gap=0.08), points=20)
+    for point in front.points:
+        least = min(cost for cost, energy in every if energy <= point.values["energy_per_task"] * (1 + 1e-9))
+        assert point.bound <= least * (1 + 1e-9)
+        assert point.gap <= 0.08 + 1e-9
+    for proof in front.proofs:
+        most = proof.ceilings.get("energy_per_task", float("inf"))
+        assert proof.bound <= min(cost for cost, energy in every if energy <= most * (1 + 1e-9)) * (1 + 1e-9)
+
+
 def test_few_points_spread_over_the_front():
     few = pareto(problem(), points=5)
     assert 3 <= len(few.points) <= 5

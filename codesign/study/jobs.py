@@ -54,6 +54,8 @@ class Job:
     then: tuple[ObjectiveName, ...] = ()
     start: tuple[int, ...] = ()
     """Columns of plans nearby, which are combined before anything else is tried."""
+    floor: float = -np.inf
+    """A bound that is known already: what is proven under wider ceilings holds under these."""
     command: str = ""
     point: bool = False
     """A point of a frontier: its ceilings stand in the solution."""
@@ -68,7 +70,7 @@ class Job:
     def key(self) -> str:
         """Names the job by all that decides its result."""
         decides = [FORMAT, version("codesign"), self.problem_key, self.objective, self.gap, self.time_limit_s]
-        return fingerprint([*decides, self.ceilings, self.then, self.start, self.command, self.point])
+        return fingerprint([*decides, self.ceilings, self.then, self.start, self.floor, self.command, self.point])
 
 
 @dataclass(frozen=True)
@@ -156,10 +158,14 @@ def _solved(
     """The plan of a job.  Where plans nearby are known their configurations are combined first, and the search over
     all columns ends as soon as its bound proves that good enough."""
     seed = job.instance.options.seed
+    deadline = time.monotonic() + job.time_limit_s
     near = _nearby(candidates.data, job)
-    good = near.objective * (1 - job.gap) if near is not None else np.inf
+    good = near.objective - job.gap * abs(near.objective) if near is not None else np.inf
+    if near is not None and job.floor >= good:
+        proven = replace(near, bound=min(job.floor, near.objective), status="optimal", stopped_by=None)
+        return replace(proven, demand_duals=(), commodity_duals=(), limit_duals=())
     enough = threading.Event()
-    heard = -np.inf
+    heard = job.floor
 
     def hear(stage: str, incumbent: float, bound: float) -> None:
         nonlocal heard
@@ -172,31 +178,30 @@ def _solved(
     plan = solve_fleet(
         candidates.data,
         gap=job.gap,
-        time_limit=job.time_limit_s,
+        time_limit=max(deadline - time.monotonic(), 0.0),
         threads=1,
         seed=seed,
         progress=hear,
         cancel=enough,
     )
-    if near is None or plan.objective <= near.objective:
+    if near is not None and near.objective < plan.objective:
+        plan = replace(
+            plan,
+            objective=near.objective,
+            replicas=near.replicas,
+            rates=near.rates,
+            servers=near.servers,
+            spares=near.spares,
+            modules=near.modules,
+            columns_considered=max(plan.columns_considered, len(job.start)),
+        )
+    if not plan.replicas:
         return plan
-    bound = min(max(plan.bound, heard), near.objective)
-    best = replace(
-        plan,
-        objective=near.objective,
-        bound=bound,
-        replicas=near.replicas,
-        rates=near.rates,
-        servers=near.servers,
-        spares=near.spares,
-        modules=near.modules,
-        columns_considered=max(plan.columns_considered, len(job.start)),
-    )
-    closed = best.gap <= max(job.gap, _EXACT)
-    if closed:
-        return replace(best, status="optimal", stopped_by=None)
+    plan = replace(plan, bound=min(max(plan.bound, heard), plan.objective))
+    if plan.gap <= max(job.gap, _EXACT):
+        return replace(plan, status="optimal", stopped_by=None)
     interrupted = cancel is not None and cancel.is_set()
-    return replace(best, status="feasible", stopped_by="interrupt" if interrupted else "clock")
+    return replace(plan, status="feasible", stopped_by="interrupt" if interrupted else "clock")
 
 
 def _nearby(data: FleetData, job: Job) -> FleetPlan | None:
@@ -207,7 +212,7 @@ def _nearby(data: FleetData, job: Job) -> FleetPlan | None:
     used[list(job.start)] = True
     found = solve_fleet(
         data.keep(used),
-        gap=job.gap / 2,
+        gap=job.gap,
         time_limit=job.time_limit_s * _NEARBY_SHARE,
         threads=1,
         seed=job.instance.options.seed,

@@ -225,7 +225,19 @@ class _Frontier:
         job = Job(instance, objective, self.gap, self.time_limit_s, tuple(ceilings.items()), tuple(then), point=True)
         words = [f"minimise {ask.axis.name}", *(f"{n} <= {AXES[n].sign * v!r}" for n, v in ask.ceilings.items())]
         command = f"codesign pareto: {', '.join(words)}"
-        return replace(job, start=self._near(job.problem_key, ask), command=command)
+        floor = self._floor(job.problem_key, ask) / ask.axis.factor(instance)
+        return replace(job, start=self._near(job.problem_key, ask), floor=floor, command=command)
+
+    def _floor(self, problem_key: str, ask: _Ask) -> float:
+        """The best bound of the answers under wider ceilings."""
+        wider = (
+            a.bound
+            for a in self.answers
+            if a.ask.axis is ask.axis
+            and a.result.problem_key == problem_key
+            and all(name in ask.ceilings and ask.ceilings[name] <= most for name, most in a.ask.ceilings.items())
+        )
+        return max((bound for bound in wider if math.isfinite(bound)), default=-math.inf)
 
     def _near(self, problem_key: str, ask: _Ask) -> tuple[int, ...]:
         """Columns of the plans nearest to a question, on either side of each of its ceilings."""
