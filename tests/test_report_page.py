@@ -308,3 +308,16 @@ def test_axe_finds_nothing_serious(browser, report, front, tmp_path):
         found = axe.Axe().run(opened.page).response["violations"]
         assert [(v["id"], v["impact"], v["nodes"][0]["html"]) for v in found] == []
         opened.context.close()
+
+
+def test_periods_stand_apart(plan):
+    """The plan twice, as peak and offpeak: a diagram for each, and names that say which."""
+    document = json.loads(plan.solution.to_json())
+    for part in ("fleet", "routing", "tasks"):
+        document[part] = [entry | {"period": name} for name in ("peak", "offpeak") for entry in document[part]]
+    made = plan_document(Solution.model_validate(document))
+    sections = {section.name: section for section in made.sections}
+    captions = [block.caption for block in sections["routing"].blocks if block.kind == "figure"]
+    assert ["in peak" in captions[0], "in offpeak" in captions[1]] == [True, True]
+    names = {row[0].text for row in sections["tasks"].blocks[0].rows}
+    assert {"chat (peak)", "chat (offpeak)"} <= names

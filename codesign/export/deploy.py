@@ -14,6 +14,7 @@ from codesign.export.manifests import dynamo_graph, kubernetes, llmd_values, rou
 from codesign.files import write_atomically
 from codesign.problem.instance import Instance
 from codesign.solution import Solution
+from codesign.solution.labels import stage_of
 
 ENGINES = ("vllm", "sglang", "dynamo", "llm-d")
 
@@ -68,13 +69,14 @@ def routing_weights(solution: Solution, runs: Sequence[Worker]) -> list[Weight]:
     known = {(worker.period, worker.pool): worker for worker in runs}
     found = []
     for route in solution.routing:
-        prefill, decode = known.get((route.period, route.prefill_pool)), known.get((route.period, route.decode_pool))
+        stage = stage_of(route)
+        prefill, decode = known.get((stage, route.prefill_pool)), known.get((stage, route.decode_pool))
         if prefill is None or decode is None:
             continue
-        total = sum(r.calls_per_s for r in solution.routing if (r.period, r.task) == (route.period, route.task))
+        total = sum(r.calls_per_s for r in solution.routing if (stage_of(r), r.task) == (stage, route.task))
         found.append(
             Weight(
-                route.period,
+                stage,
                 route.task,
                 decode.served_name,
                 prefill.slug,

@@ -13,6 +13,7 @@ from typing import Literal
 
 from codesign.problem.instance import Instance
 from codesign.solution import Pool, Route, Solution
+from codesign.solution.labels import stage_of
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def workers(solution: Solution, instance: Instance) -> list[Worker]:
                 pool=pool.pool,
                 slug=_slug(pool.pool, slugs),
                 role=pool.role,
-                period=pool.period,
+                period=stage_of(pool),
                 model=card.hf_id or card.id,
                 served_name=model.name,
                 vendor=part.vendor,
@@ -111,7 +112,7 @@ def workers(solution: Solution, instance: Instance) -> list[Worker]:
                 max_context=_max_context(instance, routes, card.max_context),
                 memory_fraction=instance.options.memory_fraction,
                 keeps_prefixes=any(route.kv_policy != "drop" for route in routes),
-                cell=cells[pool.period, pool.pool],
+                cell=cells[stage_of(pool), pool.pool],
             )
         )
     return found
@@ -121,7 +122,7 @@ def _routes(solution: Solution, pool: Pool) -> list[Route]:
     return [
         route
         for route in solution.routing
-        if route.period == pool.period and pool.pool in (route.prefill_pool, route.decode_pool)
+        if stage_of(route) == stage_of(pool) and pool.pool in (route.prefill_pool, route.decode_pool)
     ]
 
 
@@ -139,7 +140,7 @@ def _max_context(instance: Instance, routes: Sequence[Route], card: int) -> int:
 
 def _cells(solution: Solution) -> dict[tuple[str, str], int]:
     """A number for each set of pools that routes connect, in the order of the fleet."""
-    parent = {(pool.period, pool.pool): (pool.period, pool.pool) for pool in solution.fleet}
+    parent = {(stage_of(pool), pool.pool): (stage_of(pool), pool.pool) for pool in solution.fleet}
 
     def root(key: tuple[str, str]) -> tuple[str, str]:
         while parent[key] != key:
@@ -147,7 +148,7 @@ def _cells(solution: Solution) -> dict[tuple[str, str], int]:
         return key
 
     for route in solution.routing:
-        first, second = root((route.period, route.prefill_pool)), root((route.period, route.decode_pool))
+        first, second = root((stage_of(route), route.prefill_pool)), root((stage_of(route), route.decode_pool))
         parent[second] = first
     numbers: dict[tuple[str, str], int] = {}
     return {key: numbers.setdefault(root(key), len(numbers)) for key in parent}

@@ -8,7 +8,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from codesign.problem.instance import ALL_HOURS, NOMINAL
 from codesign.report.console import (
     amount,
     joules,
@@ -21,6 +20,7 @@ from codesign.report.console import (
     worth,
 )
 from codesign.solution import Pool, Route, Solution, TaskResult
+from codesign.solution.labels import labelled
 
 STOPPED = {"clock": "the time limit", "interrupt": "Ctrl-C"}
 _UTILIZATIONS = ("compute", "bandwidth", "capacity", "link", "slots", "busy")
@@ -118,7 +118,7 @@ def _demand(solution: Solution) -> Table:
         calls = sum(route.calls_per_s for route in solution.routing if _same(route, task))
         in_calls = task.open_tasks / calls if task.open_tasks is not None and calls else None
         table.add_row(
-            _label(task),
+            labelled(task.name, task),
             number(calls),
             number(task.open_tasks),
             quantity(in_calls, "time", 3),
@@ -238,7 +238,7 @@ def _routing(solution: Solution) -> Table:
         task = next(task for task in solution.tasks if _same(route, task))
         total = sum(other.calls_per_s for other in solution.routing if _same(other, task))
         table.add_row(
-            _label(task),
+            labelled(task.name, task),
             route.variant or "–",
             route.prefill_pool,
             route.decode_pool,
@@ -252,12 +252,6 @@ def _routing(solution: Solution) -> Table:
 def _same(route: Route, task: TaskResult) -> bool:
     """Is this a route of the task, in its period and scenario?"""
     return (route.task, route.period, route.scenario) == (task.name, task.period, task.scenario)
-
-
-def _label(task: TaskResult) -> str:
-    """A task's name, with its period and scenario where there are several."""
-    where = [word for word in (task.period, task.scenario) if word not in (ALL_HOURS, NOMINAL)]
-    return f"{task.name} ({', '.join(where)})" if where else task.name
 
 
 def _stages(solution: Solution) -> Table:
@@ -332,7 +326,7 @@ def _tasks(solution: Solution) -> Table:
         prices = task.usd_per_million_tokens
         per_million = (prices.new_input, prices.cached_input, prices.output) if prices else (None,) * 3
         table.add_row(
-            _label(task),
+            labelled(task.name, task),
             money(task.cost_per_task),
             money(task.marginal_cost_per_task),
             joules(task.energy_per_task_j),
@@ -348,7 +342,7 @@ def _promises(solution: Solution) -> Table:
         for slo in task.slo:
             met = slo.achieved <= slo.target * (1 + 1e-6)
             table.add_row(
-                _label(task),
+                labelled(task.name, task),
                 {"ttft": "TTFT", "tpot": "TPOT"}.get(slo.metric, "task latency"),
                 f"p{100 * slo.percentile:g}",
                 quantity(slo.target, "time", 3),

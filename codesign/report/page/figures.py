@@ -7,6 +7,7 @@ from typing import Any
 from codesign.report.console import money, number
 from codesign.report.page.blocks import Figure, label
 from codesign.solution import Route, Solution
+from codesign.solution.labels import labelled, stage_of
 
 PHASE_COLOURS = {
     "prefill": "blue",
@@ -20,9 +21,9 @@ PHASE_NAMES = {"parked_kv": "parked KV", "serve": "serving"}
 TASK_COLOURS = ("blue", "orange", "green", "violet", "red", "teal", "brown", "grey")
 
 
-def flow(solution: Solution, period: str) -> Figure:
+def flow(solution: Solution, stage: str) -> Figure:
     """Tasks → prefill pools → decode pools: widths are calls per second; colocated pools take both in one."""
-    routes = [route for route in solution.routing if route.period == period]
+    routes = [route for route in solution.routing if stage_of(route) == stage]
     tasks = list(dict.fromkeys(route.task for route in routes))
     colours = {task: TASK_COLOURS[i % len(TASK_COLOURS)] for i, task in enumerate(tasks)}
     nodes: dict[tuple[str, str], int] = {}
@@ -70,7 +71,7 @@ def flow(solution: Solution, period: str) -> Figure:
         ],
         "layout": {"margin": {"l": 10, "r": 10, "t": 10, "b": 10}},
     }
-    when = "" if period == "all" else f" in period {period}"
+    when = f" in {stage}" if stage else ""
     total = number(sum(route.calls_per_s for route in routes))
     caption = f"{total} calls/s{when}, from tasks through prefill to decode; widths are calls per second"
     return Figure(caption, spec, height=max(320, 26 * len(nodes)))
@@ -79,7 +80,7 @@ def flow(solution: Solution, period: str) -> Figure:
 def costs(solution: Solution) -> Figure:
     """$/h of each pool, by what it pays for; by role where a pool has no split."""
     pools = sorted(solution.fleet, key=lambda pool: pool.cost_per_hour)
-    names = [label(p.pool if p.period == "all" else f"{p.pool} ({p.period})") for p in pools]
+    names = [label(labelled(p.pool, p)) for p in pools]
     traces: list[dict[str, Any]] = []
     for phase, colour in PHASE_COLOURS.items():
         values = [pool.cost_split.get(phase, 0.0) for pool in pools]

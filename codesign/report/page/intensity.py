@@ -10,6 +10,7 @@ from codesign.report.console import number, quantity
 from codesign.report.page.blocks import Block, Figure, Text, label, table
 from codesign.report.page.figures import TASK_COLOURS
 from codesign.solution import Pool, Solution
+from codesign.solution.labels import stage_of
 
 if TYPE_CHECKING:
     from codesign.problem import Problem
@@ -72,7 +73,7 @@ def _work(solution: Solution, instance: Instance) -> list[Work]:
     """Each phase of each (task, variant, model, precision) that the plan routes, on its largest pool."""
     from codesign.workload.profile import profile
 
-    pools = {(pool.period, pool.pool): pool for pool in solution.fleet}
+    pools = {(stage_of(pool), pool.pool): pool for pool in solution.fleet}
     batches = {_batch(pool) for pool in solution.fleet if pool.model is not None}
     rows: dict[tuple[object, ...], PhaseProfile] = {
         (r.task, r.variant, r.model, tuple(r.precision.values()), r.phase, r.batch): r
@@ -86,7 +87,7 @@ def _work(solution: Solution, instance: Instance) -> list[Work]:
             ("decode", route.decode_pool),
             ("parked", route.decode_pool),
         ):
-            pool = pools[(route.period, name)]
+            pool = pools[(stage_of(route), name)]
             if pool.precision is None or pool.model is None or route.variant is None:
                 continue
             formats = (pool.precision.weights, pool.precision.activations, pool.precision.kv)

@@ -11,7 +11,9 @@ from codesign.report.page.blocks import Block, Cell, Document, Items, Section, T
 from codesign.report.page.intensity import intensity_blocks
 from codesign.report.page.words import answer
 from codesign.report.plan import parallelism, served
-from codesign.solution import Pool, Solution
+from codesign.solution import Solution
+from codesign.solution.labels import labelled, stage_of
+from codesign.solution.schema import BrokenPromise
 
 if TYPE_CHECKING:
     from codesign.planner import Explanation
@@ -135,7 +137,7 @@ def _memory(solution: Solution) -> Iterator[Block]:
 
 
 def _fleet(solution: Solution) -> Iterator[Block]:
-    many = len({pool.period for pool in solution.fleet}) > 1
+    many = len({stage_of(pool) for pool in solution.fleet}) > 1
     head = ["pool", "role", "accelerators", "model", "weights/act./KV", "parallelism", "serves"]
     rows = []
     for pool in solution.fleet:
@@ -157,20 +159,20 @@ def _fleet(solution: Solution) -> Iterator[Block]:
             quantity(pool.power_w, "power", 3),
             money(pool.cost_per_hour),
         ]
-        rows.append([pool.period, *row] if many else row)
+        rows.append([stage_of(pool), *row] if many else row)
     head = [*(["period"] if many else []), *head, "replicas", "batch", "step (TPOT)", "wait", "power", "$/h"]
     yield table("Pools of equal replicas at their fixed point", head, rows, words=8 if many else 7)
 
 
 def _routing(solution: Solution) -> Iterator[Block]:
-    for period in dict.fromkeys(route.period for route in solution.routing):
-        yield figures.flow(solution, period)
+    for stage in dict.fromkeys(stage_of(route) for route in solution.routing):
+        yield figures.flow(solution, stage)
     rows: list[list[Cell | str]] = []
     for route in solution.routing:
-        total = sum(r.calls_per_s for r in solution.routing if (r.task, r.period) == (route.task, route.period))
+        total = sum(r.calls_per_s for r in solution.routing if (r.task, stage_of(r)) == (route.task, stage_of(route)))
         rows.append(
             [
-                f"{route.task}{'' if route.period == 'all' else f' ({route.period})'}",
+                labelled(route.task, route),
                 route.variant or "–",
                 route.prefill_pool,
                 route.decode_pool,
@@ -192,7 +194,7 @@ def _tasks(solution: Solution) -> Iterator[Block]:
     for task in solution.tasks:
         rows.append(
             [
-                task.name,
+                labelled(task.name, task),
                 money(task.cost_per_task),
                 money(task.marginal_cost_per_task),
                 joules(task.energy_per_task_j),
@@ -210,7 +212,7 @@ def _tasks(solution: Solution) -> Iterator[Block]:
             "Dollars per million tokens",
             ("task", "new input", "cached input", "output"),
             [
-                [task.name, money(tokens.new_input), money(tokens.cached_input), money(tokens.output)]
+                [labelled(task.name, task), money(tokens.new_input), money(tokens.cached_input), money(tokens.output)]
                 for task, tokens in priced
                 if tokens is not None
             ],
@@ -230,22 +232,41 @@ def _split(solution: Solution) -> Iterator[Block]:
 
 def _promises(solution: Solution) -> Iterator[Block]:
     rows: list[list[Cell | str]] = []
+    seen = {
+        (broken.stage, broken.task, broken.metric, broken.percentile): broken
+        for broken in (solution.verification.rounds[-1].broken if solution.verification else ())
+    }
     for task in solution.tasks:
         for slo in task.slo:
-            met = slo.achieved <= slo.target * (1 + 1e-6)
+            broken = seen.get((stage_of(task), task.name, slo.metric, slo.percentile))
+            met = broken is None and slo.achieved <= slo.target * (1 + 1e-6)
             rows.append(
                 [
-                    task.name,
+                    labelled(task.name, task),
                     f"{METRICS.get(slo.metric, slo.metric)} p{100 * slo.percentile:g}",
                     Cell("met" if met else "missed", strong=not met, tone="good" if met else "bad"),
                     quantity(slo.target, "time", 3),
                     quantity(slo.achieved, "time", 3),
+                    _simulated(solution, broken),
                     _bar(slo.achieved / slo.target if slo.target else None),
                 ]
             )
     if rows:
-        head = ("task", "promise", "", "target", "planned", "of the target")
+        head = ("task", "promise", "", "target", "planned", "simulated", "of the target")
         yield table("Percentiles at the fixed point of the unlinearised model", head, rows, words=3)
+    found = solution.verification
+    if found is None:
+        yield Text("Not simulated: `codesign solve --verify` plans until the promises hold under simulation.")
+    else:
+        seeds = f"{len(found.seeds)} seeds of {quantity(found.duration_s, 'time')}"
+        held = "every promise held" if found.ok else f"promises were broken ({found.stopped})"
+        yield Text(f"Simulated request by request in {seeds}: {held}.", "" if found.ok else "bad")
+
+
+def _simulated(solution: Solution, broken: BrokenPromise | None) -> str:
+    if solution.verification is None:
+        return "–"
+    return "holds" if broken is None else quantity(broken.simulated, "time", 3)
 
 
 # ---- why
@@ -256,7 +277,7 @@ def _resources(solution: Solution) -> Block:
     rows: list[list[Cell | str]] = []
     for pool in solution.fleet:
         cells = [_bar(getattr(pool.utilization, name), name == pool.binding) for name in shown]
-        rows.append([_pool_name(pool), pool.binding, *cells])
+        rows.append([labelled(pool.pool, pool), pool.binding, *cells])
     return table("Share of each resource in use, per replica; the one that binds is bold", ("pool", "binds", *shown),
                  rows, words=2)  # fmt: skip
 
@@ -288,7 +309,7 @@ def _not_chosen(explanation: Explanation | None) -> Iterator[Block]:
 def _accuracy(solution: Solution) -> Iterator[Block]:
     pools: dict[tuple[str, float | None], list[str]] = {}
     for pool in solution.fleet:
-        pools.setdefault((pool.calibration, pool.expected_error), []).append(_pool_name(pool))
+        pools.setdefault((pool.calibration, pool.expected_error), []).append(labelled(pool.pool, pool))
     rows = [
         [calibration, ", ".join(names), "–" if error is None else f"±{percent(error, 2)}"]
         for (calibration, error), names in pools.items()
@@ -316,10 +337,6 @@ def _provenance(solution: Solution) -> Section:
     if solution.objective.grid_error is not None:
         rows.append(["grid error", f"{percent(solution.objective.grid_error)} on grids twice as fine"])
     return Section("provenance", "Where it comes from", (table("To make it again", ("", ""), rows, words=2),))
-
-
-def _pool_name(pool: Pool) -> str:
-    return pool.pool if pool.period == "all" else f"{pool.pool} ({pool.period})"
 
 
 def _bar(share: float | None, strong: bool = False) -> Cell:

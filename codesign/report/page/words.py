@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from codesign.report.console import joules, money, percent, quantity, worth
 from codesign.report.plan import headline
 from codesign.solution import Solution
+from codesign.solution.labels import labelled
 
 _NAMED = 3
 """Full limits that the third sentence names."""
@@ -41,7 +42,10 @@ def _bought(solution: Solution) -> str:
 
 def _achieved(solution: Solution) -> str:
     dear = sorted(solution.tasks, key=lambda task: -task.cost_per_task)
-    spent = [f"of {task.name} {money(task.cost_per_task)} $ and {joules(task.energy_per_task_j)}" for task in dear]
+    spent = [
+        f"of {labelled(task.name, task)} {money(task.cost_per_task)} $ and {joules(task.energy_per_task_j)}"
+        for task in dear
+    ]
     costs = f"A task costs, {listing(spent)}"
     slos = [(slo.achieved / slo.target, task, slo) for task in solution.tasks for slo in task.slo if slo.target]
     if not slos:
@@ -50,7 +54,7 @@ def _achieved(solution: Solution) -> str:
     _, task, slo = max(slos, key=lambda item: item[0])
     kept = "every latency promise holds" if not missed else f"{missed} of {len(slos)} latency promises are missed"
     tight = (
-        f"{task.name}'s {METRICS[slo.metric]} p{100 * slo.percentile:g} is the tightest, at "
+        f"{labelled(task.name, task)}'s {METRICS[slo.metric]} p{100 * slo.percentile:g} is the tightest, at "
         f"{quantity(slo.achieved, 'time', 3)} of {quantity(slo.target, 'time', 3)}"
     )
     return f"{costs}; {kept}, and {tight}."
