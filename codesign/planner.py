@@ -39,6 +39,7 @@ __all__ = [
     "solve",
 ]
 
+_CONFLICT_SECONDS = 20.0
 _EXPLAIN_SECONDS = 60.0
 _ANY_PLAN = 0.9
 """A gap that the first plan closes, mostly."""
@@ -120,8 +121,8 @@ def solve(
         solution = solution.model_copy(update={"solve": solution.solve.model_copy(update={"seconds": seconds})})
     if plan.status != "infeasible" or instance.objective in EXTREMES:
         return solution
-    conflicts, _ = explain_infeasible(candidates, _EXPLAIN_SECONDS, clock.tell)
-    return solution.model_copy(update={"conflicts": tuple(c.limit for c in conflicts)})
+    found = explain_infeasible(candidates, plan, _CONFLICT_SECONDS, clock.tell)
+    return solution.model_copy(update={"conflicts": tuple(c.limit for c in found.conflicts)})
 
 
 def plan_extreme(
@@ -190,8 +191,7 @@ def explain(problem: Problem, *, progress: Progress | None = None) -> Explanatio
     solution = build_solution(candidates, plan, str(problem.name), "explain", seconds)
     if plan.replicas:
         return explain_plan(candidates, plan, solution)
-    conflicts, relaxations = explain_infeasible(candidates, _EXPLAIN_SECONDS, clock.tell)
-    return Explanation(False, conflicts, relaxations, solution=solution)
+    return replace(explain_infeasible(candidates, plan, _CONFLICT_SECONDS, clock.tell), solution=solution)
 
 
 def plan_fleet(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from codesign.candidates.build import build_candidates
-from codesign.explanation import entry_prices
+from codesign.explanation.parts import entry_prices
 from codesign.optimize.fleet import solve_fleet
 from codesign.optimize.relaxation import relax
 from codesign.optimize.strengthen import strengthened
