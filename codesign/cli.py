@@ -1087,11 +1087,13 @@ def _explanation(explanation: Explanation) -> dict[str, Any]:
         return {
             "conflicts": [_plain(row) for row in explanation.conflicts],
             "relaxations": [_plain(row) for row in explanation.relaxations],
+            "notes": list(explanation.notes),
         }
     return {
         "binding": [_plain(row) for row in explanation.binding],
         "shadow_prices": [price.model_dump(by_alias=True) for price in explanation.shadow_prices],
         "not_chosen": [_plain(row) for row in explanation.not_chosen],
+        "notes": list(explanation.notes),
     }
 
 

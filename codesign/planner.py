@@ -39,8 +39,8 @@ __all__ = [
     "solve",
 ]
 
-_CONFLICT_SECONDS = 20.0
-_EXPLAIN_SECONDS = 60.0
+_CONFLICT_SECONDS, _EXPLAIN_SECONDS = 20.0, 60.0
+"""For the conflict of a problem without a plan; for what easier SLOs are worth, and what robustness costs."""
 _ANY_PLAN = 0.9
 """A gap that the first plan closes, mostly."""
 
@@ -190,7 +190,7 @@ def explain(problem: Problem, *, progress: Progress | None = None) -> Explanatio
     seconds = {"optimize": time.monotonic() - started}
     solution = build_solution(candidates, plan, str(problem.name), "explain", seconds)
     if plan.replicas:
-        return explain_plan(candidates, plan, solution)
+        return explain_plan(candidates, plan, solution, _EXPLAIN_SECONDS, clock.tell)
     return replace(explain_infeasible(candidates, plan, _CONFLICT_SECONDS, clock.tell), solution=solution)
 
 

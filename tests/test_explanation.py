@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from fleets import block, colocated, fleet
 
 from codesign.candidates.build import build_candidates
 from codesign.explanation.parts import entry_prices
+from codesign.explanation.prices import RESOURCES, resource_gains
+from codesign.explanation.slos import slo_prices
 from codesign.optimize.fleet import solve_fleet
 from codesign.optimize.relaxation import relax
+from codesign.optimize.sensitivity import fixed_duals
 from codesign.optimize.strengthen import strengthened
 from codesign.planner import explain, solve
 from codesign.problem import Problem, resolve
@@ -95,3 +100,82 @@ def test_an_slo_that_nothing_meets_says_what_would_do(problem):
     assert np.isfinite(conflict.needed)
     eased = problem.replace({"tasks.chat.slo.tpot": {"p95": f"{conflict.needed * 1e3:.3f} ms"}})
     assert solve(eased).status in ("optimal", "feasible")
+
+
+def relaxed(problem):
+    data = build_candidates(resolve(problem)).data
+    return relax(strengthened(data), time.monotonic() + 30)
+
+
+def test_shadow_prices_are_what_solving_again_saves(problem):
+    """Of a task's rate and of a limit: the relaxation at a little more and a little less brackets the price."""
+    limited = problem.replace({"limits.inventory": {"h100": 1, "h200": 1, "mi300x": 64}, "options.gap": "1%"})
+    found = explain(limited)
+    prices = {(p.limit, p.source): p.value for p in found.shadow_prices}
+    base = relaxed(limited).value
+    tight = strengthened(build_candidates(resolve(limited)).data)  # its rows know the demand, and are held here
+    fewer = relax(replace(tight, demand=tight.demand * 0.99), time.monotonic() + 30).value
+    assert prices["tasks.chat.rate", "relaxation"] == pytest.approx(base - fewer, rel=0.02)
+    full = [name for name in ("h100", "h200") if prices[f"limits.inventory.{name}", "relaxation"] > 1e-6]
+    assert full
+    for name in full:
+        more = relaxed(limited.replace({f"limits.inventory.{name}": 2})).value
+        less = relaxed(limited.replace({f"limits.inventory.{name}": 0})).value
+        price = prices[f"limits.inventory.{name}", "relaxation"]
+        assert base - more <= price * (1 + 1e-6)
+        assert price <= (less - base) * (1 + 1e-6)
+    # With the fleet as it stands rents are paid: fewer calls save nothing, and no further accelerator does.
+    assert prices["tasks.chat.rate", "fixed"] == pytest.approx(0.0, abs=1e-9)
+    assert prices[f"limits.inventory.{full[0]}", "fixed"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_fixed_prices_are_what_the_bought_fleet_saves():
+    """Energy: with counts held a task less saves the joules of its calls, as in arithmetic by hand."""
+    columns = block([0], [[[0.5]]], [[1.0]], power=100.0, flow_power=20.0)
+    data = fleet([3.0], [colocated(0)], [columns], usd_weight=0.0, watt_weight=1.0, pue=1.25)
+    plan = solve_fleet(data, gap=0.0)
+    assert plan.replicas == {0: 2}  # 1.5 replicas of work
+    assert plan.objective == pytest.approx(1.25 * (2 * 100 + 3 * 20))
+    # The whole class is worth 3 calls/s of 20 J; the relaxation adds half a replica's watts per call/s.
+    assert fixed_duals(data, plan).demand == pytest.approx([1.25 * 3 * 20])
+    assert plan.demand_duals == pytest.approx([1.25 * 3 * (20 + 50)])
+
+
+def test_more_of_a_resource_is_worth_what_the_relaxation_then_saves(problem):
+    candidates = build_candidates(resolve(problem))
+    base = relaxed(problem)
+    data = candidates.data
+    part = max(range(len(data.hardware)), key=lambda h: base.servers[h])
+    name = data.hardware[part].name
+    accelerator = candidates.instance.hardware[part].accelerator
+    seen = 0.0
+    fields = (("memory_capacity", "GB"), ("memory_bandwidth", "GB/s"))
+    for resource, (field, unit) in zip(RESOURCES, fields, strict=False):
+        gains, size = resource_gains(candidates, base.duals, name, resource)
+        assert size == getattr(accelerator, field)
+        saved = sum(gains.get(data.groups[g].name, 0.0) * n for g, n in enumerate(base.replicas))
+        grown = problem.replace({f"hardware.{name}.{field}": f"{size * 1.01 / 1e9:.9f} {unit}"})
+        # A price is an upper bound on what a step saves, and close to it for a small one.
+        found = base.value - relaxed(grown).value
+        assert -1e-9 <= found <= saved * 1.1 + 1e-6
+        assert found >= 0.5 * saved - 1e-6
+        seen += saved
+    assert seen > 0
+
+
+def test_an_easier_slo_is_worth_what_the_plan_then_saves(problem):
+    tight = problem.replace({"tasks.chat.slo.tpot": {"p95": "14.995 ms"}})
+    found, notes = slo_prices(build_candidates(resolve(tight)), 60.0)
+    by_name = {price.limit: price for price in found if price.value > 0}
+    price = by_name["tasks.chat.slo.tpot.p95"]
+    assert price.unit == "10 ms"  # over the grid's step limits of 15 and 20 ms
+    easier = problem.replace({"tasks.chat.slo.tpot": {"p95": "24.995 ms"}})
+    assert price.value == pytest.approx(relaxed(tight).value - relaxed(easier).value, rel=1e-6)
+    assert any("steps" in note for note in notes)
+
+
+def test_reasons_name_what_binds(problem):
+    small = problem.replace({"hardware.a10": {"accelerator": "h100-sxm", "memory_capacity": "6 GB", "price": "1 $/h"}})
+    reasons = {part.accelerator: part.reason for part in explain(small).not_chosen}
+    assert reasons["a10"].startswith("memory: no replica")
+    assert any("limited by" in reason for part, reason in reasons.items() if part != "a10")

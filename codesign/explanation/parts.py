@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from codesign.candidates.build import Candidates
 from codesign.candidates.data import FleetData
+from codesign.explanation.prices import duals_of
 from codesign.explanation.schema import NotChosen
+from codesign.explanation.worth import binding_rows, priced
 from codesign.optimize.fleet import FleetPlan
-from codesign.optimize.pricing import best_values, chunks
-from codesign.optimize.relaxation import Duals, column_costs, flow_worth, relax, watt_prices
+from codesign.optimize.relaxation import Duals, flow_worth, relax
 from codesign.optimize.strengthen import strengthened
 
 _CONFIRMATIONS, _UNDERBID, _CONFIRM_SECONDS = 6, 0.005, 10.0
@@ -24,27 +25,70 @@ def parts_not_chosen(candidates: Candidates, plan: FleetPlan) -> list[NotChosen]
     data = candidates.data
     bought = {data.hardware[data.offers[o].hardware].name for o in plan.servers}
     prices = entry_prices(candidates, plan)
+    tight = strengthened(data)
+    uses = _best_uses(tight, duals_of(plan))
     found: list[NotChosen] = []
     for h, hardware in enumerate(data.hardware):
         if hardware.name in bought or any(item.accelerator == hardware.name for item in found):
             continue
-        price = prices[h]
+        price, use = prices[h], uses[h]
+        if price is None or use is None:
+            found.append(NotChosen(hardware.name, _no_use(candidates, h), None))
+            continue
+        binds = _binding(tight, use.column, duals_of(plan))
         offered = (
-            min((o.usd_per_hour for o in data.offers if o.hardware == h), default=np.inf)
-            / hardware.accelerators
+            min((o.usd_per_hour for o in data.offers if o.hardware == h), default=np.inf) / hardware.accelerators
         )
-        if price is None:
-            reason = "no configuration of it meets the SLOs and fits in memory"
-            found.append(NotChosen(hardware.name, reason, None))
-        elif data.usd_weight <= 0:
-            found.append(NotChosen(hardware.name, "its use costs more of the objective", None))
+        if data.usd_weight <= 0:
+            found.append(NotChosen(hardware.name, f"its use costs more of the objective; {binds}", None))
         elif price >= offered * (1 - 1e-9):
-            reason = f"at {offered:.2f} $/h it is as good as what was bought; whole servers decided"
+            reason = f"at {offered:.2f} $/h it is as good as what was bought; whole servers decided; {binds}"
             found.append(NotChosen(hardware.name, reason, price))
         else:
-            reason = f"dearer for the same work: offered at {offered:.2f} $/h, worth {price:.2f} $/h"
+            reason = f"dearer for the same work: offered at {offered:.2f} $/h, worth {price:.2f} $/h; {binds}"
             found.append(NotChosen(hardware.name, reason, price))
     return found
+
+
+def _no_use(candidates: Candidates, h: int) -> str:
+    """Why a hardware can serve nothing at all: no model fits, or no operating point meets the SLOs."""
+    data, configurations = candidates.data, candidates.configurations
+    if configurations is None or h >= len(candidates.instance.hardware):
+        return "it serves none of the tasks"
+    mine = {int(m) for m in configurations.model[configurations.hardware == h]}
+    models = [model.name for m, model in enumerate(candidates.instance.models) if m in mine]
+    if not models:
+        return "memory: no replica that is allowed holds the weights of any model, in a precision that it can run"
+    columns = sum(
+        int(np.count_nonzero([data.packings[p].hardware == h for p in block.packing.tolist()])) for block in data.blocks
+    )
+    if not columns:
+        return f"it holds the weights of {', '.join(models)}, but no operating point with room for KV meets the SLOs"
+    return f"it could run {', '.join(models)}, but at the plan's prices no call that it can carry is worth its power"
+
+
+_ROWS = (
+    (("capacity",), "memory capacity"),
+    (("time", "busy", "wait", "spread"), "step time (compute and memory bandwidth)"),
+    (("slots",), "sequences per replica"),
+    (("link",), "network"),
+)
+"""Beginnings of the names of rows, and what they limit."""
+
+
+def _binding(data: FleetData, column: int, duals: Duals) -> str:
+    """What limits a replica in its best use, in words."""
+    shares: dict[str, float] = {}
+    for row, share in binding_rows(data, column, flow_worth(data, duals), duals.limit).items():
+        word = next((word for names, word in _ROWS if row.startswith(names)), row)
+        shares[word] = shares.get(word, 0.0) + share
+    parts = [f"{word} {share:.0%}" for word, share in shares.items() if share >= 0.05]
+    return f"in its best use, {data.groups[_group(data, column)].name}, it is limited by {', '.join(parts)}"
+
+
+def _group(data: FleetData, column: int) -> int:
+    b, i = data.locate([column])[0]
+    return int(data.blocks[b].group[i])
 
 
 def entry_prices(candidates: Candidates, plan: FleetPlan) -> list[float | None]:
@@ -56,9 +100,7 @@ def entry_prices(candidates: Candidates, plan: FleetPlan) -> list[float | None]:
     prices are taken, until it is bought.
     """
     data = strengthened(candidates.data)  # the rows whose relaxation gave the prices
-    duals = Duals(
-        np.array(plan.demand_duals), np.array(plan.commodity_duals), np.array(plan.limit_duals)
-    )
+    duals = duals_of(plan)
     bought = {data.offers[o].hardware for o in plan.servers}
     prices = _worth(data, duals)
     for h, price in enumerate(prices):
@@ -83,26 +125,36 @@ def _offered_at(data: FleetData, h: int, usd_per_accelerator_hour: float) -> Fle
     )
 
 
-def _worth(data: FleetData, duals: Duals) -> list[float | None]:
-    """By hardware, $ per accelerator-hour that its best use is worth at these prices (None: no use at all)."""
-    worth = flow_worth(data, duals)
-    watts = watt_prices(data, duals.limit)
+@dataclass(frozen=True)
+class _Use:
+    """The best use of a hardware: what it is worth in $ per accelerator-hour, and the column."""
+
+    price: float
+    column: int
+
+
+def _best_uses(data: FleetData, duals: Duals) -> list[_Use | None]:
+    """By hardware, its best use at these prices (None: no use at all)."""
     free = replace(data, offers=tuple(replace(o, usd_per_hour=0.0) for o in data.offers))
-    shadow = column_costs(free, duals.limit)  # what limits and power alone charge a replica
-    best = np.full(len(data.hardware), -np.inf)
+    best: list[_Use | None] = [None] * len(data.hardware)
     hardware_of = np.array([p.hardware for p in data.packings], dtype=np.int64)
     slots = np.array([p.slots for p in data.packings], dtype=np.float64)
-    for b, block in enumerate(data.blocks):
-        for part in chunks(block):
-            packing = block.packing[part]
-            spent = watts[packing][:, None] * block.flow_power(part)
-            gain = np.where(block.admissible[part], worth[block.flows][None, :] - spent, 0.0)
-            value = best_values(block.use.of(part), block.limit[part], gain)
-            charged = shadow[data.offsets[b] + part.start : data.offsets[b] + part.stop]
-            net = (value - charged) / block.packed[part] * slots[packing]
-            np.maximum.at(best, hardware_of[packing], np.where(value > 0, net, -np.inf))
     weight = data.usd_weight or 1.0
-    return [
-        max(0.0, float(value)) / weight / data.hardware[h].accelerators if np.isfinite(value) else None
-        for h, value in enumerate(best)
-    ]
+    for part in priced(free, flow_worth(data, duals), duals.limit):  # limits and power alone charge a replica
+        here = slice(part.first, part.first + len(part.value))
+        block = data.blocks[part.block]
+        packing = block.packing[here]
+        net = np.where(part.value > 0, (part.value - part.cost) / block.packed[here] * slots[packing], -np.inf)
+        for h in np.unique(hardware_of[packing]).tolist():
+            mine = np.where(hardware_of[packing] == h, net, -np.inf)
+            k = int(np.argmax(mine))
+            price = max(0.0, float(mine[k])) / weight / data.hardware[h].accelerators
+            known = best[h]
+            if np.isfinite(mine[k]) and (known is None or price > known.price):
+                best[h] = _Use(price, int(data.offsets[part.block]) + part.first + k)
+    return best
+
+
+def _worth(data: FleetData, duals: Duals) -> list[float | None]:
+    """By hardware, $ per accelerator-hour that its best use is worth at these prices (None: no use at all)."""
+    return [None if use is None else use.price for use in _best_uses(data, duals)]

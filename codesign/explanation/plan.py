@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from codesign.candidates.build import Candidates
 from codesign.explanation.parts import parts_not_chosen
+from codesign.explanation.prices import shadow_prices
 from codesign.explanation.schema import Binding, Explanation
+from codesign.explanation.slos import slo_prices
 from codesign.optimize.fleet import FleetPlan
 from codesign.solution.schema import Solution
 
 
-def explain_plan(candidates: Candidates, plan: FleetPlan, solution: Solution) -> Explanation:
+def explain_plan(
+    candidates: Candidates,
+    plan: FleetPlan,
+    solution: Solution,
+    seconds: float,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Explanation:
     """What binds in a plan, what one more unit is worth, and why the other parts were not bought."""
+    prices = shadow_prices(candidates, plan, solution, tell)
+    easier, notes = slo_prices(candidates, seconds, tell)
+    tell("why the other parts were not bought")
     binding = [
         Binding(
             pool.pool, f"{pool.binding}, {_share(pool.utilization.model_dump(), pool.binding):.0%} in use"
@@ -27,9 +40,10 @@ def explain_plan(candidates: Candidates, plan: FleetPlan, solution: Solution) ->
     return Explanation(
         feasible=True,
         binding=tuple(binding),
-        shadow_prices=solution.shadow_prices,
+        shadow_prices=(*prices, *easier),
         not_chosen=tuple(parts_not_chosen(candidates, plan)),
         solution=solution,
+        notes=tuple(notes),
     )
 
 

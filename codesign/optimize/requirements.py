@@ -26,8 +26,8 @@ _NEAR = 0.02
 """Gap of a solve that asks how little would do."""
 _FILTER_SHARE = 0.7
 """Of the time, for finding the conflict; the rest asks what its members would have to be."""
-_SLOT = 0.15
-"""Of the time, for one solve."""
+_SLOT, _LEAST_SECONDS = 0.3, 0.5
+"""Of the time left, for one solve, and the least that makes sense."""
 TASK = "task"
 
 
@@ -77,7 +77,7 @@ def filter_requirements(
     """A minimal conflict among requirements; None where a plan turns up that meets all of them.
 
     Where it is proven that there is no plan, a requirement goes when there is provably none without it (beside those
-    that stayed until then).  Each solve has a fixed part of the time.
+    that stayed until then).  Each solve has a part of the time left.
     """
     return _Filter(data, requirements, seconds, threads, seed, tell).run()
 
@@ -102,10 +102,12 @@ class _Filter:
 
     def run(self) -> WholeConflict | None:
         self.tell("which requirements conflict")
-        first = self._solve(self.all)
-        if first is not None and first.replicas:
-            return None
-        proven = self.whole and first is not None and first.status == "infeasible"
+        proven = False
+        if self.whole:  # of a large fleet the solve before has shown that no plan is found soon
+            first = self._solve(self.all)
+            if first is not None and first.replicas:
+                return None
+            proven = first is not None and first.status == "infeasible"
         kinds = [[r for r in self.all if r.kind == kind] for kind in dict.fromkeys(r.kind for r in self.all)]
         core = list(self.all)
         if proven:
@@ -174,9 +176,10 @@ class _Filter:
 
     def _plan(self, data: FleetData, gap: float, share: float = 1.0) -> FleetPlan | None:
         """A plan or none; None where a share of the time is spent."""
-        if self.deadline - time.monotonic() <= (1.0 - share) * self.seconds:
+        left = self.deadline - time.monotonic()
+        if left <= (1.0 - share) * self.seconds:
             return None
-        limit = self.seconds * _SLOT
+        limit = max(_LEAST_SECONDS, left * _SLOT)
         return solve_fleet(data, gap=gap, time_limit=limit, threads=self.threads, seed=self.seed)
 
     def _needed(self, requirement: Requirement) -> float | None:

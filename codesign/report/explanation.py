@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def explanation_report(explanation: Explanation) -> Group:
     """An explanation, infeasible or not."""
-    return Group(*(_feasible(explanation) if explanation.feasible else _infeasible(explanation)))
+    body = _feasible(explanation) if explanation.feasible else _infeasible(explanation)
+    return Group(*body, *(line(f"Note: {note}") for note in explanation.notes))
 
 
 def _infeasible(explanation: Explanation) -> Iterator[RenderableType]:

@@ -1,0 +1,150 @@
+"""What one more unit is worth: of limits, of tasks, and of what the accelerators of a pool offer.
+
+Prices come from the relaxation, where the fleet may follow in fractions of servers, or from the LP with the plan's
+counts held (`fixed`), where only calls can move.  A price holds for small changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from codesign.candidates.build import Candidates, build_candidates
+from codesign.candidates.data import FleetData, Floats
+from codesign.explanation.worth import net_by_group
+from codesign.optimize.fleet import FleetPlan
+from codesign.optimize.relaxation import Duals
+from codesign.optimize.sensitivity import fixed_duals
+from codesign.optimize.strengthen import strengthened
+from codesign.problem.instance import Instance
+from codesign.solution.schema import ShadowPrice, Solution
+
+_FEWER = 0.01
+"""Share of a task's rate that its price is given for."""
+_STEP = 0.01
+"""Share by which a resource grows to see what it is worth."""
+_NOTHING = 1e-9
+
+
+@dataclass(frozen=True)
+class Resource:
+    """Something that an accelerator offers."""
+
+    label: str
+    fields: tuple[str, ...]
+    """Fields of the accelerator that grow together."""
+    unit: str
+    per_unit: float
+    """SI units in one of these."""
+
+
+RESOURCES = (
+    Resource("memory", ("memory_capacity",), "GB per replica", 1e9),
+    Resource("memory bandwidth", ("memory_bandwidth",), "GB/s per replica", 1e9),
+    Resource("compute", ("fp16_flops", "fp8_flops", "fp4_flops", "int8_flops"), "TFLOP/s per replica", 1e12),
+    Resource("network", ("scaleout_bandwidth",), "GB/s per replica", 1e9),
+)
+"""Compute is counted at the fastest rate that the accelerator has; its other rates grow in proportion."""
+
+
+def shadow_prices(
+    candidates: Candidates, plan: FleetPlan, solution: Solution, tell: Callable[[str], None] = lambda _: None
+) -> list[ShadowPrice]:
+    """Of every limit (relaxation and fixed), of 1 % of every task, and of what binds in each pool."""
+    data = candidates.data
+    tell("what one more unit is worth")
+    held = fixed_duals(data, plan)
+    relaxed = duals_of(plan)
+    found = list(solution.shadow_prices)
+    found += [
+        _price(limit.name, limit.unit, float(dual) / limit.scale, "fixed")
+        for limit, dual in zip(data.limits, held.limit, strict=True)
+    ]
+    for source, duals in (("relaxation", relaxed), ("fixed", held)):
+        found += [
+            _price(f"tasks.{name}.rate", "1 % fewer", _FEWER * float(dual), source)
+            for name, dual in zip(data.tasks, duals.demand, strict=True)
+        ]
+    return found + _resources(candidates, plan, solution, relaxed, tell)
+
+
+def duals_of(plan: FleetPlan) -> Duals:
+    """The relaxation's shadow prices that a plan came with."""
+    return Duals(np.array(plan.demand_duals), np.array(plan.commodity_duals), np.array(plan.limit_duals))
+
+
+def _price(limit: str, unit: str, value: float, source: str) -> ShadowPrice:
+    return ShadowPrice.model_validate({"limit": limit, "unit": unit, "value": value, "from": source})
+
+
+def _resources(
+    candidates: Candidates, plan: FleetPlan, solution: Solution, duals: Duals, tell: Callable[[str], None]
+) -> list[ShadowPrice]:
+    """Of what each modelled pool's accelerators offer, where more of it is worth anything."""
+    found = []
+    for option in {pool.hardware for pool in solution.fleet if pool.parallelism is not None}:
+        tell(f"what more of everything would be worth on {option}")
+        for resource in RESOURCES:
+            gains, size = resource_gains(candidates, duals, option, resource)
+            for pool in solution.fleet:
+                gain = gains.get(pool.group, 0.0)
+                if pool.hardware == option and pool.replicas and gain > _NOTHING * abs(plan.objective):
+                    accelerators = pool.accelerators / (pool.replicas + pool.spares)
+                    value = pool.replicas * gain / (_STEP * size * accelerators / resource.per_unit)
+                    found.append(_price(f"{pool.pool}: {resource.label}", resource.unit, value, "relaxation"))
+    return sorted(found, key=lambda price: price.limit)
+
+
+def resource_gains(
+    candidates: Candidates, duals: Duals, option: str, resource: Resource
+) -> tuple[dict[str, float], float]:
+    """What a replica of each group of one hardware gains at these prices by 1 % more of a resource, and its SI amount.
+
+    The best operating point of the configuration before against that after: the grids stay as they are.
+    """
+    part = _alone(candidates.instance, option)
+    accelerator = part.hardware[0].accelerator
+    amounts = [getattr(accelerator, name) for name in resource.fields]
+    more = {name: v * (1 + _STEP) for name, v in zip(resource.fields, amounts, strict=True) if v}
+    grown = replace(
+        part,
+        hardware=tuple(
+            replace(item, accelerator=item.accelerator.model_copy(update=more)) for item in part.hardware
+        ),
+    )
+    before, after = (_net(candidates.data, duals, instance) for instance in (part, grown))
+    gains = {name: after[name] - value for name, value in before.items() if name in after}
+    return gains, float(max(v for v in amounts if v))
+
+
+def _alone(instance: Instance, option: str) -> Instance:
+    """The instance with one hardware, and nothing measured."""
+    hardware = tuple(item for item in instance.hardware if item.name == option)
+    inventory = tuple(
+        replace(item, hardware=tuple({option} & set(item.hardware)), measured=()) for item in instance.limits.inventory
+    )
+    limits = replace(instance.limits, inventory=inventory)
+    return replace(instance, hardware=hardware, measured_pools=(), limits=limits)
+
+
+def _net(whole: FleetData, duals: Duals, instance: Instance) -> dict[str, float]:
+    """By group name, what its best column earns beyond its cost at the whole fleet's prices."""
+    data = strengthened(build_candidates(instance).data)
+    flow = {f.name: f for f in whole.flows}
+    worth: Floats = np.zeros(len(data.flows))
+    for i, mine in enumerate(data.flows):
+        same = flow.get(mine.name)
+        if same is None:
+            continue
+        if same.serves:
+            worth[i] += duals.demand[same.task] * same.tasks_per_call / whole.demand[same.task]
+        if same.commodity is not None:
+            worth[i] += duals.commodity[same.commodity] * same.commodity_sign
+    place = {limit.name: i for i, limit in enumerate(whole.limits)}
+    limits = np.array(
+        [duals.limit[place[item.name]] * item.scale / whole.limits[place[item.name]].scale for item in data.limits]
+    )
+    net = net_by_group(data, worth, limits)
+    return {data.groups[g].name: float(value) for g, value in enumerate(net) if np.isfinite(value)}

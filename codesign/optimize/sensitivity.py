@@ -1,0 +1,34 @@
+"""What one more unit would be worth with the counts of a plan held: duals of the LP that is left.
+
+The prices of the relaxation say what a limit is worth where the fleet may follow in fractions; these say what it is
+worth to the fleet that has been bought, where only calls can move.
+"""
+
+from __future__ import annotations
+
+import pyomo.environ as pyo
+
+from codesign.candidates.data import FleetData
+from codesign.optimize.fleet import FleetPlan
+from codesign.optimize.highs import CompiledModel
+from codesign.optimize.model import FleetModel
+from codesign.optimize.relaxation import Duals
+
+
+def fixed_duals(data: FleetData, plan: FleetPlan) -> Duals:
+    """Shadow prices with servers, replicas and spares as in the plan; in objective units, as those of the relaxation.
+
+    Binaries that only link counts are free between 0 and 1: the counts decide.  Raises ValueError for a plan that is
+    none of `data`.
+    """
+    m = FleetModel(data, sorted(plan.replicas), relaxed=False).pyomo
+    for counts, held in ((m.servers, plan.servers), (m.replicas, plan.replicas), (m.spares, plan.spares)):
+        for index in counts:
+            counts[index].fix(held.get(index, 0))
+    for variable in m.component_data_objects(pyo.Var):
+        if not variable.fixed and not variable.is_continuous():
+            variable.domain = pyo.NonNegativeReals
+    outcome = CompiledModel(m).run()
+    if not outcome.values:
+        raise ValueError("the plan does not keep the rows of this fleet")
+    return Duals(*(outcome.duals[name] for name in ("demand", "commodity", "limit")))
