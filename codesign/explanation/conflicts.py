@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from codesign.candidates.build import Candidates, build_candidates
-from codesign.candidates.data import FleetData, SideLimit
+from codesign.candidates.data import FleetData
 from codesign.explanation.schema import Conflict, Explanation, Relaxation
 from codesign.optimize.fleet import FleetPlan
 from codesign.optimize.infeasible import Infeasibility, diagnose
@@ -22,6 +22,7 @@ from codesign.optimize.requirements import (
     by_the_accelerator,
     filter_requirements,
     limit_as_objective,
+    measurable,
     without_limit,
     without_minimum,
     without_task,
@@ -141,9 +142,10 @@ def requirements(candidates: Candidates) -> list[Requirement]:
             limit.limit,
             "limit",
             partial(without_limit, name=limit.name),
-            measured=partial(limit_as_objective, name=limit.name) if _measurable(limit) else None,
+            measured=partial(limit_as_objective, name=limit.name) if measurable(limit) else None,
         )
         for limit in data.limits
+        if not limit.per_flow  # what tiers and ports hold: nobody's wish
     ]
     for offer in data.offers:
         if offer.min_servers > 1:
@@ -221,10 +223,6 @@ def _structure(data: FleetData) -> list[Requirement]:
             )
         )
     return found
-
-
-def _measurable(limit: SideLimit) -> bool:
-    return not (limit.per_packing or limit.per_group)
 
 
 def _without_task(data: FleetData, name: str) -> FleetData:

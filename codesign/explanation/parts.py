@@ -9,11 +9,11 @@ import numpy as np
 
 from codesign.candidates.build import Candidates
 from codesign.candidates.data import FleetData
-from codesign.explanation.prices import duals_of
 from codesign.explanation.schema import NotChosen
-from codesign.explanation.worth import binding_rows, priced
+from codesign.explanation.worth import binding_rows, duals_of, net_values
+from codesign.optimize.duals import Duals
 from codesign.optimize.fleet import FleetPlan
-from codesign.optimize.relaxation import Duals, flow_worth, relax
+from codesign.optimize.relaxation import relax
 from codesign.optimize.strengthen import strengthened
 
 _CONFIRMATIONS, _UNDERBID, _CONFIRM_SECONDS = 6, 0.005, 10.0
@@ -23,7 +23,7 @@ _CONFIRMATIONS, _UNDERBID, _CONFIRM_SECONDS = 6, 0.005, 10.0
 def parts_not_chosen(candidates: Candidates, plan: FleetPlan) -> list[NotChosen]:
     """Each part of which nothing was bought, with the reason and its entry price."""
     data = candidates.data
-    bought = {data.hardware[data.offers[o].hardware].name for o in plan.servers}
+    bought = {data.hardware[h].name for o in plan.servers for h in data.offers[o].supplies}
     prices = entry_prices(candidates, plan)
     tight = strengthened(data)
     uses = _best_uses(tight, duals_of(plan))
@@ -37,7 +37,7 @@ def parts_not_chosen(candidates: Candidates, plan: FleetPlan) -> list[NotChosen]
             continue
         binds = _binding(tight, use.column, duals_of(plan))
         offered = (
-            min((o.usd_per_hour for o in data.offers if o.hardware == h), default=np.inf) / hardware.accelerators
+            min((o.usd_per_hour for o in data.offers if h in o.supplies), default=np.inf) / hardware.accelerators
         )
         if data.usd_weight <= 0:
             found.append(NotChosen(hardware.name, f"its use costs more of the objective; {binds}", None))
@@ -79,7 +79,7 @@ _ROWS = (
 def _binding(data: FleetData, column: int, duals: Duals) -> str:
     """What limits a replica in its best use, in words."""
     shares: dict[str, float] = {}
-    for row, share in binding_rows(data, column, flow_worth(data, duals), duals.limit).items():
+    for row, share in binding_rows(data, column, duals).items():
         word = next((word for names, word in _ROWS if row.startswith(names)), row)
         shares[word] = shares.get(word, 0.0) + share
     parts = [f"{word} {share:.0%}" for word, share in shares.items() if share >= 0.05]
@@ -101,7 +101,7 @@ def entry_prices(candidates: Candidates, plan: FleetPlan) -> list[float | None]:
     """
     data = strengthened(candidates.data)  # the rows whose relaxation gave the prices
     duals = duals_of(plan)
-    bought = {data.offers[o].hardware for o in plan.servers}
+    bought = {h for o in plan.servers for h in data.offers[o].supplies}
     prices = _worth(data, duals)
     for h, price in enumerate(prices):
         for _ in range(_CONFIRMATIONS if h not in bought and data.usd_weight > 0 else 0):
@@ -121,7 +121,7 @@ def _offered_at(data: FleetData, h: int, usd_per_accelerator_hour: float) -> Fle
     """The same problem with every offer of one hardware at a price."""
     price = usd_per_accelerator_hour * data.hardware[h].accelerators
     return replace(
-        data, offers=tuple(replace(o, usd_per_hour=price) if o.hardware == h else o for o in data.offers)
+        data, offers=tuple(replace(o, usd_per_hour=price) if h in o.supplies else o for o in data.offers)
     )
 
 
@@ -136,22 +136,21 @@ class _Use:
 def _best_uses(data: FleetData, duals: Duals) -> list[_Use | None]:
     """By hardware, its best use at these prices (None: no use at all)."""
     free = replace(data, offers=tuple(replace(o, usd_per_hour=0.0) for o in data.offers))
+    net = net_values(free, duals)  # limits and power alone charge a replica
     best: list[_Use | None] = [None] * len(data.hardware)
     hardware_of = np.array([p.hardware for p in data.packings], dtype=np.int64)
     slots = np.array([p.slots for p in data.packings], dtype=np.float64)
     weight = data.usd_weight or 1.0
-    for part in priced(free, flow_worth(data, duals), duals.limit):  # limits and power alone charge a replica
-        here = slice(part.first, part.first + len(part.value))
-        block = data.blocks[part.block]
-        packing = block.packing[here]
-        net = np.where(part.value > 0, (part.value - part.cost) / block.packed[here] * slots[packing], -np.inf)
-        for h in np.unique(hardware_of[packing]).tolist():
-            mine = np.where(hardware_of[packing] == h, net, -np.inf)
+    for b, block in enumerate(data.blocks):
+        rows = slice(int(data.offsets[b]), int(data.offsets[b + 1]))
+        by_server = net[rows] / block.packed * slots[block.packing]
+        for h in np.unique(hardware_of[block.packing]).tolist():
+            mine = np.where(hardware_of[block.packing] == h, by_server, -np.inf)
             k = int(np.argmax(mine))
             price = max(0.0, float(mine[k])) / weight / data.hardware[h].accelerators
             known = best[h]
             if np.isfinite(mine[k]) and (known is None or price > known.price):
-                best[h] = _Use(price, int(data.offsets[part.block]) + part.first + k)
+                best[h] = _Use(price, rows.start + k)
     return best
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from codesign.candidates.build import Candidates, build_candidates
-from codesign.candidates.data import FleetData, Floats
-from codesign.explanation.worth import net_by_group
+from codesign.candidates.data import FleetData
+from codesign.explanation.worth import duals_of, net_values
+from codesign.optimize.duals import Duals
 from codesign.optimize.fleet import FleetPlan
-from codesign.optimize.relaxation import Duals
 from codesign.optimize.sensitivity import fixed_duals
 from codesign.optimize.strengthen import strengthened
 from codesign.problem.instance import Instance
@@ -68,11 +68,6 @@ def shadow_prices(
             for name, dual in zip(data.tasks, duals.demand, strict=True)
         ]
     return found + _resources(candidates, plan, solution, relaxed, tell)
-
-
-def duals_of(plan: FleetPlan) -> Duals:
-    """The relaxation's shadow prices that a plan came with."""
-    return Duals(np.array(plan.demand_duals), np.array(plan.commodity_duals), np.array(plan.limit_duals))
 
 
 def _price(limit: str, unit: str, value: float, source: str) -> ShadowPrice:
@@ -130,21 +125,21 @@ def _alone(instance: Instance, option: str) -> Instance:
 
 
 def _net(whole: FleetData, duals: Duals, instance: Instance) -> dict[str, float]:
-    """By group name, what its best column earns beyond its cost at the whole fleet's prices."""
+    """By group name, what its best column earns beyond its cost at the whole fleet's prices.
+
+    The instance is the whole one with less hardware, so its commodities and limits are among the whole's.
+    """
     data = strengthened(build_candidates(instance).data)
-    flow = {f.name: f for f in whole.flows}
-    worth: Floats = np.zeros(len(data.flows))
-    for i, mine in enumerate(data.flows):
-        same = flow.get(mine.name)
-        if same is None:
-            continue
-        if same.serves:
-            worth[i] += duals.demand[same.task] * same.tasks_per_call / whole.demand[same.task]
-        if same.commodity is not None:
-            worth[i] += duals.commodity[same.commodity] * same.commodity_sign
-    place = {limit.name: i for i, limit in enumerate(whole.limits)}
-    limits = np.array(
-        [duals.limit[place[item.name]] * item.scale / whole.limits[place[item.name]].scale for item in data.limits]
+    commodity = dict(zip(whole.commodities, duals.commodity.tolist(), strict=True))
+    limit = {item.name: float(dual) / item.scale for item, dual in zip(whole.limits, duals.limit, strict=True)}
+    server = {item.name: float(dual) for item, dual in zip(whole.hardware, duals.bought, strict=True)}
+    mine = Duals(
+        duals.demand,
+        np.array([commodity[name] for name in data.commodities], dtype=np.float64),
+        np.array([limit[item.name] * item.scale for item in data.limits], dtype=np.float64),
+        np.array([server[item.name] for item in data.hardware], dtype=np.float64),
     )
-    net = net_by_group(data, worth, limits)
-    return {data.groups[g].name: float(value) for g, value in enumerate(net) if np.isfinite(value)}
+    best = np.full(len(data.groups), -np.inf)
+    if data.columns:
+        np.maximum.at(best, np.concatenate([block.group for block in data.blocks]), net_values(data, mine))
+    return {data.groups[g].name: float(value) for g, value in enumerate(best) if np.isfinite(value)}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from codesign.candidates.data import FleetData
+from codesign.candidates.data import FleetData, SideLimit
 from codesign.optimize.fleet import FleetPlan, solve_fleet
 from codesign.optimize.relaxation import relax, whole_columns
 
@@ -226,13 +226,20 @@ def limit_as_objective(data: FleetData, name: str) -> FleetData:
     Raises ValueError for a limit over more than servers and watts, which no objective can express.
     """
     limit = next(limit for limit in data.limits if limit.name == name)
-    if limit.per_packing or limit.per_group:
+    if not measurable(limit):
         raise ValueError(f"{name} counts more than servers and watts")
     offers = tuple(replace(o, usd_per_hour=limit.per_server.get(i, 0.0)) for i, o in enumerate(data.offers))
     hardware = tuple(
-        replace(h, electricity_usd_per_wh=limit.per_watt.get(i, 0.0)) for i, h in enumerate(data.hardware)
+        replace(h, electricity_usd_per_wh=limit.per_watt.get(i, 0.0) / h.hours_share) for i, h in enumerate(data.hardware)
     )
-    return replace(without_limit(data, name), offers=offers, hardware=hardware, usd_weight=1.0, watt_weight=0.0)
+    modules = tuple(replace(m, usd_per_hour=0.0, electricity_usd_per_wh=0.0) for m in data.modules)
+    free = replace(without_limit(data, name), offers=offers, hardware=hardware, modules=modules)
+    return replace(free, usd_weight=1.0, watt_weight=0.0)
+
+
+def measurable(limit: SideLimit) -> bool:
+    """Does a limit count servers and watts alone?"""
+    return not (limit.per_packing or limit.per_group or limit.per_module or limit.per_flow)
 
 
 def without_task(data: FleetData, task: int) -> FleetData:
@@ -262,7 +269,7 @@ def by_the_accelerator(data: FleetData, hardware: str) -> FleetData:
     """The fleet where one hardware is bought by the accelerator: its servers hold one each."""
     kinds = {i for i, item in enumerate(data.hardware) if item.name == hardware}
     size = next(data.hardware[h].accelerators for h in kinds)
-    mine = {o for o, offer in enumerate(data.offers) if offer.hardware in kinds}
+    mine = {o for o, offer in enumerate(data.offers) if kinds & set(offer.supplies)}
     packings = {p for p, packing in enumerate(data.packings) if packing.hardware in kinds}
 
     def share(coefficients: dict[int, float], members: set[int]) -> dict[int, float]:

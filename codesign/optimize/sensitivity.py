@@ -6,29 +6,32 @@ worth to the fleet that has been bought, where only calls can move.
 
 from __future__ import annotations
 
+import numpy as np
 import pyomo.environ as pyo
 
 from codesign.candidates.data import FleetData
+from codesign.optimize.duals import Duals
 from codesign.optimize.fleet import FleetPlan
 from codesign.optimize.highs import CompiledModel
 from codesign.optimize.model import FleetModel
-from codesign.optimize.relaxation import Duals
 
 
 def fixed_duals(data: FleetData, plan: FleetPlan) -> Duals:
-    """Shadow prices with servers, replicas and spares as in the plan; in objective units, as those of the relaxation.
+    """Shadow prices in objective units, with servers, modules, replicas and spares as in the plan.
 
     Binaries that only link counts are free between 0 and 1: the counts decide.  Raises ValueError for a plan that is
     none of `data`.
     """
     m = FleetModel(data, sorted(plan.replicas), relaxed=False).pyomo
-    for counts, held in ((m.servers, plan.servers), (m.replicas, plan.replicas), (m.spares, plan.spares)):
-        for index in counts:
-            counts[index].fix(held.get(index, 0))
+    for name in ("servers", "modules", "replicas", "spares"):
+        held: dict[int, int] = getattr(plan, name)
+        for index, variable in m.component(name).items():
+            variable.fix(held.get(index, 0))
     for variable in m.component_data_objects(pyo.Var):
         if not variable.fixed and not variable.is_continuous():
             variable.domain = pyo.NonNegativeReals
     outcome = CompiledModel(m).run()
     if not outcome.values:
         raise ValueError("the plan does not keep the rows of this fleet")
-    return Duals(*(outcome.duals[name] for name in ("demand", "commodity", "limit")))
+    duals = outcome.duals
+    return Duals(duals["demand"], duals["commodity"], duals["limit"], np.zeros(len(data.hardware)))
