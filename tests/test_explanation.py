@@ -150,15 +150,16 @@ def test_more_of_a_resource_is_worth_what_the_relaxation_then_saves(problem):
     accelerator = candidates.instance.hardware[part].accelerator
     seen = 0.0
     fields = (("memory_capacity", "GB"), ("memory_bandwidth", "GB/s"))
+    found = resource_gains(candidates, base.duals, name)
     for resource, (field, unit) in zip(RESOURCES, fields, strict=False):
-        gains, size = resource_gains(candidates, base.duals, name, resource)
+        gains, size = found[resource]
         assert size == getattr(accelerator, field)
         saved = sum(gains.get(data.groups[g].name, 0.0) * n for g, n in enumerate(base.replicas))
         grown = problem.replace({f"hardware.{name}.{field}": f"{size * 1.01 / 1e9:.9f} {unit}"})
         # A price is an upper bound on what a step saves, and close to it for a small one.
-        found = base.value - relaxed(grown).value
-        assert -1e-9 <= found <= saved * 1.1 + 1e-6
-        assert found >= 0.5 * saved - 1e-6
+        less = base.value - relaxed(grown).value
+        assert -1e-9 <= less <= saved * 1.1 + 1e-6
+        assert less >= 0.5 * saved - 1e-6
         seen += saved
     assert seen > 0
 

@@ -79,10 +79,9 @@ def _resources(
 ) -> list[ShadowPrice]:
     """Of what each modelled pool's accelerators offer, where more of it is worth anything."""
     found = []
-    for option in {pool.hardware for pool in solution.fleet if pool.parallelism is not None}:
+    for option in sorted({pool.hardware for pool in solution.fleet if pool.parallelism is not None}):
         tell(f"what more of everything would be worth on {option}")
-        for resource in RESOURCES:
-            gains, size = resource_gains(candidates, duals, option, resource)
+        for resource, (gains, size) in resource_gains(candidates, duals, option).items():
             for pool in solution.fleet:
                 gain = gains.get(pool.group, 0.0)
                 if pool.hardware == option and pool.replicas and gain > _NOTHING * abs(plan.objective):
@@ -93,25 +92,26 @@ def _resources(
 
 
 def resource_gains(
-    candidates: Candidates, duals: Duals, option: str, resource: Resource
-) -> tuple[dict[str, float], float]:
-    """What a replica of each group of one hardware gains at these prices by 1 % more of a resource, and its SI amount.
+    candidates: Candidates, duals: Duals, option: str
+) -> dict[Resource, tuple[dict[str, float], float]]:
+    """What a replica of each group of one hardware gains by 1 % more of each resource at these prices; its SI amount.
 
     The best operating point of the configuration before against that after: the grids stay as they are.
     """
     part = _alone(candidates.instance, option)
     accelerator = part.hardware[0].accelerator
-    amounts = [getattr(accelerator, name) for name in resource.fields]
-    more = {name: v * (1 + _STEP) for name, v in zip(resource.fields, amounts, strict=True) if v}
-    grown = replace(
-        part,
-        hardware=tuple(
+    before = _net(candidates.data, duals, part)
+    found = {}
+    for resource in RESOURCES:
+        amounts = {name: value for name in resource.fields if (value := getattr(accelerator, name))}
+        more = {name: value * (1 + _STEP) for name, value in amounts.items()}
+        hardware = tuple(
             replace(item, accelerator=item.accelerator.model_copy(update=more)) for item in part.hardware
-        ),
-    )
-    before, after = (_net(candidates.data, duals, instance) for instance in (part, grown))
-    gains = {name: after[name] - value for name, value in before.items() if name in after}
-    return gains, float(max(v for v in amounts if v))
+        )
+        after = _net(candidates.data, duals, replace(part, hardware=hardware))
+        gains = {name: after[name] - value for name, value in before.items() if name in after}
+        found[resource] = gains, float(max(amounts.values()))
+    return found
 
 
 def _alone(instance: Instance, option: str) -> Instance:

@@ -230,7 +230,8 @@ def limit_as_objective(data: FleetData, name: str) -> FleetData:
         raise ValueError(f"{name} counts more than servers and watts")
     offers = tuple(replace(o, usd_per_hour=limit.per_server.get(i, 0.0)) for i, o in enumerate(data.offers))
     hardware = tuple(
-        replace(h, electricity_usd_per_wh=limit.per_watt.get(i, 0.0) / h.hours_share) for i, h in enumerate(data.hardware)
+        replace(h, electricity_usd_per_wh=limit.per_watt.get(i, 0.0) / h.hours_share)
+        for i, h in enumerate(data.hardware)
     )
     modules = tuple(replace(m, usd_per_hour=0.0, electricity_usd_per_wh=0.0) for m in data.modules)
     free = replace(without_limit(data, name), offers=offers, hardware=hardware, modules=modules)
