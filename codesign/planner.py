@@ -121,8 +121,8 @@ def solve(
         solution = solution.model_copy(update={"solve": solution.solve.model_copy(update={"seconds": seconds})})
     if plan.status != "infeasible" or instance.objective in EXTREMES:
         return solution
-    found = explain_infeasible(candidates, plan, _CONFLICT_SECONDS, clock.tell)
-    return solution.model_copy(update={"conflicts": tuple(c.limit for c in found.conflicts)})
+    reason = explain_infeasible(candidates, plan, _CONFLICT_SECONDS, clock.tell)
+    return solution.model_copy(update={"conflicts": tuple(c.limit for c in reason.conflicts)})
 
 
 def plan_extreme(

@@ -350,6 +350,10 @@ def _branch_and_prove(spared: FleetData, root: Relaxation, search: _Search) -> b
             if np.count_nonzero(left) < _NARROWS * len(left):
                 tree.narrow(left, _positions(np.flatnonzero(left), [k for k in tree.held() if left[k]]), root.duals)
                 kept = kept[left]
+    if not search.over():
+        # The tree ended between two looks for a plan: its last relaxations have brought the columns of a better one.
+        columns = {k for k, _ in search.running()} | support
+        search.milp(np.array(sorted(columns), dtype=np.int64), "branching", share=_NODE_SHARE)
     if search.over():
         return False
     survivors = np.flatnonzero(_survivors(root, search))

@@ -99,7 +99,7 @@ def worth(value: float, unit: str, objective_unit: str) -> str:
     """Objective saved per unit of a limit; the unit may already name both."""
     if objective_unit in unit:
         return f"{value:.4g} {unit}"
-    one = unit.removesuffix("s") if len(unit) > 2 else unit
+    one = unit.removesuffix("s") if len(unit) > 2 and not unit[0].isdigit() else unit  # "servers", but not "10 ms"
     return f"{value:.4g} {objective_unit} per {one}"
 
 
