@@ -571,6 +571,8 @@ def explain(problem: ProblemFile, as_json: Json = False, debug: Debug = False) -
             explanation = interruptible(lambda: account(loaded, progress=view), None, _say)
         if as_json:
             _print_json(_explanation(explanation))
+            for note in explanation.notes:
+                _say(f"note: {note}")
         else:
             from codesign.report.explanation import explanation_report
 
@@ -1087,13 +1089,11 @@ def _explanation(explanation: Explanation) -> dict[str, Any]:
         return {
             "conflicts": [_plain(row) for row in explanation.conflicts],
             "relaxations": [_plain(row) for row in explanation.relaxations],
-            "notes": list(explanation.notes),
         }
     return {
         "binding": [_plain(row) for row in explanation.binding],
         "shadow_prices": [price.model_dump(by_alias=True) for price in explanation.shadow_prices],
         "not_chosen": [_plain(row) for row in explanation.not_chosen],
-        "notes": list(explanation.notes),
     }
 
 

@@ -71,7 +71,7 @@ def shadow_prices(
 
 
 def _price(limit: str, unit: str, value: float, source: str) -> ShadowPrice:
-    return ShadowPrice.model_validate({"limit": limit, "unit": unit, "value": value, "from": source})
+    return ShadowPrice.model_validate({"limit": limit, "unit": unit, "value": value + 0.0, "from": source})
 
 
 def _resources(
@@ -132,14 +132,28 @@ def _net(whole: FleetData, duals: Duals, instance: Instance) -> dict[str, float]
     data = strengthened(build_candidates(instance).data)
     commodity = dict(zip(whole.commodities, duals.commodity.tolist(), strict=True))
     limit = {item.name: float(dual) / item.scale for item, dual in zip(whole.limits, duals.limit, strict=True)}
-    server = {item.name: float(dual) for item, dual in zip(whole.hardware, duals.bought, strict=True)}
+    server = dict(zip(_numbered(whole), duals.bought.tolist(), strict=True))
     mine = Duals(
         duals.demand,
         np.array([commodity[name] for name in data.commodities], dtype=np.float64),
         np.array([limit[item.name] * item.scale for item in data.limits], dtype=np.float64),
-        np.array([server[item.name] for item in data.hardware], dtype=np.float64),
+        np.array([server[key] for key in _numbered(data)], dtype=np.float64),
     )
     best = np.full(len(data.groups), -np.inf)
     if data.columns:
         np.maximum.at(best, np.concatenate([block.group for block in data.blocks]), net_values(data, mine))
-    return {data.groups[g].name: float(value) for g, value in enumerate(best) if np.isfinite(value)}
+    found: dict[str, float] = {}
+    for group, value in zip(data.groups, best.tolist(), strict=True):
+        if np.isfinite(value):  # a group has one name in all periods: that where it is worth most
+            found[group.name] = max(found.get(group.name, -np.inf), value)
+    return found
+
+
+def _numbered(data: FleetData) -> list[tuple[str, int]]:
+    """Rows of hardware by name and number: a name comes once in each period."""
+    seen: dict[str, int] = {}
+    keys = []
+    for item in data.hardware:
+        seen[item.name] = seen.get(item.name, -1) + 1
+        keys.append((item.name, seen[item.name]))
+    return keys
