@@ -58,7 +58,8 @@ def _with_whole_tasks(data: FleetData, block: ColumnBlock) -> ColumnBlock:
     least = np.maximum(block.min_replicas, 1)
     loose = np.zeros(len(tasks), dtype=bool)
     for part, need in replicas_needed(block):
-        loose |= np.any(need * calls[None, :] < _SAYS_SOMETHING * least[part][:, None], axis=0)
+        with np.errstate(invalid="ignore"):  # inf·0 where a flow that nobody asks for may not run either
+            loose |= np.any(need * calls[None, :] < _SAYS_SOMETHING * least[part][:, None], axis=0)
     names = np.unique(tasks[loose])
     if not len(names) or len(block.use.fixed) * len(tasks) * (block.use.shape[1] + len(names)) > _MOST_ENTRIES:
         return block
@@ -88,7 +89,8 @@ def with_spares(data: FleetData) -> FleetData:
         calls = data.calls_bound[block.flows]
         for part, need in replicas_needed(block):
             for task in np.unique(tasks):
-                work = (need * calls)[:, tasks == task].min(axis=1, initial=np.inf)
+                with np.errstate(invalid="ignore"):
+                    work = np.fmin.reduce((need * calls)[:, tasks == task], axis=1, initial=np.inf)
                 np.minimum.at(least[:, task], block.group[part], work)
     work = np.where(np.isfinite(least), least, 0.0)
     weight = work / np.maximum(work.sum(axis=1, keepdims=True), 1e-300)
