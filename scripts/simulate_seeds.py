@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 from pathlib import Path
 
 from codesign import load_problem, load_solution, simulate
@@ -34,10 +35,10 @@ def main() -> None:
         if not solution.exists() or not any(pool.role != "serve" for pool in load_solution(solution).fleet):
             continue
         problem, plan = load_problem(path), load_solution(solution)
-        reports = [
-            simulate(problem, plan, duration_s=options.duration, seed=seed, workers=options.workers)
-            for seed in range(options.seeds)
-        ]
+        reports = []
+        for seed in range(options.seeds):
+            reports.append(simulate(problem, plan, duration_s=options.duration, seed=seed, workers=options.workers))
+            print(f"{path.stem}: seed {seed}: {'holds' if reports[-1].ok else 'broken'}", file=sys.stderr, flush=True)
         _table(path.stem, reports, distance)
     for metric, values in distance.items():
         if values:

@@ -32,8 +32,8 @@ Array = NDArray[np.float64]
 
 _CHAINS = 4000
 """Tasks that are put together from simulated calls to judge task latency."""
-_MISSED = 0.02
-"""Share of calls whose history gave way to others, from which on memory is the reason."""
+_AGAIN = 0.1
+"""Share of the prompt work that computes evicted histories again, from which on memory is the reason."""
 _PARTS = ("reload", "wait", "prefill", "transfer", "admission")
 
 
@@ -311,9 +311,12 @@ def _suspect(
     counted = calls.take(calls.route == worst)
     missed = counted.fields["expected"].astype(bool) & (counted.fields["hit"] == 0)
     gone = float(missed.mean())
+    work = counted.parts()[_PARTS.index("prefill")]
+    # What colocated prompts take is not told apart from the steps they share: there the calls count.
+    again = float(work[missed].sum() / work.sum()) if work.sum() > 0 else gone
     home = before if route.calls.policy == "prefill" else after
-    if gone > _MISSED and route.calls.policy != "drop":
-        reason = f"{gone:.0%} of its calls found their history evicted and computed it again"
+    if again > _AGAIN and route.calls.policy != "drop":
+        reason = f"{gone:.1%} of its calls found their history evicted: {again:.0%} of the prompt work is done again"
         return Suspect(pool=home.name, resource="capacity", reason=reason)
     if decoding or route.prefill.entry.role == "colocated":
         what = after.scarcest
