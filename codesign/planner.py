@@ -21,7 +21,7 @@ from codesign.explanation import (
 from codesign.extremes import find_extreme
 from codesign.optimize.fleet import FleetPlan, solve_fleet
 from codesign.problem import Issue, Problem, ProblemError, resolve
-from codesign.problem.extremes import EXTREMES
+from codesign.problem.extremes import EXTREMES, at_cost
 from codesign.problem.instance import Instance
 from codesign.robustness import robustness
 from codesign.solution.build import build_solution
@@ -182,10 +182,16 @@ def _refined(
 
 
 def explain(problem: Problem, *, progress: Progress | None = None) -> Explanation:
-    """Why there is no plan and what would make one possible; or what binds, and why not the other parts."""
+    """Why there is no plan and what would make one possible; or what binds, and why not the other parts.
+
+    A problem of `max_rate` or `slo_scale` is explained as it is stated: the cheapest plan at its own rates and SLOs.
+    """
     started = time.monotonic()
     clock = _Clock(started, progress)
-    candidates = build_candidates(resolve(problem), lambda what, share: clock.tell(f"{what} {share:.0%}"))
+    instance = resolve(problem)
+    if instance.objective in EXTREMES:
+        instance = at_cost(instance)
+    candidates = build_candidates(instance, lambda what, share: clock.tell(f"{what} {share:.0%}"))
     plan = plan_fleet(candidates, None, None, clock)
     seconds = {"optimize": time.monotonic() - started}
     solution = build_solution(candidates, plan, str(problem.name), "explain", seconds)

@@ -5,7 +5,7 @@ import pytest
 from codesign.candidates.build import build_candidates
 from codesign.check import check
 from codesign.extremes import most_rate
-from codesign.planner import solve
+from codesign.planner import explain, solve
 from codesign.problem import Problem, ProblemError, resolve
 from codesign.solution import Solution
 
@@ -111,3 +111,9 @@ def test_rate_over_periods_is_held_in_each():
     periods = {"day": {"hours": "12 h/day"}, "night": {"hours": "12 h/day", "scale": 2.0}}
     _, plan = solved(BOXES, periods=periods)
     assert plan.objective.value == pytest.approx(14 / 3, rel=0.002)
+
+
+def test_explain_speaks_of_the_problem_as_stated():
+    """Demand is three quarters of a box: one box, 1 $/h, and no rate that was not asked for."""
+    objective = explain(Problem.from_dict(BOXES)).solution.objective
+    assert (objective.name, objective.value) == ("cost_per_hour", pytest.approx(1.0))

@@ -4,7 +4,7 @@ import pytest
 
 from codesign.candidates.build import build_candidates
 from codesign.check import check
-from codesign.planner import solve
+from codesign.planner import explain, solve
 from codesign.problem import Problem, ProblemError, resolve
 from codesign.solution import Solution
 
@@ -217,6 +217,16 @@ def test_inventory_holds_in_each_period_and_its_row_stands_once():
     data = build_candidates(instance).data
     assert [limit.name for limit in data.limits] == ["limits.inventory.h100"]
     assert data.offers[0].supplies == (0, 1)
+
+
+def test_infeasible_in_a_later_period_says_which():
+    """A task that nothing serves stands in both periods: the explanation must find it in each."""
+    nobody = {"tasks": [{"name": "chat", "rate": "40/s"}, {"name": "orphan", "rate": "1/s"}]}
+    plan = solve(Problem.from_dict(MEASURED).replace(nobody))
+    assert plan.status == "infeasible"
+    assert any("tasks.orphan" in conflict for conflict in plan.conflicts)
+    short = explain(Problem.from_dict(MEASURED).replace({"limits.inventory": {"A": 2}}))
+    assert {c.limit for c in short.conflicts} == {"limits.inventory.A", "tasks.chat.rate (peak)"}
 
 
 # ---- the witness, and the words of the file -------------------------------------------------------------------

@@ -46,12 +46,22 @@ def explain_infeasible(
         conflicts: list[Conflict] = []
         relaxations: list[Relaxation] = []
         for c in found.unserved:
-            for conflict, relaxation in _unserved(candidates.instance, c, deadline - time.monotonic(), tell):
+            where, own, _ = _stated(candidates.instance, c)
+            for conflict, relaxation in _unserved(where, own, deadline - time.monotonic(), tell):
                 conflicts.append(conflict)
                 if relaxation is not None:
                     relaxations.append(relaxation)
         return Explanation(False, tuple(conflicts), tuple(relaxations))
     return _limits(candidates.instance, found)
+
+
+def _stated(instance: Instance, c: int) -> tuple[Instance, int, str]:
+    """The instance that states task `c` of the fleet problem, its place there, and in which period and scenario."""
+    for stage in instance.stages:
+        if c < len(stage.instance.tasks):
+            return stage.instance, c, f" ({stage.name})"
+        c -= len(stage.instance.tasks)
+    return instance, c, ""
 
 
 def _limits(instance: Instance, found: Infeasibility) -> Explanation:
@@ -60,8 +70,9 @@ def _limits(instance: Instance, found: Infeasibility) -> Explanation:
     conflicts = [Conflict(i.limit, i.unit, i.allowed, i.needed) for i in found.limits]
     # Limits beyond the minimal set that would stand in the way next: they have to give way too.
     conflicts += [Conflict(i.limit, i.unit, i.allowed, None) for i in found.together if i.limit not in alone]
-    tasks = [instance.tasks[c] for c in found.tasks]
-    conflicts += [Conflict(f"tasks.{task.name}.rate", "tasks/s", task.rate_per_s, None) for task in tasks]
+    stated = [_stated(instance, c) for c in found.tasks]
+    rates = [(f"tasks.{i.tasks[own].name}.rate{when}", i.tasks[own].rate_per_s) for i, own, when in stated]
+    conflicts += [Conflict(name, "tasks/s", rate, None) for name, rate in rates]
     relaxations = [
         Relaxation(i.limit, i.unit, i.allowed, i.needed, "together with the other steps, the rest unchanged")
         for i in found.together
@@ -70,8 +81,7 @@ def _limits(instance: Instance, found: Infeasibility) -> Explanation:
     if found.servable < 1.0:
         note = "instead of moving any limit, all tasks of the conflict scaled down alike"
         relaxations += [
-            Relaxation(f"tasks.{task.name}.rate", "tasks/s", task.rate_per_s, task.rate_per_s * found.servable, note)
-            for task in tasks
+            Relaxation(name, "tasks/s", rate, rate * found.servable, note) for name, rate in rates
         ]
     notes = [f"{name}: the clock ended before it was clear whether it takes part" for name in found.undecided]
     notes.append("figures of the relaxation: whole servers and replicas may need a little more")

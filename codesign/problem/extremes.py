@@ -20,6 +20,12 @@ def at_extreme(instance: Instance, value: float) -> Instance:
     )
 
 
+def at_cost(instance: Instance) -> Instance:
+    """The problem as it is stated, for its least cost per hour."""
+    stages = tuple(replace(stage, instance=at_cost(stage.instance)) for stage in instance.stages)
+    return replace(instance, objective="cost_per_hour", stages=stages)
+
+
 def _busier(task: TaskClass, factor: float) -> TaskClass:
     return replace(task, rate_per_s=task.rate_per_s * factor)
 
