@@ -19,6 +19,7 @@ from typing import Any
 
 import hypotheses_cards as cards
 import hypotheses_fleets as fleets
+import hypotheses_tiers as tiers
 from hypotheses_lab import Plot
 
 ROOT = Path(__file__).parents[1]
@@ -27,8 +28,12 @@ TESTS = {
     "T2": cards.t2,
     "T3": fleets.t3,
     "T4": fleets.t4,
+    "T5": tiers.t5,
     "T6": cards.t6,
     "T7": cards.t7,
+    "T8": tiers.t8,
+    "T9": tiers.t9,
+    "T10": tiers.t10,
     "T11": fleets.t11,
     "T12": fleets.t12,
 }
