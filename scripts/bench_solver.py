@@ -55,7 +55,7 @@ _DEARER = 1e-6
 _FIRST_PLAN = 1.05
 """A first plan counts when it costs at most this times the final one."""
 _PROCESSES = {"help": 0.3, "ten columns": 1.5}
-"""Seconds that whole processes may take (issue 4)."""
+"""Seconds that whole processes may take."""
 
 
 # ---- parts -------------------------------------------------------------------------------------------------
