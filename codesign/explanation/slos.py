@@ -6,6 +6,7 @@ a grid step at once.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -93,5 +94,5 @@ def _marks(data: FleetData) -> Floats:
     for block in data.blocks:
         weight = np.sqrt(np.arange(2.0, 2.0 + block.limit.shape[1]))
         scale = np.log1p(np.abs(block.limit)) @ weight
-        marks.append(scale + np.pi * block.group + np.e * block.use.level + block.min_replicas)
+        marks.append(scale + math.pi * block.group + math.e * block.use.level + block.min_replicas)
     return np.concatenate(marks) if marks else np.zeros(0)
