@@ -81,8 +81,8 @@ class Tree:
             relaxation = generate(
                 self.master, node.intervals, deadline, stop_above=cutoff, cancelled=cancelled
             )
-            if relaxation.infeasible and (relaxation.bound >= cutoff or math.isinf(cutoff)):
-                continue  # proven by the bound, not by what the last basis happens to miss
+            if relaxation.infeasible and (relaxation.value >= cutoff or math.isinf(cutoff)):
+                continue  # what is missed costs more than any plan: not a basis that misses by rounding
             self._branch(Node(max(node.bound, relaxation.bound), node.number, node.intervals), relaxation)
             self._refresh()
             return relaxation
