@@ -234,6 +234,29 @@ def test_help_loads_nothing_heavy() -> None:
         assert command in result.stdout
 
 
+def test_a_command_is_imported_when_it_is_asked_for() -> None:
+    code = (
+        "import sys\nfrom codesign.cli import main, COMMANDS\nsys.argv = ['codesign', 'check', '--help']\n"
+        "try: main()\nfinally: print([c for c in COMMANDS if f'codesign.cli.{c}' in sys.modules], file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0
+    assert result.stderr.strip() == "['check']"
+
+
+def test_a_wrong_command_is_told_the_right_one() -> None:
+    result = run("sovle")
+    assert result.exit_code == 2
+    assert "'solve'" in result.output
+
+
+def test_the_options_of_all_studies_are_the_same() -> None:
+    pareto, sweep = (run(command, "--help").output for command in ("pareto", "sweep"))
+    for option in ("--gap", "--time-limit", "--workers", "--dask", "--debug"):
+        assert option in pareto
+        assert option in sweep
+
+
 def test_importing_the_package_loads_nothing_else() -> None:
     code = (
         "import sys, codesign; print([m for m in ('numpy', 'pydantic', 'typer', 'rich') if m in sys.modules])"

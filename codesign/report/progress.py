@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from rich.console import Console
 from rich.live import Live
@@ -16,6 +17,8 @@ from codesign.report.console import amount, percent
 if TYPE_CHECKING:
     from codesign.planner import PlanProgress
     from codesign.study.workers import StudyProgress
+
+News = TypeVar("News")
 
 OBJECTIVE_UNITS = {
     "cost_per_hour": "$/h",
@@ -31,17 +34,17 @@ QUIET_SECONDS = 5.0
 """Least time between two lines where standard error is no terminal."""
 
 
-class ProgressView:
-    """Shows the last news of a solve; use it as a context manager and pass it as `progress`."""
+class View(ABC, Generic[News]):
+    """Shows the last news of a work until it ends; use it as a context manager and pass it as `progress`."""
 
-    def __init__(self, console: Console, unit: str) -> None:
-        self._console, self._unit = console, unit
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._started = self._said = time.monotonic()
-        self._news: PlanProgress | None = None
+        self._news: News | None = None
         self._spinner = Spinner("dots")
         self._live = Live(self, console=console, transient=True, refresh_per_second=8)
 
-    def __call__(self, news: PlanProgress) -> None:
+    def __call__(self, news: News) -> None:
         """Take news; from any thread."""
         self._news = news
         now = time.monotonic()
@@ -49,7 +52,7 @@ class ProgressView:
             self._said = now
             self._console.print(self.text(), soft_wrap=True)
 
-    def __enter__(self) -> ProgressView:
+    def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._live.start()
         return self
@@ -66,11 +69,23 @@ class ProgressView:
         return self._spinner
 
     def text(self) -> str:
-        """Stage, incumbent, bound, gap and seconds, as far as known."""
+        """The last news, as far as there is any, with the seconds since the start."""
         seconds = f"{time.monotonic() - self._started:.0f} s"
-        news = self._news
-        if news is None:
-            return f"reading  {seconds}"
+        return "  ".join(["reading", seconds] if self._news is None else self._words(self._news, seconds))
+
+    @abstractmethod
+    def _words(self, news: News, seconds: str) -> list[str]:
+        """What there is to say."""
+
+
+class ProgressView(View["PlanProgress"]):
+    """How far a solve is: stage, incumbent, bound and gap, as far as known."""
+
+    def __init__(self, console: Console, unit: str) -> None:
+        super().__init__(console)
+        self._unit = unit
+
+    def _words(self, news: PlanProgress, seconds: str) -> list[str]:
         parts = [news.stage]
         if news.incumbent is not None:
             parts.append(f"best {amount(news.incumbent, self._unit)}")
@@ -78,85 +93,29 @@ class ProgressView:
             parts.append(f"bound {amount(news.bound, self._unit)}")
         if news.gap is not None:
             parts.append(f"gap {percent(news.gap, 2)}")
-        return "  ".join([*parts, seconds])
+        return [*parts, seconds]
 
 
-class ShareView:
-    """Shows how much of a work of known length is done; use it as a context manager and pass it as `progress`."""
+class ShareView(View[float]):
+    """How much of a work of known length is done."""
 
     def __init__(self, console: Console, what: str) -> None:
-        self._console, self._what = console, what
-        self._started = self._said = time.monotonic()
-        self._share = 0.0
-        self._spinner = Spinner("dots")
-        self._live = Live(self, console=console, transient=True, refresh_per_second=8)
+        super().__init__(console)
+        self._what = what
 
-    def __call__(self, share: float) -> None:
-        """Take news; from any thread."""
-        self._share = share
-        now = time.monotonic()
-        if not self._console.is_terminal and now - self._said >= QUIET_SECONDS:
-            self._said = now
-            self._console.print(self.text(), soft_wrap=True)
-
-    def __enter__(self) -> ShareView:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._console.is_terminal:
-            self._live.stop()
-
-    def __rich__(self) -> Spinner:
-        """What the status line shows now."""
-        self._spinner.update(text=Text(self.text()))
-        return self._spinner
-
-    def text(self) -> str:
-        """What is done, the share, and seconds."""
-        return f"{self._what} {self._share:.0%}  {time.monotonic() - self._started:.0f} s"
+    def _words(self, news: float, seconds: str) -> list[str]:
+        return [f"{self._what} {news:.0%}", seconds]
 
 
-class StudyView:
-    """Shows how far a study is, on a terminal alone: points done, and about how long the others will take."""
+class StudyView(View["StudyProgress"]):
+    """How far a study is: points done, the stage of the one at work, and about how long the others will take."""
 
     def __init__(self, console: Console, noun: str) -> None:
-        self._console, self._noun = console, noun
-        self._started = time.monotonic()
-        self._news: StudyProgress | None = None
-        self._spinner = Spinner("dots")
-        self._live = Live(self, console=console, transient=True, refresh_per_second=4)
+        super().__init__(console)
+        self._noun = noun
 
-    def __call__(self, news: StudyProgress) -> None:
-        """Take news; from any thread."""
-        self._news = news
-
-    def __enter__(self) -> StudyView:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._console.is_terminal:
-            self._live.stop()
-
-    def __rich__(self) -> Spinner:
-        """What the status line shows now."""
-        self._spinner.update(text=Text(self.text()))
-        return self._spinner
-
-    def text(self) -> str:
-        """Points done, the stage of the one at work, seconds, and seconds left as far as known."""
-        seconds = f"{time.monotonic() - self._started:.0f} s"
-        news = self._news
-        if news is None:
-            return f"reading  {seconds}"
+    def _words(self, news: StudyProgress, seconds: str) -> list[str]:
         parts = [f"{news.done} of about {news.planned} {self._noun}", *([news.stage] if news.stage else []), seconds]
         if news.seconds_left is not None:
             parts.append(f"about {news.seconds_left:.0f} s left")
-        return "  ".join(parts)
+        return parts

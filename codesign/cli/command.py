@@ -1,0 +1,97 @@
+"""What all commands share: exit codes, errors as one clear message, blocks of options."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+BAD_INPUT, INFEASIBLE, NO_PLAN, VIOLATION, UNEXPECTED = 2, 3, 4, 5, 1
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it; an interrupted `solve` without a plan is NO_PLAN."""
+
+STATUS_CODES = {"optimal": 0, "feasible": 0, "infeasible": INFEASIBLE, "no_solution": NO_PLAN}
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
+
+F = TypeVar("F", bound=Callable[..., None])
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used; the message says what was found and what would be right."""
+
+
+def say(message: str) -> None:
+    """A message for people, on standard error."""
+    typer.echo(message, err=True)
+
+
+def command(interrupted: int = INTERRUPTED) -> Callable[[F], F]:
+    """Make a command of a function: its errors become exit codes, its blocks of options single options.
+
+    A parameter whose type is a dataclass is such a block: its fields are options of the command, and the function
+    gets the dataclass. All commands have `--debug`. `interrupted` is the exit code of Ctrl-C.
+    """
+
+    def decorate(function: F) -> F:
+        plain: list[inspect.Parameter] = []
+        blocks: dict[str, Any] = {}
+        for parameter in inspect.signature(function, eval_str=True).parameters.values():
+            if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation):
+                blocks[parameter.name] = parameter.annotation
+                plain += inspect.signature(parameter.annotation, eval_str=True).parameters.values()
+            else:
+                plain.append(parameter)
+        plain.append(inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Debug))
+        plain = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in plain]
+
+        @functools.wraps(function)
+        def run(*, debug: bool = False, **given: Any) -> None:
+            for name, block in blocks.items():
+                given[name] = block(**{field.name: given.pop(field.name) for field in fields(block)})
+            with _reported(debug, interrupted):
+                function(**given)
+
+        run.__signature__ = inspect.Signature(plain)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in plain}
+        return run  # type: ignore[return-value]
+
+    return decorate
+
+
+@contextmanager
+def _reported(debug: bool, interrupted: int) -> Iterator[None]:
+    """Turn exceptions into exit codes and one clear message."""
+    try:
+        yield
+    except (typer.Exit, BrokenPipeError):
+        raise
+    except KeyboardInterrupt:
+        say("codesign: interrupted")
+        raise typer.Exit(interrupted) from None
+    except InputError as error:
+        say(f"codesign: {error}")
+        raise typer.Exit(BAD_INPUT) from None
+    except Exception as error:
+        from codesign.problem import ProblemError
+
+        if isinstance(error, ProblemError):
+            say(str(error))
+            raise typer.Exit(BAD_INPUT) from None
+        if "codesign.study.workers" in sys.modules:
+            from codesign.study.workers import WorkersError
+
+            if isinstance(error, WorkersError):
+                say(f"codesign: {error}")
+                raise typer.Exit(BAD_INPUT) from None
+        if debug:
+            raise
+        words = " ".join(str(error).split())
+        say(f"codesign: unexpected {type(error).__name__}: {words} (--debug shows where)")
+        raise typer.Exit(UNEXPECTED) from None
