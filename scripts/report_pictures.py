@@ -43,8 +43,6 @@ def main() -> None:
             tab.goto(page.as_uri())
             tab.add_style_tag(content=f"{HIDDEN} {{ display: none; }} #theme {{ display: none; }}")
             tab.add_style_tag(content="[id$='-routing'] .scroll, [id$='-intensity'] .scroll { display: none; }")
-            tab.wait_for_function("document.documentElement.dataset.ready === 'yes'")
-            tab.wait_for_timeout(1500)
             picture = ROOT / "solutions" / f"{name}-report.png"
             tab.screenshot(path=picture, full_page=False, clip=_extent(tab))
             print(f"wrote {picture.relative_to(ROOT)}")

@@ -1,14 +1,12 @@
 """What a report is made of: sections of texts, tables, lists and figures.
 
-Plain text only: the template escapes every word, and `label` escapes what plotly would read as markup.
+Plain text only, which the template escapes; a figure is markup, made by `Drawing`, which escapes its words.
 """
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -35,11 +33,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plotly figure: traces and layout as plotly.js reads them, and what it shows in words."""
+    """An SVG element, and what it shows in words."""
 
     caption: str
-    spec: dict[str, Any]
-    height: int
+    svg: str
     kind: str = "figure"
 
 
@@ -94,8 +91,3 @@ def table(
         tuple(tuple(c if isinstance(c, Cell) else Cell(c) for c in row) for row in rows),
         words,
     )
-
-
-def label(name: str, longest: int = 48) -> str:
-    """A name as plotly shows it: its pseudo-HTML escaped, a long one cut."""
-    return html.escape(name if len(name) <= longest else f"{name[: longest - 1]}…", quote=True)

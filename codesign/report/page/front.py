@@ -3,49 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from codesign.report.console import joules, money, percent, quantity
-from codesign.report.page.blocks import Cell, Figure, Table, label
+from codesign.report.page.blocks import Cell, Figure, Table
 from codesign.report.page.plans import PlanFile
+from codesign.report.page.svg import WIDTH, Drawing, linear, marker, polyline
 
 
 def front_figure(plans: Sequence[PlanFile]) -> Figure:
-    """Cost against energy per task; the dominated are pale.  `customdata` is the number of the plan."""
+    """Cost against energy per task; the dominated are pale, and every point is a link to its plan."""
     shown = [(i, plan) for i, plan in enumerate(plans) if plan.solution.totals is not None]
     best = efficient(plans)
-    traces: list[dict[str, Any]] = []
-    for name, colour, members in (
-        ("not dominated", "orange", [(i, p) for i, p in shown if i in best]),
-        ("dominated", "grey", [(i, p) for i, p in shown if i not in best]),
-    ):
-        if not members:
-            continue
-        members.sort(key=lambda member: _cost(member[1]))
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers" if colour == "orange" else "markers",
-                "name": name,
-                "x": [_cost(plan) for _, plan in members],
-                "y": [_energy(plan) for _, plan in members],
-                "customdata": [i for i, _ in members],
-                "text": [label(plan.name) for _, plan in members],
-                "line": {"shape": "hv", "width": 1, "color": colour},
-                "marker": {"size": 11, "color": colour},
-                "hovertemplate": "%{text}<br>%{x:.4g} $/task, %{y:.4g} J/task<extra></extra>",
-            }
-        )
-    spec = {
-        "data": traces,
-        "layout": {
-            "xaxis": {"title": {"text": "cost per task, $"}, "exponentformat": "power"},
-            "yaxis": {"title": {"text": "energy per task, J"}, "exponentformat": "power"},
-            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-            "margin": {"l": 70, "r": 20, "t": 40, "b": 50},
-        },
-    }
-    return Figure("Cost against energy of a task: click a point to see its plan", spec, 420)
+    caption = "Cost against energy of a task: click a point to see its plan"
+    left, right, top, bottom = 84.0, WIDTH - 20, 30.0, 360.0
+    across = linear([_cost(plan) for _, plan in shown] or [0.0], left, right)
+    upright = linear([_energy(plan) for _, plan in shown] or [0.0], bottom, top)
+    drawing = Drawing(bottom + 48)
+    drawing.legend([("not dominated", "orange"), ("dominated", "grey")], left, 12)
+    drawing.across(across, top, bottom, "cost per task, $")
+    drawing.upright(upright, left, right, "energy per task, J")
+    steps: list[tuple[float, float]] = []
+    for _, plan in sorted(((i, p) for i, p in shown if i in best), key=lambda member: _cost(member[1])):
+        x, y = across.place(_cost(plan)), upright.place(_energy(plan))
+        steps += [(x, steps[-1][1]), (x, y)] if steps else [(x, y)]
+    if steps:
+        drawing.shape(polyline(steps), "orange", "trace")
+    for i, plan in sorted(shown, key=lambda member: member[0] in best):
+        path = marker("circle", across.place(_cost(plan)), upright.place(_energy(plan)))
+        said = f"{plan.name}: {money(_cost(plan))} $/task, {joules(_energy(plan))}/task"
+        drawing.shape(path, "orange" if i in best else "grey", "fill", said, link=f"#plan-{i}")
+    return Figure(caption, drawing.svg(caption, links=True))
 
 
 def efficient(plans: Sequence[PlanFile]) -> set[int]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from codesign.report.console import number, quantity
-from codesign.report.page.blocks import Block, Figure, Text, label, table
-from codesign.report.page.figures import TASK_COLOURS
+from codesign.report.page.blocks import Block, Figure, Text, table
+from codesign.report.page.flow import TASK_COLOURS
+from codesign.report.page.svg import WIDTH, Drawing, cut, decades, marker, polyline, width_of
 from codesign.solution import Pool, Solution
 from codesign.solution.labels import stage_of
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 PARKED_OI = 0.1
 """Where parked KV is drawn: its intensity is 0, which a logarithmic axis has no place for."""
-SYMBOLS = {"prefill": "square", "decode": "circle", "parked": "diamond-open"}
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+SYMBOLS = {"prefill": ("square", "fill"), "decode": ("circle", "fill"), "parked": ("diamond", "open")}
+DASHES = ("none", "7 4", "2 3", "7 3 2 3", "12 5", "12 4 2 4")
 
 
 @dataclass(frozen=True)
@@ -105,67 +106,55 @@ def _batch(pool: Pool) -> int:
 
 
 def _figure(solution: Solution, instance: Instance, work: list[Work]) -> Figure:
-    traces = [*_rooflines(solution, instance)]
+    """Above, rooflines; below, the footprint of the work; both over the same intensities."""
+    caption = "Operational intensity and footprint of the plan's work, over the rooflines of its parts"
     tasks = list(dict.fromkeys(w.row.task for w in work))
-    for task in tasks:
-        mine = [w for w in work if w.row.task == task]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": label(task),
-                "x": [w.row.operational_intensity or PARKED_OI for w in mine],
-                "y": [w.row.cf_request_bytes / 1e9 for w in mine],
-                "xaxis": "x",
-                "yaxis": "y2",
-                "marker": {
-                    "color": TASK_COLOURS[tasks.index(task) % len(TASK_COLOURS)],
-                    "size": 12,
-                    "symbol": [SYMBOLS[w.row.phase] for w in mine],
-                    "line": {"width": 1.5, "color": TASK_COLOURS[tasks.index(task) % len(TASK_COLOURS)]},
-                },
-                "text": [
-                    f"{label(task)} {w.row.phase} on {label(w.pool.pool)}<br>"
-                    f"{w.row.operational_intensity:,.3g} FLOP/byte, "
-                    f"{quantity(w.row.cf_request_bytes, 'bytes', 3)} per request at batch {w.row.batch}<br>"
+    roofs = list(_rooflines(solution, instance))
+    left, right = 76.0, WIDTH - 20 - max(46 + width_of(name) for name in [*(r.name for r in roofs), *map(cut, tasks)])
+    across = decades([PARKED_OI, 1e5], left, right)
+    flops = decades([y for roof in roofs for _, y in roof.points] or [1.0], 268, 14)
+    footprint = decades([w.row.cf_request_bytes / 1e9 for w in work] or [1.0], 520, 300)
+    drawing = Drawing(568)
+    drawing.across(across, 14, 268, "", named=False)
+    drawing.upright(flops, left, right, "attainable PFLOP/s")
+    drawing.across(across, 300, 520, "FLOP per byte (■ prefill, ● decode, ◇ parked KV, which has none)")
+    drawing.upright(footprint, left, right, "GB per request")
+    for i, roof in enumerate(roofs):
+        path = polyline([(across.place(x), flops.place(y)) for x, y in roof.points])
+        drawing.shape(path, roof.colour, "trace", roof.said, f"stroke-dasharray:{roof.dash}")
+        y = 26.0 + 18 * i
+        drawing.shape(f"M{right + 10:.1f} {y:.1f}h28", roof.colour, "trace", style=f"stroke-dasharray:{roof.dash}")
+        drawing.text(right + 44, y + 4, roof.name)
+    for i, task in enumerate(tasks):
+        colour = TASK_COLOURS[i % len(TASK_COLOURS)]
+        drawing.rect(right + 18, 304 + 18 * i, 11, 11, colour)
+        drawing.text(right + 44, 314 + 18 * i, cut(task))
+        for w in work:
+            if w.row.task == task:
+                x = across.place(w.row.operational_intensity or PARKED_OI)
+                y = footprint.place(w.row.cf_request_bytes / 1e9)
+                symbol, kind = SYMBOLS[w.row.phase]
+                said = (
+                    f"{task} {w.row.phase} on {w.pool.pool}: {w.row.operational_intensity:,.3g} FLOP/byte, "
+                    f"{quantity(w.row.cf_request_bytes, 'bytes', 3)} per request at batch {w.row.batch}; "
                     f"regime: {w.row.regime[w.pool.hardware]}"
-                    for w in mine
-                ],
-                "hovertemplate": "%{text}<extra></extra>",
-            }
-        )
-    spec = {
-        "data": traces,
-        "layout": {
-            "xaxis": {
-                "type": "log",
-                "dtick": 1,
-                "title": {"text": "FLOP per byte (■ prefill, ● decode, ◇ parked KV, which has none)"},
-                "anchor": "y2",
-                "exponentformat": "power",
-            },
-            "yaxis": {
-                "type": "log",
-                "dtick": 1,
-                "domain": [0.57, 1.0],
-                "title": {"text": "attainable PFLOP/s"},
-                "exponentformat": "power",
-            },
-            "yaxis2": {
-                "type": "log",
-                "dtick": 1,
-                "domain": [0.0, 0.5],
-                "title": {"text": "GB per request"},
-                "exponentformat": "power",
-            },
-            "legend": {"x": 1.02, "y": 1.0},
-            "margin": {"l": 70, "r": 20, "t": 20, "b": 55},
-        },
-    }
-    return Figure("Operational intensity and footprint of the plan's work, over the rooflines of its parts", spec, 560)
+                )
+                drawing.shape(marker(symbol, x, y), colour, kind, said)
+    return Figure(caption, drawing.svg(caption))
 
 
-def _rooflines(solution: Solution, instance: Instance) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class Roofline:
+    """What one accelerator of a part attains: (FLOP/byte, PFLOP/s) at its corners."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    colour: str
+    dash: str
+    said: str
+
+
+def _rooflines(solution: Solution, instance: Instance) -> Iterator[Roofline]:
     """Attainable FLOP/s of one accelerator of each chosen part, at the widest activations that it runs here."""
     from codesign.workload.regime import peak_flops
 
@@ -180,16 +169,11 @@ def _rooflines(solution: Solution, instance: Instance) -> Iterator[dict[str, Any
         peak = peak_flops(option.accelerator, activations)
         bandwidth = option.accelerator.memory_bandwidth
         ridge = peak / bandwidth
-        points = [PARKED_OI, ridge, 1e5]
-        yield {
-            "type": "scatter",
-            "mode": "lines",
-            "name": f"{label(name)} {activations}",
-            "x": points,
-            "y": [min(peak, oi * bandwidth) / 1e15 for oi in points],
-            "xaxis": "x",
-            "yaxis": "y",
-            "line": {"dash": DASHES[i % len(DASHES)], "width": 1.5, "color": TASK_COLOURS[-1 - i % len(TASK_COLOURS)]},
-            "hovertemplate": f"{label(name)} ({activations}): corner at {ridge:,.0f} FLOP/byte, "
-            f"{quantity(bandwidth, 'bandwidth', 3)}, {quantity(peak, 'flops', 3)}<extra></extra>",
-        }
+        yield Roofline(
+            f"{cut(name, 24)} {activations}",
+            tuple((oi, min(peak, oi * bandwidth) / 1e15) for oi in (PARKED_OI, ridge, 1e5)),
+            TASK_COLOURS[-1 - i % len(TASK_COLOURS)],
+            DASHES[i % len(DASHES)],
+            f"{name} ({activations}): corner at {ridge:,.0f} FLOP/byte, "
+            f"{quantity(bandwidth, 'bandwidth', 3)}, {quantity(peak, 'flops', 3)}",
+        )

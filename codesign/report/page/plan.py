@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from codesign.report.console import amount, joules, money, number, percent, quantity, worth
-from codesign.report.page import figures
 from codesign.report.page.blocks import Block, Cell, Document, Items, Section, Text, table
+from codesign.report.page.figures import costs
+from codesign.report.page.flow import flow
 from codesign.report.page.intensity import intensity_blocks
 from codesign.report.page.words import answer
 from codesign.report.plan import parallelism, served
@@ -166,7 +167,7 @@ def _fleet(solution: Solution) -> Iterator[Block]:
 
 def _routing(solution: Solution) -> Iterator[Block]:
     for stage in dict.fromkeys(stage_of(route) for route in solution.routing):
-        yield figures.flow(solution, stage)
+        yield flow(solution, stage)
     rows: list[list[Cell | str]] = []
     for route in solution.routing:
         total = sum(r.calls_per_s for r in solution.routing if (r.task, stage_of(r)) == (route.task, stage_of(route)))
@@ -220,7 +221,7 @@ def _tasks(solution: Solution) -> Iterator[Block]:
 
 
 def _split(solution: Solution) -> Iterator[Block]:
-    yield figures.costs(solution)
+    yield costs(solution)
     split = {phase: sum(pool.cost_split.get(phase, 0.0) for pool in solution.fleet) for phase in PHASES}
     total = sum(split.values())
     if total:
