@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import strategies as st
@@ -69,7 +70,7 @@ def phases(task, commodity, calls=1.0):
 
 def server(name="box", accelerators=1, peak=0.0, electricity=0.0, vendor=""):
     """A kind of server."""
-    return Hardware(name, accelerators, peak, electricity, None, 0, vendor)
+    return Hardware(name, accelerators, peak, electricity, vendor)
 
 
 def fleet(demand, flows, blocks, *, hardware=None, offers=None, packings=None, groups=None, limits=(), **options):
@@ -196,7 +197,7 @@ def _watt_price(data, hardware):
 
 def _purchase(data, needed, aside, used, watts):
     """[N] the cheapest servers that cover `needed` [N, H] within the limits, inf where nothing does."""
-    most = [int(needed[:, o.hardware].max(initial=0)) + o.min_servers for o in data.offers]
+    most = [int(needed[:, list(o.supplies)].max(initial=0)) + o.min_servers for o in data.offers]
     baskets = np.array(list(itertools.product(*(range(m + 1) for m in most))), dtype=np.float64)
     least = np.array([o.min_servers for o in data.offers])
     baskets = baskets[np.all((baskets == 0) | (baskets >= least), axis=1)]
@@ -205,11 +206,12 @@ def _purchase(data, needed, aside, used, watts):
     baskets, price = baskets[order], price[order]
     bought = np.zeros((len(baskets), len(data.hardware)))
     for o, offer in enumerate(data.offers):
-        bought[:, offer.hardware] += baskets[:, o]
+        bought[:, list(offer.supplies)] += baskets[:, [o]]
 
     if data.max_vendors is not None:
         vendors = sorted({h.vendor for h in data.hardware})
-        of_vendor = np.array([[data.hardware[o.hardware].vendor == v for v in vendors] for o in data.offers])
+        named = [{data.hardware[h].vendor for h in o.supplies} for o in data.offers]
+        of_vendor = np.array([[vendor in of for vendor in vendors] for of in named])
         kept = np.count_nonzero(baskets @ of_vendor, axis=1) <= data.max_vendors
         baskets, price, bought = baskets[kept], price[kept], bought[kept]
 
@@ -462,6 +464,26 @@ def tiny_fleets(draw):
         survive_one_server=draw(pick((False, False, True))),
         split_tasks=draw(pick((True, True, False))),
     )
+
+
+def with_unit(data, share):
+    """The same where a server of each of the first two kinds also comes as one purchase, cheaper by a share."""
+    apart = [next(o for o, offer in enumerate(data.offers) if offer.hardware == h) for h in (0, 1)]
+    number = len(data.offers)
+    both = [data.offers[o] for o in apart]
+    unit = Offer(
+        "pair/rent",
+        0,
+        (1 - share) * sum(o.usd_per_hour for o in both),
+        sum(o.capital_usd for o in both),
+        0,
+        also_supplies=(1,),
+    )
+    limits = tuple(
+        replace(limit, per_server=limit.per_server | {number: sum(limit.per_server.get(o, 0.0) for o in apart)})
+        for limit in data.limits
+    )
+    return replace(data, offers=(*data.offers, unit), limits=limits)
 
 
 def _sizes(slots):

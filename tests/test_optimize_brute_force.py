@@ -3,8 +3,9 @@
 import math
 
 import pytest
-from fleets import brute_force, tiny_fleets
+from fleets import brute_force, tiny_fleets, with_unit
 from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
 
 from codesign.optimize.fleet import solve_fleet
 
@@ -19,6 +20,16 @@ QUIET = settings(
 @settings(QUIET, max_examples=200)
 @given(tiny_fleets())
 def test_whole_milp_is_brute_force(data):
+    _is_brute_force(data)
+
+
+@settings(QUIET, max_examples=60)
+@given(tiny_fleets().filter(lambda data: len(data.hardware) > 1), st.sampled_from((0.1, 0.3, 0.6)))
+def test_whole_milp_with_purchase_units_is_brute_force(data, share):
+    _is_brute_force(with_unit(data, share))
+
+
+def _is_brute_force(data):
     expected = brute_force(data)
     plan = solve_fleet(data, gap=0.0, threads=1)
     event(plan.status)

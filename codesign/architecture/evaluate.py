@@ -352,5 +352,6 @@ def _instance(problem: ArchitectureProblem, index: int, first_variants: bool) ->
         objective=problem.objectives[0],
         tasks=tasks,
         hardware=tuple(option for option in found.hardware if option.name in problem.compete),
+        units=(),
         limits=replace(found.limits, inventory=()),
     )

@@ -57,6 +57,8 @@ def procurement(problem: ArchitectureProblem, index: int, designs: dict[str, Des
         "objective": problem.objectives[0],
         "name": problem.workloads[index].name,
     }
+    if "purchase_units" in written:
+        changes["purchase_units"] = {}
     if isinstance(written.get("limits"), dict) and "inventory" in written["limits"]:
         changes["limits.inventory"] = {}
     return stated.replace(changes)

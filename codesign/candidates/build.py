@@ -134,7 +134,7 @@ def _staged(
     data, stages = join(instance, parts)
     data = weighed(data, instance, stages)
     nothing = FlowBook((), (), (), np.zeros(0))
-    return Candidates(instance, data, None, None, (), nothing, (), 0, Market((), (), (), ()), stages)
+    return Candidates(instance, data, None, None, (), nothing, (), 0, Market((), (), (), (), ()), stages)
 
 
 def _slices(

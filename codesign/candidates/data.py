@@ -261,8 +261,6 @@ class Hardware:
     """Provisioned IT power of one server, without PUE."""
     electricity_usd_per_wh: float
     """$ per watt-hour of average IT power at the meter (PUE included); 0 where the price covers it."""
-    rack: int | None
-    servers_per_rack: int
     vendor: str = ""
     hours_share: float = 1.0
     """Share of all hours in which replicas on this row draw power: that of its period."""
@@ -388,6 +386,13 @@ class FleetData:
         item = self.modules[module]
         electricity = self.usd_weight * item.electricity_usd_per_wh + self.watt_weight * self.pue
         return self.usd_weight * item.usd_per_hour + electricity * item.power_w
+
+    def shares(self, offer: Offer) -> dict[int, float]:
+        """How an offer's price divides over the rows that it supplies: by their servers' provisioned power."""
+        watts = [self.hardware[row].peak_power_w for row in offer.supplies]
+        if not sum(watts) > 0:
+            watts = [1.0] * len(watts)
+        return {row: each / sum(watts) for row, each in zip(offer.supplies, watts, strict=True)}
 
     def server_price(self, offer: Offer) -> float:
         """Objective per server bought through this offer."""

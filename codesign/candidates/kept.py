@@ -6,6 +6,7 @@ all sessions share stays with the replicas.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,8 +107,9 @@ def tier_limits(
             for f, flow in enumerate(flows)
             if flow.tier is tier
         }
-        servers = [o for name in tier.hardware for o in offers.get(name, ())]
-        included = {o: tier.included_bytes_per_server / tier.module_bytes for o in servers}
+        # Servers of a tier's hardware that an offer brings: a unit may bring several.
+        servers = Counter(o for name in tier.hardware for o in offers.get(name, ()))
+        included = {o: n * tier.included_bytes_per_server / tier.module_bytes for o, n in servers.items()}
         limits += _rows(m, tier, uses, included)
         if tier.max_bytes_per_server is not None:
             places = (tier.max_bytes_per_server - tier.included_bytes_per_server) / tier.module_bytes
@@ -116,7 +118,7 @@ def tier_limits(
                     f"memory.{tier.name}.max_per_server",
                     "modules",
                     0.0,
-                    per_server=dict.fromkeys(servers, -float(np.floor(places + 1e-9))),
+                    per_server={o: -n * float(np.floor(places + 1e-9)) for o, n in servers.items()},
                     per_module={m: 1.0},
                 )
             )

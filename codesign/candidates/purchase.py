@@ -11,9 +11,14 @@ from dataclasses import dataclass, replace
 from codesign.candidates.data import Hardware, Module, Offer, SideLimit
 from codesign.hardware.tco import module_usd_per_hour, offer_usd_per_hour
 from codesign.performance.energy import peak_power_w
-from codesign.problem.instance import HardwareOption, Instance, MeasuredPool, MemoryOption
+from codesign.problem.instance import HardwareOption, Instance, MeasuredPool, MemoryOption, PurchaseUnit
+from codesign.problem.instance import Offer as Price
 
 _JOULES_PER_WH = 3600.0
+
+
+Sold = tuple[HardwareOption | PurchaseUnit, Price] | MeasuredPool
+"""What an offer sells, and its price in the problem's words."""
 
 
 @dataclass(frozen=True)
@@ -22,48 +27,67 @@ class Market:
 
     hardware: tuple[Hardware, ...]
     offers: tuple[Offer, ...]
+    """Of hardware options, of purchase units, then measured pools."""
+    sold: tuple[Sold, ...]
+    """By offer."""
     modules: tuple[Module, ...]
     """Of the instance's memory, in its order."""
     limits: tuple[SideLimit, ...]
 
 
 def offers_by_option(instance: Instance, offers: tuple[Offer, ...]) -> dict[str, list[int]]:
-    """Positions of the offers of each hardware option, by its name."""
+    """Positions of the offers that bring servers of each hardware option, by its name."""
     found: dict[str, list[int]] = {}
     for o, offer in enumerate(offers):
-        if offer.hardware < len(instance.hardware):
-            found.setdefault(instance.hardware[offer.hardware].name, []).append(o)
+        for row in offer.supplies:
+            if row < len(instance.hardware):
+                found.setdefault(instance.hardware[row].name, []).append(o)
     return found
 
 
 def build_market(instance: Instance) -> Market:
     """Servers, offers and shared limits of an instance.  Servers that fit no rack cannot be bought."""
-    hardware: list[Hardware] = []
+    hardware = [_server(option, instance) for option in instance.hardware]
     offers: list[Offer] = []
+    sold: list[Sold] = []
     limits: list[SideLimit] = []
     for index, option in enumerate(instance.hardware):
-        hardware.append(_server(option, instance))
-        _add_offers(option, index, hardware[-1], offers, limits)
+        for price in option.offers:
+            sold.append((option, price))
+            offers.append(_offer(option, price, (index,)))
+            # What is to be had of an offer is to be had whatever the network.
+            _add_stock(f"hardware.{option.hardware}", price, len(offers) - 1, option.server_accelerators, limits)
+    rows = {(o.name, o.includes_power): index for index, o in enumerate(instance.hardware)}
+    for unit in instance.units:
+        for price in unit.offers:
+            sold.append((unit, price))
+            offers.append(_offer(unit, price, tuple(rows[name, price.includes_power] for name in unit.hardware)))
+            _add_stock(f"purchase_units.{unit.name}", price, len(offers) - 1, unit.accelerators, limits)
     first_measured = len(hardware)
     for pool in instance.measured_pools:
         hardware.append(_measured(pool))
+        sold.append(pool)
         offers.append(Offer(pool.name, len(hardware) - 1, pool.cost_usd_per_hour, 0.0, 0))
     limits += _inventory(instance, hardware, offers, first_measured)
     modules = [_module(tier, instance) for tier in instance.memory]
-    limits += _site(instance, hardware, offers, modules)
+    limits += _site(instance, hardware, offers, sold, modules)
     limits += _budget(instance, hardware, offers, modules)
     limits += _churn(instance, offers)
-    return Market(tuple(hardware), tuple(offers), tuple(modules), tuple(limits))
+    return Market(tuple(hardware), tuple(offers), tuple(sold), tuple(modules), tuple(limits))
 
 
 def by_electricity(instance: Instance) -> Instance:
-    """The same instance with options split whose offers differ in paying for power: two kinds of server."""
+    """The same instance with options split whose offers differ in paying for power: two kinds of server.
+
+    The offers of units count: an option that is sold in units alone has none of its own.  What is split stays as it is.
+    """
     split = []
     for option in instance.hardware:
-        for included in (True, False):
+        units = [unit for unit in instance.units if option.name in unit.hardware]
+        for included in (True, False) if option.includes_power is None else (option.includes_power,):
             offers = tuple(o for o in option.offers if o.includes_power == included)
-            if offers:
-                split.append(replace(option, offers=offers))
+            if offers or any(o.includes_power == included for unit in units for o in unit.offers):
+                split.append(replace(option, offers=offers, includes_power=included))
     return replace(instance, hardware=tuple(split))
 
 
@@ -71,46 +95,42 @@ def _server(option: HardwareOption, instance: Instance) -> Hardware:
     site = instance.site
     network = option.link.power_w if option.link else 0.0
     peak = (peak_power_w(option.accelerator) + network) * option.server_accelerators
-    racks = [r.name for r in site.racks]
-    rack = racks.index(option.rack) if option.rack is not None else None
-    per_rack = math.floor(site.racks[rack].power_w / peak + 1e-9) if rack is not None else 0
-    pays = not any(o.includes_power for o in option.offers)
-    electricity = site.electricity_usd_per_joule * _JOULES_PER_WH * site.pue if pays else 0.0
+    electricity = 0.0 if option.includes_power else site.electricity_usd_per_joule * _JOULES_PER_WH * site.pue
     vendor = option.accelerator.vendor
-    return Hardware(option.name, option.server_accelerators, peak, electricity, rack, per_rack, vendor)
+    return Hardware(option.name, option.server_accelerators, peak, electricity, vendor)
 
 
-def _add_offers(
-    option: HardwareOption, index: int, server: Hardware, offers: list[Offer], limits: list[SideLimit]
-) -> None:
-    size = option.server_accelerators
-    link = option.link
-    for offer in option.offers:
-        number = len(offers)
-        capital = (offer.capital_usd_per_accelerator or 0.0) + (link.capital_usd if link else 0.0)
-        hourly = offer_usd_per_hour(offer) + (module_usd_per_hour(link) if link else 0.0)
-        offers.append(
-            Offer(
-                name=f"{option.name}/{offer.name}",
-                hardware=index,
-                usd_per_hour=hourly * size,
-                capital_usd=capital * size,
-                min_servers=math.ceil(offer.min_accelerators / size),
-            )
-        )
-        if offer.max_accelerators is not None:
-            # What is to be had of an offer is to be had whatever the network.
-            name = f"hardware.{option.hardware}.offers.{offer.name}.max"
-            known = next((limit for limit in limits if limit.name == name), None)
-            if known is None:
-                known = SideLimit(name, "accelerators", float(offer.max_accelerators))
-                limits.append(known)
-            known.per_server[number] = float(size)
+def _offer(of: HardwareOption | PurchaseUnit, price: Price, rows: tuple[int, ...]) -> Offer:
+    """One server of an option, or one whole unit, at a price per accelerator."""
+    size = of.server_accelerators if isinstance(of, HardwareOption) else of.accelerators
+    link = of.link if isinstance(of, HardwareOption) else None
+    capital = (price.capital_usd_per_accelerator or 0.0) + (link.capital_usd if link else 0.0)
+    hourly = offer_usd_per_hour(price) + (module_usd_per_hour(link) if link else 0.0)
+    return Offer(
+        name=f"{of.name}/{price.name}",
+        hardware=rows[0],
+        usd_per_hour=hourly * size,
+        capital_usd=capital * size,
+        min_servers=math.ceil(price.min_accelerators / size),
+        also_supplies=rows[1:],
+    )
+
+
+def _add_stock(place: str, price: Price, offer: int, size: int, limits: list[SideLimit]) -> None:
+    """What is to be had of an offer, in accelerators; offers of one place and name share it."""
+    if price.max_accelerators is None:
+        return
+    name = f"{place}.offers.{price.name}.max"
+    known = next((limit for limit in limits if limit.name == name), None)
+    if known is None:
+        known = SideLimit(name, "accelerators", float(price.max_accelerators))
+        limits.append(known)
+    known.per_server[offer] = float(size)
 
 
 def _measured(pool: MeasuredPool) -> Hardware:
     return Hardware(
-        pool.name, pool.accelerators_per_replica, pool.power_w, 0.0, None, 0, vendor=pool.accelerator
+        pool.name, pool.accelerators_per_replica, pool.power_w, 0.0, vendor=pool.accelerator
     )
 
 
@@ -130,9 +150,9 @@ def _inventory(
     for item in instance.limits.inventory:
         members = {pools[n] for n in item.measured}.union(*(options.get(n, ()) for n in item.hardware))
         per_server = {
-            o: float(hardware[f.hardware].accelerators)
+            o: float(sum(hardware[row].accelerators for row in f.supplies if row in members))
             for o, f in enumerate(offers)
-            if f.hardware in members
+            if members.intersection(f.supplies)
         }
         limits.append(
             SideLimit(
@@ -143,23 +163,22 @@ def _inventory(
 
 
 def _site(
-    instance: Instance, hardware: list[Hardware], offers: list[Offer], modules: list[Module]
+    instance: Instance, hardware: list[Hardware], offers: list[Offer], sold: list[Sold], modules: list[Module]
 ) -> list[SideLimit]:
     limits = []
     site = instance.site
+    peak = [sum(hardware[row].peak_power_w for row in offer.supplies) for offer in offers]
     if site.power_w is not None:
-        watts = {o: hardware[f.hardware].peak_power_w * site.pue for o, f in enumerate(offers)}
+        watts = {o: each * site.pue for o, each in enumerate(peak)}
         drawn = {m: item.power_w * site.pue for m, item in enumerate(modules) if item.power_w}
         limits.append(SideLimit("site.power", "W", site.power_w, watts, per_module=drawn))
-    for r, rack in enumerate(site.racks):
-        # A server that is larger than a rack's power takes more racks than there are: it cannot be bought.
-        share = {
-            o: 1.0 / hardware[f.hardware].servers_per_rack
-            if hardware[f.hardware].servers_per_rack
-            else rack.count + 1.0
-            for o, f in enumerate(offers)
-            if hardware[f.hardware].rack == r
-        }
+    for rack in site.racks:
+        share = {}
+        for o, item in enumerate(sold):
+            if not isinstance(item, MeasuredPool) and item[0].rack == rack.name:
+                each = math.floor(rack.power_w / peak[o] + 1e-9)
+                # What draws more than a rack's power takes more racks than there are: it cannot be bought.
+                share[o] = 1.0 / each if each else rack.count + 1.0
         limits.append(SideLimit(f"site.racks.{rack.name}", "racks", float(rack.count), share))
     return limits
 

@@ -136,11 +136,10 @@ def enumerate_splits(instance: Instance, places: list[Places]) -> SplitConfigura
 
 def _pair(first: HardwareOption, other: HardwareOption) -> bool:
     """May these two stand in one replica: one vendor, both for decode, both paying for power alike?"""
-    alike = {offer.includes_power for option in (first, other) for offer in option.offers}
     return (
         first.accelerator.vendor == other.accelerator.vendor
         and all("decode" in option.roles for option in (first, other))
-        and len(alike) <= 1
+        and first.includes_power == other.includes_power
     )
 
 

@@ -82,7 +82,9 @@ def _check_totals(plan: Plan, basket: Basket, totals: Totals, sums: Sums, findin
     for label, name, bought in kinds:
         if bought.count:
             accelerators[label] = accelerators.get(label, 0) + bought.accelerators
-            servers[name] = servers.get(name, 0) + bought.count
+        if alone := bought.count - bought.in_units:
+            servers[name] = servers.get(name, 0) + alone
+    servers |= {name: count for name, count in basket.units.items() if count}
     for word, reported, expected in (
         ("accelerators", totals.accelerators, accelerators),
         ("servers", totals.servers, servers),

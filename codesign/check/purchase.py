@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from codesign.check.packing import servers_needed
@@ -11,7 +12,15 @@ from codesign.check.plan import ModelledPool, Plan
 from codesign.check.report import Findings
 from codesign.hardware.tco import module_usd_per_hour, offer_usd_per_hour
 from codesign.performance.energy import peak_power_w
-from codesign.problem.instance import HardwareOption, Instance, LinkOption, MeasuredPool, MemoryOption, Offer
+from codesign.problem.instance import (
+    HardwareOption,
+    Instance,
+    LinkOption,
+    MeasuredPool,
+    MemoryOption,
+    Offer,
+    PurchaseUnit,
+)
 from codesign.solution.schema import Purchase
 
 
@@ -30,6 +39,8 @@ class Bought:
     """Servers under offers that exclude electricity."""
     usd_without_power: float = 0.0
     """$/h of them."""
+    in_units: int = 0
+    """Of the servers, those that came in purchase units."""
 
     @property
     def share_without_power(self) -> float:
@@ -43,6 +54,8 @@ class Basket:
 
     hardware: dict[str, Bought] = field(default_factory=dict)
     measured: dict[str, Bought] = field(default_factory=dict)
+    units: dict[str, int] = field(default_factory=dict)
+    """Purchase units; their servers, and shares of their price, stand under `hardware`."""
     memory: dict[str, Bought] = field(default_factory=dict)
     """Modules of memory tiers; `without_power` of all, since nothing pays for it but the meter."""
 
@@ -52,8 +65,9 @@ class Basket:
         return (*self.hardware.values(), *self.measured.values(), *self.memory.values())
 
 
-Item = tuple[HardwareOption, Offer | LinkOption] | MeasuredPool | MemoryOption
-"""What a line of the purchase may name: an offer or a network of some hardware, a measured pool, a memory tier."""
+Item = tuple[HardwareOption, Offer | LinkOption] | tuple[PurchaseUnit, Offer] | MeasuredPool | MemoryOption
+"""What a line of the purchase may name: an offer or a network of some hardware, an offer of a purchase unit, a
+measured pool, a memory tier."""
 
 
 def offered(instance: Instance) -> dict[str, Item]:
@@ -66,6 +80,7 @@ def offered(instance: Instance) -> dict[str, Item]:
     for option in instance.hardware:
         if option.link is not None:
             found[f"{option.name}/{option.link.name}"] = (option, option.link)
+    found |= {f"{unit.name}/{offer.name}": (unit, offer) for unit in instance.units for offer in unit.offers}
     found |= {tier.name: tier for tier in instance.memory}
     return found | {pool.name: pool for pool in instance.measured_pools}
 
@@ -79,10 +94,13 @@ def priced(instance: Instance, line: Purchase) -> Bought | None:
         return _module_line(source, line.count) if line.kind == "module" else None
     if source is None:
         return None
-    option, what = source
+    of, what = source
+    if isinstance(of, PurchaseUnit):
+        parts = _unit_lines(instance, of, _offer(source)[1], line.count) if line.kind == "unit" else {}
+        return _together(parts.values()) if parts else None
     if isinstance(what, LinkOption):
-        return _link_line(option, what, line.count) if line.kind == "link" else None
-    return _server_line(option, what, line.count) if line.kind == "server" else None
+        return _link_line(of, what, line.count) if line.kind == "link" else None
+    return _server_line(of, what, line.count) if line.kind == "server" else None
 
 
 def check_purchase(plan: Plan, findings: Findings) -> Basket:
@@ -93,6 +111,7 @@ def check_purchase(plan: Plan, findings: Findings) -> Basket:
     basket = Basket(
         {option.name: Bought() for option in instance.hardware},
         {pool.name: Bought() for pool in instance.measured_pools},
+        {unit.name: 0 for unit in instance.units},
         {tier.name: Bought() for tier in instance.memory},
     )
     taken: dict[str, int] = defaultdict(int)
@@ -112,10 +131,15 @@ def check_purchase(plan: Plan, findings: Findings) -> Basket:
             _add(basket.memory[line.item], bought)
             findings.one_of(f"{name}: price_date", line.price_date, (source.price_date,))
         else:
-            option, what = source
-            _add(basket.hardware[option.name], bought)
+            of, what = source
+            if isinstance(of, PurchaseUnit):
+                basket.units[of.name] += line.count
+                for held, part in _unit_lines(instance, of, _offer(source)[1], line.count).items():
+                    _add(basket.hardware[held], part)
+            else:
+                _add(basket.hardware[of.name], bought)
             if isinstance(what, LinkOption):
-                linked[option.name] += line.count
+                linked[of.name] += line.count
             else:
                 taken[line.item] += bought.accelerators
             findings.one_of(f"{name}: price_date", line.price_date, (what.price_date,))
@@ -124,14 +148,14 @@ def check_purchase(plan: Plan, findings: Findings) -> Basket:
         findings.equal(f"{name}: capital, $", line.capital_usd, bought.capital_usd)
     together: dict[str, int] = defaultdict(int)
     for item, accelerators in taken.items():
-        option, offer = _offer(items[item])
+        of, offer = _offer(items[item])
         if accelerators:
             findings.at_least(f"offer {item}: min, accelerators", accelerators, offer.min_accelerators)
         # What is to be had of an offer is to be had whatever the network.
-        together[f"{option.hardware}/{offer.name}"] += accelerators
+        whole = f"{of.hardware if isinstance(of, HardwareOption) else of.name}/{offer.name}"
+        together[whole] += accelerators
         if offer.max_accelerators is not None:
-            found = together[f"{option.hardware}/{offer.name}"]
-            findings.at_most(f"offer {item}: max, accelerators", found, offer.max_accelerators)
+            findings.at_most(f"offer {item}: max, accelerators", together[whole], offer.max_accelerators)
     for option in instance.hardware:
         if option.link is not None:
             servers = basket.hardware[option.name].count
@@ -140,12 +164,12 @@ def check_purchase(plan: Plan, findings: Findings) -> Basket:
     return basket
 
 
-def _offer(item: Item) -> tuple[HardwareOption, Offer]:
+def _offer(item: Item) -> tuple[HardwareOption | PurchaseUnit, Offer]:
     """Of an item that is known to be one."""
     assert isinstance(item, tuple)
-    option, offer = item
+    of, offer = item
     assert isinstance(offer, Offer)
-    return option, offer
+    return of, offer
 
 
 def check_enough(plan: Plan, basket: Basket, findings: Findings) -> None:
@@ -184,10 +208,10 @@ def check_limits(plan: Plan, basket: Basket, findings: Findings) -> None:
         findings.at_most("site.power, W", provisioned_power_w(plan, basket), site.power_w)
     for rack in site.racks:
         used = 0.0
-        for option in instance.hardware:
-            count = basket.hardware[option.name].count
-            if option.rack == rack.name and count:
-                peak = _peak_power_w(option) * option.server_accelerators
+        for of, count in _standing(plan, basket):
+            if of.rack == rack.name and count:
+                parts = _held(instance, of) if isinstance(of, PurchaseUnit) else [of]
+                peak = sum(_peak_power_w(option) * option.server_accelerators for option in parts)
                 each = math.floor(rack.power_w / peak + 1e-9)
                 used += count / each if each else math.inf
         findings.at_most(f"site.racks.{rack.name}, racks", used, rack.count)
@@ -246,6 +270,40 @@ def _server_line(option: HardwareOption, offer: Offer, count: int) -> Bought:
         without_power=0 if offer.includes_power else count,
         usd_without_power=0.0 if offer.includes_power else usd_per_hour,
     )
+
+
+def _standing(plan: Plan, basket: Basket) -> Iterator[tuple[HardwareOption | PurchaseUnit, int]]:
+    """Everything that takes a place in a rack, and how many: units, and servers that stand in none."""
+    for option in plan.instance.hardware:
+        bought = basket.hardware[option.name]
+        yield option, bought.count - bought.in_units
+    for unit in plan.instance.units:
+        yield unit, basket.units[unit.name]
+
+
+def _held(instance: Instance, unit: PurchaseUnit) -> list[HardwareOption]:
+    """The hardware of which a unit holds a server each."""
+    options = {option.name: option for option in instance.hardware}
+    return [options[name] for name in unit.hardware]
+
+
+def _unit_lines(instance: Instance, unit: PurchaseUnit, offer: Offer, count: int) -> dict[str, Bought]:
+    """What a number of units brings of each hardware; the price is divided by the servers' provisioned power."""
+    lines = {option.name: _server_line(option, offer, count) for option in _held(instance, unit)}
+    total = _together(lines.values())
+    for line in lines.values():
+        share = line.peak_power_w / total.peak_power_w if total.peak_power_w else 1.0 / len(lines)
+        for word in ("usd_per_hour", "capital_usd", "usd_without_power"):
+            setattr(line, word, share * getattr(total, word))
+        line.in_units = count
+    return lines
+
+
+def _together(lines: Iterable[Bought]) -> Bought:
+    total = Bought()
+    for line in lines:
+        _add(total, line)
+    return total
 
 
 def _peak_power_w(option: HardwareOption) -> float:

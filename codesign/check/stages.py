@@ -85,8 +85,8 @@ def check_joined(
         findings.equal("totals.peak_power_w", totals.peak_power_w, peak)
         counts: dict[str, int] = {}
         for line in solution.purchase:
-            if line.kind in ("server", "measured"):
-                name = line.item.split("/")[0] if line.kind == "server" else line.item
+            if line.kind in ("server", "unit", "measured"):
+                name = line.item if line.kind == "measured" else line.item.split("/")[0]
                 counts[name] = counts.get(name, 0) + line.count
         if totals.servers != counts:
             findings.fail("totals.servers as purchased", str(counts), str(totals.servers))

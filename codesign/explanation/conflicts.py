@@ -157,18 +157,20 @@ def requirements(candidates: Candidates) -> list[Requirement]:
         for limit in data.limits
         if not limit.per_flow  # what tiers and ports hold: nobody's wish
     ]
+    units = {unit.name for unit in instance.units}
     for offer in data.offers:
         if offer.min_servers > 1:
-            hardware, label = offer.name.split("/")
-            size = data.hardware[offer.hardware].accelerators
+            of, label = offer.name.split("/")
+            whole = of in units
+            size = 1 if whole else data.hardware[offer.hardware].accelerators
             found.append(
                 Requirement(
-                    f"hardware.{hardware}.offers.{label}.min",
-                    "accelerators",
+                    f"{'purchase_units' if whole else 'hardware'}.{of}.offers.{label}.min",
+                    "units" if whole else "accelerators",
                     float(offer.min_servers * size),
                     "purchase",
                     partial(without_minimum, offer=offer.name),
-                    used=partial(_accelerators, offer=offer.name),
+                    used=partial(_taken, offer=offer.name, size=size),
                 )
             )
     found += [
@@ -181,7 +183,7 @@ def requirements(candidates: Candidates) -> list[Requirement]:
             used=lambda data, plan: 1.0,
         )
         for item in {h.name: h for h in data.hardware[: len(instance.hardware)]}.values()
-        if item.accelerators > 1
+        if item.accelerators > 1 and not any(item.name in unit.hardware for unit in instance.units)
     ]
     found += _structure(data)
     order = ("limit", "purchase", "shape", TASK)
@@ -239,9 +241,10 @@ def _without_task(data: FleetData, name: str) -> FleetData:
     return without_task(data, data.tasks.index(name))
 
 
-def _accelerators(data: FleetData, plan: FleetPlan, offer: str) -> float:
+def _taken(data: FleetData, plan: FleetPlan, offer: str, size: int) -> float:
+    """What a plan takes of an offer, in things of which one server or unit has `size`."""
     o = next(i for i, item in enumerate(data.offers) if item.name == offer)
-    return float(plan.servers.get(o, 0) * data.hardware[data.offers[o].hardware].accelerators)
+    return float(plan.servers.get(o, 0) * size)
 
 
 def _groups(data: FleetData, plan: FleetPlan) -> set[int]:
@@ -253,7 +256,7 @@ def _designs(data: FleetData, plan: FleetPlan) -> float:
 
 
 def _vendors(data: FleetData, plan: FleetPlan) -> float:
-    return float(len({data.hardware[data.offers[o].hardware].vendor for o in plan.servers}))
+    return float(len({data.hardware[row].vendor for o in plan.servers for row in data.offers[o].supplies}))
 
 
 def _pools_a_task(data: FleetData, plan: FleetPlan) -> float:

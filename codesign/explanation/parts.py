@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from codesign.candidates.build import Candidates
-from codesign.candidates.data import FleetData
+from codesign.candidates.data import FleetData, Offer
 from codesign.explanation.schema import NotChosen
 from codesign.explanation.worth import binding_rows, duals_of, net_values
 from codesign.optimize.duals import Duals
@@ -36,10 +36,12 @@ def parts_not_chosen(candidates: Candidates, plan: FleetPlan) -> list[NotChosen]
             found.append(NotChosen(hardware.name, _no_use(candidates, h), None))
             continue
         binds = _binding(tight, use.column, duals_of(plan))
-        offered = (
-            min((o.usd_per_hour for o in data.offers if h in o.supplies), default=np.inf) / hardware.accelerators
-        )
-        if data.usd_weight <= 0:
+        alone = [o.usd_per_hour for o in data.offers if sold_alone(data, o, h)]
+        offered = min(alone, default=np.inf) / hardware.accelerators
+        if data.usd_weight > 0 and not alone:
+            reason = f"its purchase unit is dearer for the same work; worth {price:.2f} $/h by itself; {binds}"
+            found.append(NotChosen(hardware.name, reason, price))
+        elif data.usd_weight <= 0:
             found.append(NotChosen(hardware.name, f"its use costs more of the objective; {binds}", None))
         elif price >= offered * (1 - 1e-9):
             reason = f"at {offered:.2f} $/h it is as good as what was bought; whole servers decided; {binds}"
@@ -48,6 +50,11 @@ def parts_not_chosen(candidates: Candidates, plan: FleetPlan) -> list[NotChosen]
             reason = f"dearer for the same work: offered at {offered:.2f} $/h, worth {price:.2f} $/h; {binds}"
             found.append(NotChosen(hardware.name, reason, price))
     return found
+
+
+def sold_alone(data: FleetData, offer: Offer, h: int) -> bool:
+    """Does an offer bring servers of this hardware, and of no other?"""
+    return h in offer.supplies and {data.hardware[row].name for row in offer.supplies} == {data.hardware[h].name}
 
 
 def _no_use(candidates: Candidates, h: int) -> str:
@@ -118,11 +125,12 @@ def entry_prices(candidates: Candidates, plan: FleetPlan) -> list[float | None]:
 
 
 def _offered_at(data: FleetData, h: int, usd_per_accelerator_hour: float) -> FleetData:
-    """The same problem with every offer of one hardware at a price."""
+    """The same problem with one hardware sold by itself at a price."""
     price = usd_per_accelerator_hour * data.hardware[h].accelerators
-    return replace(
-        data, offers=tuple(replace(o, usd_per_hour=price) if h in o.supplies else o for o in data.offers)
-    )
+    offers = tuple(replace(o, usd_per_hour=price) if sold_alone(data, o, h) else o for o in data.offers)
+    if not any(sold_alone(data, o, h) for o in offers):
+        offers = (*offers, Offer(data.hardware[h].name, h, price, 0.0, 0))
+    return replace(data, offers=offers)
 
 
 @dataclass(frozen=True)

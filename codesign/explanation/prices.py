@@ -121,7 +121,8 @@ def _alone(instance: Instance, option: str) -> Instance:
         replace(item, hardware=tuple({option} & set(item.hardware)), measured=()) for item in instance.limits.inventory
     )
     limits = replace(instance.limits, inventory=inventory)
-    return replace(instance, hardware=hardware, measured_pools=(), limits=limits)
+    units = tuple(replace(unit, hardware=(option,)) for unit in instance.units if option in unit.hardware)
+    return replace(instance, hardware=hardware, units=units, measured_pools=(), limits=limits)
 
 
 def _net(whole: FleetData, duals: Duals, instance: Instance) -> dict[str, float]:

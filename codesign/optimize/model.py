@@ -372,20 +372,14 @@ class FleetModel:
         )
 
     def _define_vendors(self) -> None:
-        """vendor[o], vendors:  servers[o] ≤ M_o·trusted[vendor of o],  Σ trusted ≤ V."""
+        """vendor[o,w], vendors:  servers[o] ≤ M_o·trusted[w]  [each vendor w of offer o],  Σ trusted ≤ V."""
         m, data = self.pyomo, self.data
         m.trusted = pyo.Var(sorted({h.vendor for h in data.hardware}), domain=pyo.Binary)
+        named = [(o, {data.hardware[row].vendor for row in offer.supplies}) for o, offer in enumerate(data.offers)]
         m.vendor = pyo.Constraint(
-            range(len(data.offers)),
-            rule=lambda m, o: _at_most(
-                [
-                    (1.0, m.servers[o]),
-                    (
-                        -self._most_servers(data.offers[o]),
-                        m.trusted[data.hardware[data.offers[o].hardware].vendor],
-                    ),
-                ],
-                0.0,
+            [(o, vendor) for o, vendors in named for vendor in sorted(vendors)],
+            rule=lambda m, o, vendor: _at_most(
+                [(1.0, m.servers[o]), (-self._most_servers(data.offers[o]), m.trusted[vendor])], 0.0
             ),
         )
         most = float(data.max_vendors or 0)

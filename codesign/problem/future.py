@@ -15,7 +15,18 @@ from codesign.problem.fields import Month, Name, Number, Part, PositiveDuration,
 from codesign.problem.instance import NOMINAL, Measure
 from codesign.units import Fraction, FractionOfDay
 
-CHANGEABLE = ("tasks", "site", "models", "hardware", "memory", "measured_pools", "limits", "redundancy", "existing")
+CHANGEABLE = (
+    "tasks",
+    "site",
+    "models",
+    "hardware",
+    "purchase_units",
+    "memory",
+    "measured_pools",
+    "limits",
+    "redundancy",
+    "existing",
+)
 """Where the paths of `set` may begin."""
 
 Changes = dict[Name, Any]

@@ -234,11 +234,28 @@ class HardwareOption:
     """Name in the problem file, where the option is that hardware with another network."""
     link: LinkOption | None = None
     """That network."""
+    includes_power: bool | None = None
+    """Whether whatever offers it pays for its electricity; None for an option as the file has it, whose offers may
+    differ."""
 
     @property
     def hardware(self) -> str:
         """Name of the hardware in the problem file, whatever network it is bought with."""
         return self.base or self.name
+
+
+@dataclass(frozen=True)
+class PurchaseUnit:
+    """Servers of several hardware options that are bought as one."""
+
+    name: str
+    hardware: tuple[str, ...]
+    """Options, by name; a unit holds one server of each."""
+    accelerators: int
+    """Of all kinds together."""
+    rack: str | None
+    offers: tuple[Offer, ...]
+    """Prices per accelerator, whatever its kind; numbers of accelerators are those of whole units."""
 
 
 @dataclass(frozen=True)
@@ -426,6 +443,7 @@ class Instance:
     price_date: str
     """The oldest date among the prices in use (ISO), or empty."""
     memory: tuple[MemoryOption, ...] = ()
+    units: tuple[PurchaseUnit, ...] = ()
     warnings: tuple[str, ...] = ()
     """For people: stale prices, assumptions in use, unverified facts."""
     sha256: str = ""

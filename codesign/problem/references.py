@@ -27,11 +27,17 @@ def check_references(data: dict[str, Any], faults: Faults, periods: Collection[s
     _check_name(data, "price_list", (), price_lists(), faults)
     for name, use in _mapping(data, "models").items():
         _check_name(use, "card", ("models", name), models(), faults)
-    racks = _mapping(_mapping(data, "site"), "racks")
+    racks, times = _mapping(_mapping(data, "site"), "racks"), {*_mapping(data, "periods"), *periods}
     for name, part in hardware.items():
         _check_name(part, "accelerator", ("hardware", name), accelerators(), faults)
         _check_name(_mapping(part, "server"), "rack", ("hardware", name, "server"), racks, faults)
-        _check_offers(_mapping(part, "offers"), name, {*_mapping(data, "periods"), *periods}, faults)
+        _check_offers(_mapping(part, "offers"), ("hardware", name), times, faults)
+    for name, part in _mapping(data, "purchase_units").items():
+        _check_list(part, "servers", ("purchase_units", name), hardware, faults)
+        _check_name(part, "rack", ("purchase_units", name), racks, faults)
+        _check_offers(_mapping(part, "offers"), ("purchase_units", name), times, faults)
+        if name in hardware:
+            faults.add(("purchase_units", name), name, "a name that no hardware has")
     for index, item in _items(data, "existing"):
         _check_name(item, "hardware", ("existing", index), hardware, faults)
     networks = _mapping(data, "links")
@@ -63,16 +69,16 @@ def check_references(data: dict[str, Any], faults: Faults, periods: Collection[s
             faults.add_unknown(("limits", "inventory", name), name, stock, also=accelerators())
 
 
-def _check_offers(offers: dict[str, Any], name: str, periods: Collection[str], faults: Faults) -> None:
+def _check_offers(offers: dict[str, Any], place: Path_, periods: Collection[str], faults: Faults) -> None:
     """The periods of each offer exist, and its name is not the one that existing servers take."""
     for word, offer in offers.items():
-        path: Path_ = ("hardware", name, "offers", word)
+        path: Path_ = (*place, "offers", word)
         if word.startswith(EXISTING):
             faults.add(path, word, f"a name that does not begin with '{EXISTING}': servers that are there have it")
         given = offer.get("periods") if isinstance(offer, dict) else None
-        for place, period in enumerate(given if isinstance(given, list) else []):
+        for number, period in enumerate(given if isinstance(given, list) else []):
             if _word(period) not in periods:
-                faults.add_unknown((*path, "periods", place), period, sorted(periods))
+                faults.add_unknown((*path, "periods", number), period, sorted(periods))
 
 
 MODELLED = ("preset", "models", "variants", "context", "output", "lengths")

@@ -29,12 +29,12 @@ from codesign.problem.explain import Faults
 from codesign.problem.fields import DistributionSpec, Part, Percentiles
 from codesign.problem.link_options import link_option, with_link
 from codesign.problem.memory import memory_option
+from codesign.problem.offers import hardware_offer, purchase_unit
 from codesign.problem.references import MODELLED
 from codesign.problem.schema import (
     Hardware,
     MeasuredPool,
     ModelUse,
-    Offer,
     Prefix,
     Problem,
     Task,
@@ -97,6 +97,12 @@ class _Resolver:
         hardware = tuple(
             option for name, part in problem.hardware.items() for option in self._options(name, part, networks)
         )
+        sizes = {option.name: option.server_accelerators for option in hardware}
+        units = [
+            purchase_unit(name, part, sizes)
+            for name, part in problem.purchase_units.items()
+            if all(word in sizes for word in part.servers)  # else the hardware's own fault is noted already
+        ]
         memory = [memory_option(name, part, hardware, self.faults) for name, part in problem.memory.items()]
         profiles = self._profiles()
         self.faults.raise_if_any()
@@ -129,6 +135,7 @@ class _Resolver:
             redundancy=inst.Redundancy(problem.redundancy.survive, problem.redundancy.per),
             options=_options(problem, profiles),
             memory=tuple(option for option in memory if option is not None),
+            units=tuple(units),
             price_list_ids=tuple(sorted(self.prices)),
             price_date=min(self.prices.values()).isoformat() if self.prices else "",
             warnings=tuple(dict.fromkeys(self.warnings)),
@@ -414,7 +421,7 @@ class _Resolver:
             chip = self._completed(Accelerator, base.model_dump() | changes, path) if changes else base
             self.warnings.extend(f"hardware.{name}: assumption: {text}" for text in base.assumptions)
         offers = self._offers(name, part, base, size)
-        if chip is None or not offers:
+        if chip is None or offers is None:
             return None
         return inst.HardwareOption(
             name=name,
@@ -428,13 +435,21 @@ class _Resolver:
 
     def _offers(
         self, name: str, part: Hardware, base: Accelerator | None, size: int
-    ) -> tuple[inst.Offer, ...]:
+    ) -> tuple[inst.Offer, ...] | None:
+        """Ways to get it by itself; None (and a fault) where there is no way to get it at all."""
         kept = self._existing(name, size)
+        in_units = any(name in unit.servers for unit in self.problem.purchase_units.values())
         if part.offers is not None:
-            return (*kept, *(_offer(word, offer, size) for word, offer in part.offers.items()))
+            if not (part.offers or kept or in_units):
+                expected = "an offer, or a unit under purchase_units that holds it"
+                self.faults.add(("hardware", name, "offers"), "no offers", expected, words=True)
+                return None
+            return (*kept, *(hardware_offer(word, offer, size) for word, offer in part.offers.items()))
         if part.price is not None:
             return (*kept, _rent("price", part.price, "problem file", "", True))
         price = self._price(base.id) if base else None
+        if price is None and in_units:
+            return kept
         if price is None:
             what = (
                 f"no price of {base.id} in the catalogue"
@@ -442,7 +457,7 @@ class _Resolver:
                 else "an accelerator of your own without price"
             )
             self.faults.add(("hardware", name, "offers"), what, "price: 2.05 $/h, or offers", words=True)
-            return ()
+            return None
         known = self.prices.get(price.list_id, price.date)
         self.prices[price.list_id] = min(known, price.date)
         source = price.list_id if price.verified else f"{price.list_id} (unverified)"
@@ -499,29 +514,6 @@ def _rent(name: str, price: float, source: str, date: str, includes_power: bool)
         max_accelerators=None,
         price_source=source,
         price_date=date,
-    )
-
-
-def _offer(name: str, offer: Offer, server_accelerators: int) -> inst.Offer:
-    capital = offer.capital
-    each = None
-    if capital is not None:
-        each = capital.amount / server_accelerators if capital.per_server else capital.amount
-    includes = offer.rent is not None if offer.includes_power is None else offer.includes_power
-    return inst.Offer(
-        name=name,
-        kind="rent" if capital is None else "capital",
-        usd_per_accelerator_hour=offer.rent,
-        capital_usd_per_accelerator=each,
-        life_s=None if capital is None else offer.life,
-        interest=0.0 if capital is None else offer.interest,
-        includes_power=includes,
-        min_accelerators=offer.min or 0,
-        max_accelerators=offer.max,
-        price_source="problem file",
-        price_date="",
-        periods=None if offer.periods is None else tuple(offer.periods),
-        hosting_usd_per_accelerator_hour=offer.hosting,
     )
 
 

@@ -14,7 +14,6 @@ from codesign.notebook import html_table
 from codesign.problem.distributions import Distribution
 from codesign.problem.errors import FieldError
 from codesign.problem.fields import (
-    Capital,
     Count,
     DistributionSpec,
     Duration,
@@ -37,6 +36,7 @@ from codesign.problem.future import Period, Risk, Scenario, check_periods, check
 from codesign.problem.instance import ActivationPrecision, KvPrecision, ObjectiveName, Role, WeightPrecision
 from codesign.problem.link_options import LinkChoice
 from codesign.problem.memory import Memory
+from codesign.problem.offers import Offer, PurchaseUnit
 from codesign.units import (
     Bytes,
     Dollars,
@@ -280,40 +280,6 @@ class Server(Part):
     """Kind of rack (under `site.racks`) that it must stand in."""
 
 
-class Offer(Part):
-    """A price: rent per accelerator and hour, or capital over a life."""
-
-    rent: UsdPerHour | None = None
-    """Per accelerator."""
-    capital: Capital | None = None
-    """Purchase price per accelerator, such as 28000 $; or of a server: 4.36 M$/server."""
-    life: PositiveDuration = written("4 years")
-    """Time over which capital is written off (assumption)."""
-    interest: Fraction = written("9%")
-    """Cost of capital per year (assumption)."""
-    hosting: UsdPerHour = 0
-    """Space, staff and network of a purchased accelerator, without electricity."""
-    includes_power: Flag | None = None
-    """Whether the price pays for electricity; default: rent does, capital does not."""
-    min: PositiveCount | None = None
-    """Least number of accelerators that is taken, if any is."""
-    max: Count | None = None
-    """Greatest number of accelerators that is to be had."""
-    periods: Annotated[list[Name], Field(min_length=1)] | None = None
-    """Names under `periods` in which it is held (and paid for), the same servers in each; default: all. For other
-    numbers in other periods, give one offer for each."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Offer:
-        if (self.rent is None) == (self.capital is None):
-            raise FieldError(
-                "neither or both of rent and capital", "one of them, such as rent: 2.05 $/h", words=True
-            )
-        if self.min is not None and self.max is not None and self.max < self.min:
-            raise FieldError(f"max {self.max} below min {self.min}", "max of at least min", words=True)
-        return self
-
-
 class Hardware(AcceleratorFields):
     """An accelerator that may be bought: from the catalogue, or defined here by its fields.
 
@@ -324,8 +290,8 @@ class Hardware(AcceleratorFields):
     """Accelerator of the catalogue; absent where all fields are given here."""
     server: Server = Server()
     """The unit that is bought."""
-    offers: Annotated[dict[Name, Offer], Field(min_length=1)] | None = None
-    """Offers by name; default: the catalogue's price."""
+    offers: dict[Name, Offer] | None = None
+    """Offers by name; default: the catalogue's price. None at all ({}) for what is sold in a purchase unit alone."""
     price: UsdPerHour | None = None
     """Rent per accelerator: short for a single offer."""
     roles: Annotated[list[Role], Field(min_length=1)] | None = None
@@ -450,6 +416,8 @@ class Problem(Part):
     models: dict[Name, ModelUse] = Field(default_factory=dict)
     tasks: Annotated[list[Task], Field(min_length=1)]
     hardware: dict[Name, Hardware] = Field(default_factory=dict)
+    purchase_units: dict[Name, PurchaseUnit] = Field(default_factory=dict)
+    """Servers of several kinds of hardware that are bought together, by name."""
     links: dict[Name, LinkChoice] = Field(default_factory=dict)
     """Networks that servers may be bought with, by name; hardware says which it takes."""
     memory: dict[Name, Memory] = Field(default_factory=dict)

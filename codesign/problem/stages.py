@@ -70,6 +70,9 @@ def _at(instance: Instance, period: Period | None, name: str, problem: Problem) 
             replace(option, offers=tuple(o for o in option.offers if held(o, name, starts)))
             for option in instance.hardware
         ),
+        units=tuple(
+            replace(unit, offers=tuple(o for o in unit.offers if held(o, name, starts))) for unit in instance.units
+        ),
         sha256=problem.sha256,
     )
 

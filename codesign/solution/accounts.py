@@ -61,7 +61,8 @@ def settle(candidates: Candidates, plan: FleetPlan) -> Accounts:
     data = candidates.data
     by_hardware = np.zeros(len(data.hardware))
     for o, count in plan.servers.items():
-        by_hardware[data.offers[o].hardware] += count * data.offers[o].usd_per_hour
+        for row, portion in data.shares(data.offers[o]).items():
+            by_hardware[row] += count * data.offers[o].usd_per_hour * portion
     spares = dict(plan.spares)
     drafts = []
     for column, replicas in plan.replicas.items():
@@ -106,7 +107,8 @@ def settle(candidates: Candidates, plan: FleetPlan) -> Accounts:
         )
     slots = np.zeros(len(data.hardware))
     for o, count in plan.servers.items():
-        slots[data.offers[o].hardware] += count * data.hardware[data.offers[o].hardware].accelerators
+        for row in data.offers[o].supplies:
+            slots[row] += count * data.hardware[row].accelerators
     used = np.zeros(len(data.hardware))
     for _, _, _, replicas, spare, places, *_ in drafts:
         for row, size in places:

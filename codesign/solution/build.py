@@ -11,11 +11,12 @@ from typing import Literal
 import numpy as np
 
 from codesign.candidates.build import Candidates
+from codesign.candidates.purchase import Sold
 from codesign.candidates.split import ROLE, SplitConfigurations
 from codesign.hardware.tco import module_usd_per_hour
 from codesign.optimize.fleet import FleetPlan
 from codesign.performance import PRECISIONS, calibration, expected_error, kv_bytes
-from codesign.problem.instance import Instance, LinkOption, MemoryOption
+from codesign.problem.instance import HardwareOption, Instance, LinkOption, MemoryOption
 from codesign.solution.accounts import Accounts, PoolAccount, settle
 from codesign.solution.kept import kv_use, memory_uses
 from codesign.solution.operation import operate
@@ -171,11 +172,13 @@ def _totals(candidates: Candidates, plan: FleetPlan, accounts: Accounts) -> Tota
         p.accelerator for p in instance.measured_pools
     ]
     for o, count in plan.servers.items():
-        hardware = data.hardware[data.offers[o].hardware]
-        label = labels[data.offers[o].hardware]
-        accelerators[label] = accelerators.get(label, 0) + count * hardware.accelerators
-        servers[hardware.name] = servers.get(hardware.name, 0) + count
-        peak += count * hardware.peak_power_w * instance.site.pue
+        for row in data.offers[o].supplies:
+            hardware = data.hardware[row]
+            accelerators[labels[row]] = accelerators.get(labels[row], 0) + count * hardware.accelerators
+            peak += count * hardware.peak_power_w * instance.site.pue
+        sold = candidates.market.sold[o]
+        name = sold[0].name if isinstance(sold, tuple) else sold.name
+        servers[name] = servers.get(name, 0) + count
     peak += sum(n * data.modules[m].power_w for m, n in plan.modules.items()) * instance.site.pue
     return Totals(
         cost_per_hour=cost,
@@ -190,28 +193,26 @@ def _totals(candidates: Candidates, plan: FleetPlan, accounts: Accounts) -> Tota
 
 def _purchases(candidates: Candidates, plan: FleetPlan) -> list[Purchase]:
     instance, data = candidates.instance, candidates.data
-    offers = [(option, offer) for option in instance.hardware for offer in option.offers]
     lines = []
     linked: Counter[tuple[str, LinkOption]] = Counter()
     for o, count in sorted(plan.servers.items()):
-        bought = data.offers[o]
-        hardware = data.hardware[bought.hardware]
-        modelled = o < len(offers)
-        link = offers[o][0].link if modelled else None
-        network = hardware.accelerators * count * (module_usd_per_hour(link) if link else 0.0)
-        paid = hardware.accelerators * count * (link.capital_usd if link else 0.0)
+        bought, sold = data.offers[o], candidates.market.sold[o]
+        link = sold[0].link if isinstance(sold, tuple) and isinstance(sold[0], HardwareOption) else None
+        accelerators = count * sum(data.hardware[row].accelerators for row in bought.supplies)
+        network = accelerators * (module_usd_per_hour(link) if link else 0.0)
+        paid = accelerators * (link.capital_usd if link else 0.0)
         if link is not None:
-            linked[f"{hardware.name}/{link.name}", link] += count
+            linked[f"{data.hardware[bought.hardware].name}/{link.name}", link] += count
         lines.append(
             Purchase(
                 item=bought.name,
-                kind="server" if modelled else "measured",
+                kind=_kind(sold),
                 count=count,
-                accelerators=count * hardware.accelerators,
+                accelerators=accelerators,
                 capital_usd=count * bought.capital_usd - paid,
                 usd_per_hour=count * bought.usd_per_hour - network,
-                price_source=offers[o][1].price_source if modelled else "problem file",
-                price_date=offers[o][1].price_date if modelled else "",
+                price_source=sold[1].price_source if isinstance(sold, tuple) else "problem file",
+                price_date=sold[1].price_date if isinstance(sold, tuple) else "",
             )
         )
     for (item, link), count in linked.items():
@@ -225,6 +226,13 @@ def _purchases(candidates: Candidates, plan: FleetPlan) -> list[Purchase]:
             _beside(tier.name, "module", tier, count, count * module.capital_usd, count * module.usd_per_hour)
         )
     return lines
+
+
+def _kind(sold: Sold) -> Literal["server", "unit", "measured"]:
+    """What a line of the purchase calls it."""
+    if isinstance(sold, tuple):
+        return "server" if isinstance(sold[0], HardwareOption) else "unit"
+    return "measured"
 
 
 def _beside(
@@ -333,7 +341,7 @@ def _pays_electricity(candidates: Candidates, row: int) -> bool | None:
     options = candidates.instance.hardware
     if row >= len(options) or [option.name for option in options].count(options[row].name) == 1:
         return None
-    return not any(offer.includes_power for offer in options[row].offers)
+    return not options[row].includes_power
 
 
 def _feed_forward(instance: Instance, splits: SplitConfigurations, k: int) -> FeedForward:

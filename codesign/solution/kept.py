@@ -28,8 +28,9 @@ def memory_uses(candidates: Candidates, plan: FleetPlan, routes: list[Way]) -> l
     instance, data = candidates.instance, candidates.data
     servers: dict[str, int] = {}
     for o, count in plan.servers.items():
-        name = data.hardware[data.offers[o].hardware].name
-        servers[name] = servers.get(name, 0) + count
+        for row in data.offers[o].supplies:
+            name = data.hardware[row].name
+            servers[name] = servers.get(name, 0) + count
     found = []
     for m, tier in enumerate(instance.memory):
         used = read = written = 0.0

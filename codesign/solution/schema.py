@@ -45,15 +45,18 @@ class Totals(_Frozen):
     peak_power_w: float
     """Provisioned power at the meter, PUE included."""
     accelerators: dict[str, int]
+    """By catalogue id, those in purchase units too."""
     servers: dict[str, int]
+    """By hardware; what stands in purchase units is counted in whole units, by theirs."""
 
 
 class Purchase(_Frozen):
     """One line of the bill of materials."""
 
     item: str
-    """hardware/offer, or the measured pool."""
-    kind: Literal["server", "module", "link", "measured"]
+    """hardware/offer, unit/offer, or the measured pool."""
+    kind: Literal["server", "unit", "module", "link", "measured"]
+    """A unit is servers of several kinds that are bought as one (`purchase_units`)."""
     count: int
     accelerators: int
     capital_usd: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -125,23 +126,28 @@ def joined_totals(
     rate = sum(
         s.share * s.probability * sum(task.rate_per_s for task in s.instance.tasks) for s in instance.stages
     )
-    labels = {option.name: option.catalogue_id for option in instance.hardware}
-    labels |= {pool.name: pool.accelerator for pool in instance.measured_pools}
-    accelerators: dict[str, int] = {}
-    servers: dict[str, int] = {}
+    sizes = {option.name: {option.catalogue_id: option.server_accelerators} for option in instance.hardware}
+    sizes |= {pool.name: {pool.accelerator: pool.accelerators_per_replica} for pool in instance.measured_pools}
+    for unit in instance.units:
+        held = Counter[str]()
+        for name in unit.hardware:
+            held.update(sizes[name])
+        sizes[unit.name] = dict(held)
+    accelerators: Counter[str] = Counter()
+    servers: Counter[str] = Counter()
     for line in purchase:
-        if line.kind in ("server", "measured"):
-            name = line.item.split("/")[0] if line.kind == "server" else line.item
-            servers[name] = servers.get(name, 0) + line.count
-            accelerators[labels[name]] = accelerators.get(labels[name], 0) + line.accelerators
+        if line.kind in ("server", "unit", "measured"):
+            name = line.item if line.kind == "measured" else line.item.split("/")[0]
+            servers[name] += line.count
+            accelerators.update({label: line.count * size for label, size in sizes[name].items()})
     return Totals(
         cost_per_hour=mean("cost_per_hour"),
         cost_per_task=mean("cost_per_hour") / (3600.0 * rate),
         energy_per_task_j=mean("power_w") / rate,
         power_w=mean("power_w"),
         peak_power_w=max(s.totals.peak_power_w for s in stages),
-        accelerators=accelerators,
-        servers=servers,
+        accelerators=dict(accelerators),
+        servers=dict(servers),
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from codesign.candidates.build import Candidates, build_candidates
-from codesign.candidates.data import FleetData, SideLimit
+from codesign.candidates.data import FleetData, Offer, SideLimit
 from codesign.candidates.objectives import ceiling, figure
 from codesign.optimize.fleet import FleetPlan, solve_fleet
 from codesign.planner import PlanProgress
@@ -157,8 +157,13 @@ def _proposals(
 
 
 def _no_servers(data: FleetData, forbidden: set[str]) -> SideLimit:
-    rows = {o: 1.0 for o, offer in enumerate(data.offers) if data.hardware[offer.hardware].name in forbidden}
+    rows = {o: 1.0 for o, offer in enumerate(data.offers) if _named(data, offer) & forbidden}
     return SideLimit("alternative", "servers", 0.0, per_server=rows)
+
+
+def _named(data: FleetData, offer: Offer) -> set[str]:
+    """Names of the hardware that an offer brings."""
+    return {data.hardware[row].name for row in offer.supplies}
 
 
 def _no_groups(data: FleetData, roles: tuple[str, ...]) -> SideLimit:
@@ -172,7 +177,7 @@ def _elsewhere(data: FleetData, bought: set[str]) -> FleetData:
         replace(
             offer,
             usd_per_hour=max(offer.usd_per_hour, 1e-3)
-            * (1.0 if data.hardware[offer.hardware].name in bought else _UNUSED_PRICE),
+            * (1.0 if _named(data, offer) <= bought else _UNUSED_PRICE),
         )
         for offer in data.offers
     )
