@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from codesign.check.report import Findings
-from codesign.check.stages import stage_solutions
 from codesign.problem.instance import Instance, Tightening
 from codesign.simulate.arrivals import Arrivals
 from codesign.simulate.report import SimulationReport, SloOutcome
-from codesign.simulate.run import plan_of, simulate_plan
+from codesign.simulate.run import plan_of, simulate_plan, staged
 from codesign.solution.schema import BrokenPromise, Solution, Verification, VerifyRound
 
 ROUNDS = 8
@@ -75,12 +73,8 @@ def _broken(
     instance: Instance, solution: Solution, seeds: tuple[int, ...], tell: Tell, workers: int, number: int
 ) -> tuple[BrokenPromise, ...]:
     """Promises that do not hold in some seed, their confidence intervals included."""
-    stages = [("", instance, solution)]
-    if instance.stages:
-        own = stage_solutions(instance, solution, Findings())
-        stages = [(s.name, s.instance, found) for s, found in zip(instance.stages, own, strict=True)]
     found: list[BrokenPromise] = []
-    for name, part, plan in stages:
+    for name, (part, plan) in staged(instance, solution).items():
         worst: dict[tuple[str, str, float], BrokenPromise] = {}
         for seed in seeds:
 
@@ -142,9 +136,7 @@ def _tightened(
     found = {(t.role, t.model, t.hardware): t for t in known}
     for (name, resource), excess in worst.items():
         pool = pools[name]
-        assert pool.role != "serve"
-        assert pool.role != "split-decode"  # halves are not simulated
-        assert pool.model is not None
+        assert pool.model is not None  # measured pools promise nothing here
         place = (pool.role, pool.model, pool.hardware if number < _ALIKE else None)
         now = found.get(place) or Tightening(*place)
         if resource == "link":

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 
 from codesign import load_problem, load_solution, simulate
 from codesign.cli import app
+from codesign.planner import solve
+from codesign.problem import Problem
 from codesign.problem.sessions import read_trace_requests
 from codesign.simulate import Arrivals, Failure, Replay, SimulationError, server_lost
 
@@ -170,11 +172,54 @@ def test_what_cannot_be_simulated_is_said():
         simulate(load_problem("problems/infeasible.yaml"), load_solution("solutions/infeasible.json"))
 
 
-def test_measured_pools_are_left_to_their_measurements():
-    report = simulate(load_problem("problems/inferno-small.yaml"), load_solution("solutions/inferno-small.json"))
+def test_a_measured_pool_is_a_queue_of_its_measured_rates():
+    """One replica, tasks of 1/20 s at 14/s: M/D/1 at 70 %, mean wait ρ·S/(2(1−ρ)) = 58 ms."""
+    pool = {"name": "box", "accelerator": "GPU", "accelerators_per_replica": 1, "cost": "1 $/h"}
+    pool["max_rate"] = {"t": "20/s"}
+    problem = Problem.from_dict({"name": "m", "tasks": [{"name": "t", "rate": "14/s"}], "measured_pools": [pool]})
+    solution = solve(problem)
+    waits = []
+    for seed in range(8):
+        report = simulate(problem, solution, duration_s=600.0, seed=seed)
+        ((task,), (found,)) = report.tasks, report.pools
+        waits.append(task.parts.wait)
+        assert found.utilization.busy == pytest.approx(0.7, rel=0.06)
+        assert found.planned.busy == pytest.approx(0.7)
+        assert task.completed == pytest.approx(14.0, rel=0.06)
+    assert np.mean(waits) == pytest.approx(0.05 * 0.7 / 0.6, rel=0.06)
     assert report.ok
-    assert not report.tasks
-    assert "measured pools" in report.notes[0]
+    assert task.ttft.p95 is None
+    assert "no SLO is judged" in report.notes[0]
+
+
+def test_every_task_of_measured_pools_is_served():
+    problem, solution = plan(("problems/inferno-small.yaml", "solutions/inferno-small.json"))
+    report = simulate(problem, solution, duration_s=300.0)
+    assert {task.name for task in report.tasks} == {task.name for task in problem.tasks}
+    for task in report.tasks:
+        assert task.completed == pytest.approx(task.offered, rel=0.35)
+    for found in report.pools:
+        assert found.role == "serve"
+        assert found.utilization.busy == pytest.approx(found.planned.busy, rel=0.2)
+
+
+def test_each_period_is_simulated_by_itself():
+    problem, solution = plan(("problems/day-night.yaml", "solutions/day-night.json"))
+    report = simulate(problem, solution, duration_s=5.0)
+    assert [(task.stage, task.name) for task in report.tasks] == [
+        (stage, task) for stage in ("day", "night") for task in ("chat", "reports")
+    ]
+    assert {pool.stage for pool in report.pools} == {"day", "night"}
+    offered = {(task.stage, task.name): task.offered for task in report.tasks}
+    assert offered["day", "chat"] == pytest.approx(5 * offered["night", "chat"])
+    night = simulate(problem, solution, duration_s=5.0, stage="night")
+    assert night.tasks == tuple(task for task in report.tasks if task.stage == "night")
+    assert night.pools == tuple(pool for pool in report.pools if pool.stage == "night")
+    with pytest.raises(SimulationError, match="expected one of day, night"):
+        simulate(problem, solution, stage="dawn")
+    lost = server_lost(problem, solution, "night/h100-small-colocated-1", 2.0)
+    again = simulate(problem, solution, duration_s=5.0, stage="night", failures=[lost])
+    assert again.failure == "1 of night/h100-small-colocated-1 lost at 2 s"
 
 
 # ---- the command

@@ -20,7 +20,7 @@ GB = 1e9
 def steps(seconds=FAST, per_sequence=0.0, most=64):
     """A step that takes `seconds`, and more for each sequence."""
     batch = np.arange(most + 1)
-    return StepTable(np.zeros(1), (seconds + per_sequence * batch)[None, :], np.zeros((1, most + 1)))
+    return StepTable(np.zeros(1), (seconds + per_sequence * batch)[None, None, :], np.zeros((1, most + 1)))
 
 
 def pool(name, role, replicas=1, *, lanes=1, table=None, room=math.inf, link=1e15, chunk=0.0, most=64, spares=0):
@@ -170,7 +170,7 @@ def test_time_to_first_token_by_hand():
 def test_chunks_by_hand():
     """100 prompt tokens in chunks of 40: three steps, of 40, 40 and 20 tokens; 1 ms and 0.1 ms a prompt token."""
     knots = np.array([0.0, 40.0])
-    table = StepTable(knots, np.array([[0.001] * 65, [0.005] * 65]), np.zeros((2, 65)))
+    table = StepTable(knots, np.array([[[0.001] * 65, [0.005] * 65]]), np.zeros((2, 65)))
     fleet = Fleet(
         [pool("both", "colocated", table=table, chunk=40.0)],
         [route("colocated", "both", "both")],
@@ -180,6 +180,22 @@ def test_chunks_by_hand():
     found = record(fleet.run(1.0, 1))
     assert found["first"][0] == pytest.approx(0.005 + 0.005 + 0.003)
     assert found["end"][0] == pytest.approx(0.013 + 2 * 0.001)
+
+
+def test_the_slowest_of_three_lines_by_hand():
+    """Attention 4 ms + r, the other half 10 ms, the chain 7 ms + r/2; r grows by 2 ms with each token from 1 ms."""
+    lines = np.stack([np.full((1, 65), seconds) for seconds in (0.004, 0.010, 0.007)])
+    table = StepTable(np.zeros(1), lines, np.zeros((1, 65)), attention=(1.0, 0.0, 0.5), extra_j=np.arange(65) * 2.0)
+    pools = [pool("prefill", "prefill", 2), pool("decode", "decode", table=table)]
+    fleet = Fleet(pools, [route()], rows(1, output=8.0, attention_s=0.001, attention_more=0.002))
+    fleet.enter(0, 0.0)
+    outcome = fleet.run(1.0, 1)
+    found = record(outcome)
+    steps = [max(0.004 + r, 0.010, 0.007 + r / 2) for r in (0.001 * (1 + 2 * j) for j in range(8))]
+    assert steps[:4] == [0.010, 0.010, 0.010, pytest.approx(0.011)]
+    assert found["first"][0] == pytest.approx(steps[0])
+    assert found["end"][0] == pytest.approx(sum(steps))
+    assert outcome.energy["decode"][2] == 8 * 2.0
 
 
 def test_slots_and_memory_make_calls_wait():

@@ -26,6 +26,7 @@ from codesign.performance.split import (
 )
 from codesign.planner import solve
 from codesign.problem import Problem
+from codesign.simulate import server_lost, simulate
 from codesign.solution import Solution
 
 
@@ -175,3 +176,21 @@ def test_an_altered_split_pool_fails(plans):
         data["fleet"][number]["feed_forward"] |= changes
         found = [v.what for v in check(asked, Solution.model_validate(data)).violations]
         assert any(what in text for text in found), (what, found)
+
+
+def test_a_split_pool_is_simulated_near_its_plan(plans):
+    """Steps, watts and use of both halves follow request by request from the same performance model."""
+    plan = plans["decide"]
+    report = simulate(problem("decide"), plan, duration_s=150.0)
+    assert report.ok
+    pool = next(pool for pool in plan.fleet if pool.role == "split-decode")
+    found = next(each for each in report.pools if each.pool == pool.pool)
+    assert found.batch == pytest.approx(found.planned_batch, rel=0.05)
+    assert found.power_w == pytest.approx(found.planned_power_w, rel=0.15)
+    for name in ("compute", "bandwidth", "link"):
+        assert getattr(found.utilization, name) == pytest.approx(getattr(found.planned, name), rel=0.1)
+    (task,) = report.tasks
+    tpot = next(slo for slo in task.slo if slo.metric == "tpot")
+    assert tpot.simulated == pytest.approx(tpot.planned, rel=0.15)
+    # A server of eight accelerators stops each replica that has one of them.
+    assert server_lost(problem("decide"), plan, pool.pool, 1.0).replicas == 1

@@ -86,7 +86,9 @@ def build_candidates(
     groups = _groups(instance, configurations) if configurations else []
     if splits is not None:
         for block, point in split_columns(instance, grids, book, splits, len(groups)):
-            blocks.append(block)
+            served = instance.models[int(splits.model[point.configuration[0]])].name
+            hardware = splits.hardware[point.configuration]
+            blocks.append(tightened(instance, block, point.role, served, hardware))
             points.append(point)
         groups += split_groups(instance, splits)
     packings = list(found) if configurations else []
@@ -168,8 +170,9 @@ def _columns(part: Slice) -> list[tuple[ColumnBlock, OperatingPoints]]:
     allowed = [set(o.roles) for o in part.instance.hardware]
     kept = []
     for block, point in found:
-        block = tightened(part, _good_enough(part, block, point), point)
         hardware = part.configurations.hardware[point.configuration]
+        served = part.instance.models[model].name
+        block = tightened(part.instance, _good_enough(part, block, point), point.role, served, hardware)
         rows = np.flatnonzero(
             np.array([point.role in allowed[h] for h in hardware.tolist()]) & block.admissible.any(axis=1)
         )

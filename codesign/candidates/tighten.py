@@ -6,18 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from codesign.candidates.context import OperatingPoints, Slice
-from codesign.candidates.data import ColumnBlock
+from codesign.candidates.data import ColumnBlock, Ints
+from codesign.problem.instance import Instance
 
 
-def tightened(part: Slice, block: ColumnBlock, point: OperatingPoints) -> ColumnBlock:
+def tightened(instance: Instance, block: ColumnBlock, role: str, model: str, hardware: Ints) -> ColumnBlock:
     """The block with the instance's tightenings in its limits; the block itself where none concerns it.
 
-    A spread row reads Σ variance ≤ (room/z)², so a factor f on z divides its limit by f².
+    `hardware` [K] is the option of each column. A spread row reads Σ variance ≤ (room/z)², so a factor f on z divides
+    its limit by f².
     """
-    instance = part.instance
-    hardware = part.configurations.hardware[point.configuration]
-    model = instance.models[int(part.configurations.model[part.index[0]])].name
     factors: dict[str, np.ndarray] = {}
 
     def scale(row: str, chosen: np.ndarray, factor: float) -> None:
@@ -25,7 +23,7 @@ def tightened(part: Slice, block: ColumnBlock, point: OperatingPoints) -> Column
             factors.setdefault(row, np.ones(len(block)))[chosen] *= factor
 
     for found in instance.options.tightening:
-        if found.role != point.role or found.model != model:
+        if found.role != role or found.model != model:
             continue
         names = np.array([found.hardware is None or option.name == found.hardware for option in instance.hardware])
         chosen = names[hardware]

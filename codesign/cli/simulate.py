@@ -36,7 +36,7 @@ def simulate(
         typer.Option(metavar="POOL@TIME", help="Lose a server of a pool at a time, such as decode@5min; repeatable."),
     ] = None,
     stage: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A period (and scenario) of the plan; default: the busiest.")
+        str | None, typer.Option(metavar="NAME", help="A period (and scenario) of the plan; default: each.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processes; default: one a core.")] = None,
     plots: Plots = None,

@@ -357,10 +357,11 @@ class Redundancy:
 class Tightening:
     """How much stricter pools of one kind are planned than their rows ask for, since a simulation broke a promise."""
 
-    role: Role
+    role: str
+    """Of pools: prefill | decode | colocated | split-decode."""
     model: str
     hardware: str | None
-    """None: all."""
+    """Of a split replica, that of its attention half; None: all."""
     z: float = 1.0
     """Factor ≥ 1 on the quantile at which steps and memory are planned."""
     utilization: float = 1.0

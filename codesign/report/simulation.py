@@ -24,6 +24,8 @@ def _parts(report: SimulationReport) -> Iterator[RenderableType]:
     broken = [(task, slo) for task in report.tasks for slo in task.slo if not slo.ok]
     promised = sum(len(task.slo) for task in report.tasks)
     length = quantity(report.duration_s, "time")
+    stages = dict.fromkeys(task.stage for task in report.tasks if task.stage)
+    length += f" of each of {', '.join(stages)}" if stages else ""
     what = f"{report.calls:,} calls in {length}, {report.arrivals}, seed {report.seed}"
     if report.failure:
         what += f"; {report.failure}"
@@ -36,15 +38,21 @@ def _parts(report: SimulationReport) -> Iterator[RenderableType]:
         yield line(f"note: {note}", "yellow")
     for task, slo in broken:
         found = slo.suspect
-        yield line(f"{task.name}: {_words(slo)}: {found.pool} lacks {found.resource}: {found.reason}", "red")
+        yield line(f"{_name(task)}: {_words(slo)}: {found.pool} lacks {found.resource}: {found.reason}", "red")
     yield ""
-    if report.tasks:
+    if promised:
         yield _promises(report)
+    if report.tasks:
         yield _tasks(report)
         yield _times(report)
     if report.pools:
         yield _pools(report)
         yield from _saturated(report)
+
+
+def _name(task: TaskOutcome) -> str:
+    """With its period, where there are some."""
+    return f"{task.name} ({task.stage})" if task.stage else task.name
 
 
 def _words(slo: SloOutcome) -> str:
@@ -59,7 +67,7 @@ def _promises(report: SimulationReport) -> RenderableType:
             band = "–" if slo.low is None else f"{quantity(slo.low, 'time', 3)} to {quantity(slo.high, 'time', 3)}"
             ratio = slo.simulated / slo.planned if slo.simulated is not None and slo.planned else None
             table.add_row(
-                task.name,
+                _name(task),
                 _words(slo),
                 quantity(slo.target, "time"),
                 quantity(slo.planned, "time", 3),
@@ -76,7 +84,7 @@ def _tasks(report: SimulationReport) -> RenderableType:
     table = make_table("Tasks", ("task",), right)
     for task in report.tasks:
         table.add_row(
-            task.name,
+            _name(task),
             f"{task.calls:,}",
             number(task.offered),
             number(task.completed),
@@ -92,7 +100,7 @@ def _times(report: SimulationReport) -> RenderableType:
     names = ("reload", "wait", "prefill", "transfer", "admission")
     table = make_table("Where a TTFT goes on average: simulated (planned)", ("task",), names)
     for task in report.tasks:
-        table.add_row(task.name, *(_pair(task, name) for name in names))
+        table.add_row(_name(task), *(_pair(task, name) for name in names))
     return table
 
 
@@ -168,7 +176,7 @@ def write_plots(report: SimulationReport, directory: str | Path) -> list[Path]:
         counts.plot(series.time_s, series.waiting, label="waiting, whole pool", linewidth=0.9)
         counts.legend(fontsize=7, loc="upper right")
         for axis in (shares, counts):
-            axis.axvline(report.warm_up_s, color="grey", linewidth=0.7, linestyle=":")
+            axis.axvline(pool.counted_from_s, color="grey", linewidth=0.7, linestyle=":")
     for axis in axes[-1]:
         axis.set_xlabel("seconds")
     figure.tight_layout()

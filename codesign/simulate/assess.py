@@ -16,6 +16,7 @@ from codesign.problem.instance import SloLevels, TaskClass
 from codesign.simulate.arrivals import Arrivals
 from codesign.simulate.components import Component
 from codesign.simulate.fleet import RECORD, Failure, Outcome
+from codesign.simulate.measured import Queue, queue_pool, queue_task, queues, wait_percentiles, warm_up
 from codesign.simulate.pools import PoolView, pool_outcome
 from codesign.simulate.report import (
     Percentiles,
@@ -78,11 +79,14 @@ def assess(
     seed: int,
     arrivals: Arrivals,
     failures: tuple[Failure, ...],
+    samples: int,
 ) -> SimulationReport:
-    """The report of a simulation."""
+    """The report of a simulation; `samples` looks at each pool."""
     states = {name: operate(pool, plan.routes_of(pool), plan.instance.options) for name, pool in plan.modelled.items()}
     served = {task.name: _served(task, parts, outcomes) for task in plan.instance.tasks}
+    known = queues(plan, duration_s, seed, arrivals)
     warm = max((_warm_up(calls, duration_s) for calls in served.values() if calls), default=0.0)
+    warm = max([warm, *(warm_up(queue, duration_s) for queue in known.values())])
     begin = max([warm, *(failure.at_s for failure in failures)])
     views = {
         pool.entry.pool: PoolView(pool, plan.routes_of(pool), states[pool.entry.pool], outcome, begin, duration_s)
@@ -93,12 +97,16 @@ def assess(
     for task in plan.instance.tasks:
         calls = served[task.name]
         if calls is None:
+            found = queue_task(task.name, known, begin, duration_s)
+            tasks += [found] if found is not None else []
             continue
         # After a failure, those that came before it are not its victims alone: judge who came after.
         since = calls.fields["start"] if failures else calls.fields["end"]
         tasks.append(_task(plan, calls.take(since >= begin), states, views, duration_s - begin, seed))
-    pools = tuple(pool_outcome(views[name]) for name in plan.modelled if name in views)
+    pools = [pool_outcome(views[name]) for name in plan.modelled if name in views]
+    pools += [queue_pool(plan, name, queue, begin, duration_s, samples) for name, queue in known.items()]
     finished = sum(len(outcome.records) for outcome in outcomes)
+    finished += sum(int((queue.end_s <= duration_s).sum()) for queue in known.values())
     return SimulationReport(
         ok=all(slo.ok for task in tasks for slo in task.slo),
         duration_s=duration_s,
@@ -107,16 +115,19 @@ def assess(
         arrivals=arrivals.name,
         calls=finished,
         tasks=tuple(tasks),
-        pools=pools,
+        pools=tuple(pools),
         failure="; ".join(f"{f.replicas} of {f.pool} lost at {f.at_s:g} s" for f in failures) or None,
-        notes=_notes(plan, duration_s, begin),
+        notes=_notes(known, duration_s, begin),
     )
 
 
-def _notes(plan: Plan, duration_s: float, begin: float) -> tuple[str, ...]:
+def _notes(known: Mapping[str, Queue], duration_s: float, begin: float) -> tuple[str, ...]:
     notes = []
-    if plan.measured:
-        notes.append("measured pools are not simulated: nothing is known of them but the rates that they sustain")
+    if known:
+        notes.append(
+            "of measured pools only the rates are known that they sustain: tasks wait where those are exceeded, and no "
+            "SLO is judged"
+        )
     if begin >= duration_s / 2:
         notes.append("the warm-up takes half of the duration or more: simulate longer")
     return tuple(notes)
@@ -181,6 +192,7 @@ def _task(
         ttft=_percentiles(calls.ttft),
         tpot=_percentiles(calls.tpot),
         task_latency=_percentiles(longest),
+        wait=wait_percentiles(calls.parts()[_PARTS.index("wait")]),
         parts=TtftParts(**dict(zip(_PARTS, parts.tolist(), strict=True))),
         planned_parts=TtftParts(**dict(zip(_PARTS, ((rates @ planned) / offered).tolist(), strict=True))),
         slo=tuple(_slos(plan, calls, longest, planned, views)),

@@ -8,9 +8,9 @@ import numpy as np
 
 from codesign.check.plan import ModelledPool, ModelledRoute, Plan
 from codesign.check.traffic import session_bytes
-from codesign.performance import link_bytes_per_s
+from codesign.performance.split import activation_bytes
 from codesign.simulate.arrivals import Arrivals
-from codesign.simulate.demand import Demand, room_bytes, step_table
+from codesign.simulate.demand import Demand, room_bytes, split_step_table, step_table
 from codesign.simulate.fleet import CallRows, Fleet, ParkedRows, PoolSpec, RouteSpec
 from codesign.simulate.sessions import Lengths, Workload, open_sessions
 
@@ -62,8 +62,13 @@ def build(plan: Plan, component: Component, horizon_s: float, seed: int, arrival
     pools = []
     for pool in component.pools:
         entry, routes = pool.entry, plan.routes_of(pool)
-        stepping = entry.role != "prefill"
         chunk = float(entry.prefill_chunk or 0)
+        steps, sent = None, 0.0
+        if pool.split is not None:
+            steps, sent = split_step_table(pool.split, options.max_sequences), float(activation_bytes(pool.split)[0])
+        elif entry.role != "prefill":
+            steps = step_table(pool.table, options.max_sequences, chunk)
+        tokens = sum(r.calls.rate * float(r.calls.population.mean(r.calls.population.output)) for r in routes)
         pools.append(
             PoolSpec(
                 name=entry.pool,
@@ -71,11 +76,12 @@ def build(plan: Plan, component: Component, horizon_s: float, seed: int, arrival
                 replicas=entry.replicas,
                 spares=entry.spares,
                 lanes=int(pool.table.dp[0] * pool.table.pp[0]),
-                steps=step_table(pool.table, options.max_sequences, chunk) if stepping else None,
+                steps=steps,
                 room_bytes=room_bytes(pool, routes, options),
-                link_bytes_per_s=max(float(link_bytes_per_s(pool.table)[0]), 1.0),
+                link_bytes_per_s=max(pool.link_bytes_per_s - sent * tokens / entry.replicas, 1.0),
                 chunk=chunk,
                 max_sequences=options.max_sequences,
+                activation_bytes=sent,
             )
         )
     rows, parked, entries = _calls(plan, component, horizon_s, seed, arrivals)

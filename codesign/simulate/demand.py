@@ -27,7 +27,8 @@ from codesign.performance import (
     prefill_flops,
     prefill_seconds,
 )
-from codesign.performance.energy import prefill_energy_j
+from codesign.performance.energy import joules_per_byte, joules_per_flop, prefill_energy_j
+from codesign.performance.split import SplitTable, split_step_seconds
 from codesign.problem.instance import Options
 from codesign.simulate.engine import StepTable
 
@@ -126,6 +127,9 @@ class Demand:
         for column, of in ((ATTENTION_S, decode_attention_seconds), (READ, kv_read_bytes), (FLOP, decode_flops)):
             rows[:, column] = of(after.table, context)[0]
             rows[:, column + 1] = (of(after.table, last)[0] - rows[:, column]) / steps
+        if after.split is not None:
+            rows[:, ATTENTION_S : ATTENTION_MORE + 1] /= float(after.split.groups[0])
+            rows[:, FLOP] += decode_flops(after.split.feed_forward, np.zeros(1))[0, 0]
         return rows
 
 
@@ -135,15 +139,42 @@ def step_table(table: ConfigurationTable, max_sequences: int, chunk: float) -> S
     knots = np.unique(np.array(_CHUNK_KNOTS) * chunk) if chunk else np.zeros(1)
     return StepTable(
         knots,
-        np.stack([decode_step_seconds(table, batches, tokens)[0] for tokens in knots.tolist()]),
+        np.stack([decode_step_seconds(table, batches, tokens)[0] for tokens in knots.tolist()])[None],
         np.stack([decode_weight_bytes(table, batches + tokens)[0] for tokens in knots.tolist()]),
+    )
+
+
+def split_step_table(split: SplitTable, max_sequences: int) -> StepTable:
+    """Steps of a replica in two halves: those of the attention half, of the other, and of the chain through both."""
+    batches = np.arange(max_sequences + 1, dtype=np.float64)
+    m, n = float(split.microbatches[0]), float(split.groups[0])
+    halves = (split.attention, split.feed_forward)
+    weights = [
+        m * count * decode_weight_bytes(half, np.maximum(batches / (m * count), 1.0))[0]
+        for half, count in zip(halves, (n, 1.0), strict=True)
+    ]
+    # An engine's bytes and FLOP are charged at the attention half's joules: the other half's differ.
+    moved, computed = (
+        float((of(halves[1]) - of(halves[0]))[0]) for of in (joules_per_byte, joules_per_flop)
+    )
+    token_flop = float(decode_flops(halves[1], np.zeros(1))[0, 0])
+    return StepTable(
+        np.zeros(1),
+        np.stack([curve for curve in split_step_seconds(split, batches)]),
+        (weights[0] + weights[1])[None, :],
+        attention=(1.0, 0.0, 1.0 / m),
+        extra_j=moved * weights[1] + computed * token_flop * batches,
     )
 
 
 def room_bytes(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -> float:
     """Bytes of a replica for sessions: what weights leave, less each task's shared prefix in every attention group."""
     room = float(kv_capacity_bytes(pool.table, options.memory_fraction, options.memory_reserve_bytes)[0])
+    groups = float(pool.table.dp[0])
+    if pool.split is not None:
+        groups = float(pool.split.groups[0])
+        room *= groups
     for tokens in {route.calls.task.name: route.calls.shared for route in routes}.values():
         if tokens > 0:
-            room -= float(pool.table.dp[0]) * float(kv_bytes(pool.table, np.array([tokens]))[0, 0])
+            room -= groups * float(kv_bytes(pool.table, np.array([tokens]))[0, 0])
     return max(room, 1.0)

@@ -2,7 +2,8 @@
 
 Nothing happens between two changes of the batch, so one event covers a run of steps.  With B sequences, and P prompt
 tokens in each step, a step takes base(B, P) + Σ r, where r is what a sequence's own context adds and grows with each of
-its tokens: j steps take a·j + s·j·(j−1)/2.  Who comes in the middle of a step joins at its end.
+its tokens: j steps take a·j + s·j·(j−1)/2.  A replica in two halves takes the slowest of such lines, and a run ends
+where another becomes the slowest.  Who comes in the middle of a step joins at its end.
 """
 
 from __future__ import annotations
@@ -31,19 +32,23 @@ class StepTable:
     prompt_tokens: Array
     """[P] ascending knots, from 0."""
     seconds: Array
-    """[P, B + 1] by prompt tokens and sequences, without what the contexts add."""
+    """[C, P, B + 1] by line, prompt tokens and sequences, without what the contexts add; the slowest line counts."""
     weight_bytes: Array
     """[P, B + 1]."""
+    attention: tuple[float, ...] = (1.0,)
+    """[C] share of what the contexts add that each line carries."""
+    extra_j: Array | None = None
+    """[B + 1] joules of a step that its bytes and FLOP do not explain (a second half of other hardware)."""
 
     def at(self, prompt_tokens: float) -> tuple[Array, Array]:
-        """(seconds [B + 1], bytes [B + 1]) at a number of prompt tokens, linear between knots."""
+        """(seconds [C, B + 1], bytes [B + 1]) at a number of prompt tokens, linear between knots."""
         knots = self.prompt_tokens
         after = min(max(int(np.searchsorted(knots, prompt_tokens)), 1), len(knots) - 1) if len(knots) > 1 else 0
         if not after:
-            return self.seconds[0], self.weight_bytes[0]
+            return self.seconds[:, 0], self.weight_bytes[0]
         share = (prompt_tokens - knots[after - 1]) / (knots[after] - knots[after - 1])
         return (
-            (1 - share) * self.seconds[after - 1] + share * self.seconds[after],
+            (1 - share) * self.seconds[:, after - 1] + share * self.seconds[:, after],
             (1 - share) * self.weight_bytes[after - 1] + share * self.weight_bytes[after],
         )
 
@@ -103,13 +108,14 @@ class Engine:
         self.waiting: deque[Work] = deque()
         """In line for memory or a slot."""
         self.prefilling: deque[Work] = deque()
-        self.busy_s = self.batch_s = self.bytes = self.flop = 0.0
+        self.busy_s = self.batch_s = self.bytes = self.flop = self.extra_j = 0.0
         self.tokens = self.steps = self.preempted = 0
         self._active: dict[int, Work] = {}
         self._finishing: list[tuple[int, int]] = []
         self._sums = [0.0] * 7  # seconds, read, flop and their growth per step; bytes of growth per step
         self._base, self._weights = (rows.tolist() for rows in table.at(0.0))
         self._full = tuple(rows.tolist() for rows in table.at(chunk)) if chunk else (self._base, self._weights)
+        self._extra = None if table.extra_j is None else table.extra_j.tolist()
         self._event: Event | None = None
         self._began = 0.0
         self._run = 0
@@ -182,6 +188,8 @@ class Engine:
         self.tokens += batch * steps
         self.bytes += steps * self._run_weights + sums[1] * steps + sums[4] * pairs
         self.flop += sums[2] * steps + sums[5] * pairs + self._run_flop * steps
+        if self._extra is not None:
+            self.extra_j += self._extra[batch] * steps
         sums[0] += sums[3] * steps
         sums[1] += sums[4] * steps
         sums[2] += sums[5] * steps
@@ -257,13 +265,28 @@ class Engine:
         else:
             base, weights = self.table.at(prompt)
         self._began = now
-        self._first = float(base[self.batch]) + self._sums[0] + extra
-        self._slope = self._sums[3]
+        steps = self._pace(base, extra, steps)
         self._run_weights, self._run_flop, self._run_tokens = float(weights[self.batch]), flop, prompt
         for work in joined:
             if not work.resumed and work.call in self._active:
                 self.news.first_token(work, self, now + self._first)
         self._schedule(max(steps, 1))
+
+    def _pace(self, base: list[list[float]] | Array, extra: float, steps: int) -> int:
+        """Set the time of the first step and what each one adds; for how many of `steps` that holds."""
+        batch, seconds, more = self.batch, self._sums[0], self._sums[3]
+        if len(base) == 1:
+            self._first, self._slope = float(base[0][batch]) + seconds + extra, more
+            return steps
+        lines = [
+            (float(line[batch]) + share * seconds + extra, share * more)
+            for line, share in zip(base, self.table.attention, strict=True)
+        ]
+        self._first, self._slope = first, slope = max(lines)
+        for begin, growth in lines:
+            if growth > slope:
+                steps = min(steps, max(1, math.ceil((first - begin) / (growth - slope))))
+        return steps
 
     def _prompt(self) -> tuple[float, int, float, float]:
         """Prompt tokens of each step now, for how many steps at most, their FLOP and attention seconds a step."""

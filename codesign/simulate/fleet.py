@@ -62,8 +62,11 @@ class PoolSpec:
     steps: StepTable | None
     room_bytes: float
     link_bytes_per_s: float
+    """What activations that cross it leave, on average."""
     chunk: float
     max_sequences: int
+    activation_bytes: float = 0.0
+    """That every decoded token sends from one half of a replica to the other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,8 +179,8 @@ class Outcome:
     records: Array
     """[n, fields of RECORD] finished calls."""
     samples: dict[str, list[Sample]]
-    energy: dict[str, tuple[float, float, float]]
-    """By pool: FLOP and bytes of steps, and joules of prompts above the base."""
+    energy: dict[str, tuple[float, ...]]
+    """By pool: FLOP and bytes of steps, and joules above the base that neither explains (prompts, second halves)."""
     events: int
     preempted: dict[str, int] = field(default_factory=dict)
 
@@ -261,13 +264,13 @@ class Fleet:
             self._sample()
             if progress is not None:
                 progress(i / samples)
-        energy = {}
+        energy: dict[str, tuple[float, ...]] = {}
         for name in self.specs:
             if name in self.prefills:
                 energy[name] = 0.0, 0.0, self._prompt_energy[name]
             else:
                 engines = [*self.engines[name], *self._lost[name]]
-                energy[name] = sum(e.flop for e in engines), sum(e.bytes for e in engines), 0.0
+                energy[name] = tuple(sum(getattr(e, word) for e in engines) for word in ("flop", "bytes", "extra_j"))
         return Outcome(
             np.array(self._records, dtype=np.float64).reshape(-1, len(RECORD)),
             self._samples,
@@ -610,7 +613,7 @@ class Fleet:
         )
 
     def _look_engines(self, name: str) -> Sample:
-        up = self.engines[name]
+        up, sent = self.engines[name], self.specs[name].activation_bytes
         every = [*up, *self._lost[name]]
         return Sample(
             time_s=self.env.now,
@@ -621,7 +624,7 @@ class Fleet:
             busy_s=sum(e.busy_s for e in every),
             flop=sum(e.flop for e in every),
             bytes=sum(e.bytes for e in every),
-            link_bytes=sum(max(e.link.moved_in, e.link.moved_out) for e in every),
+            link_bytes=sum(max(e.link.moved_in, e.link.moved_out) + sent * e.tokens for e in every),
             evicted=sum(e.memory.evicted for e in every),
             link_wait_s=sum(e.link.waited_s for e in every),
         )

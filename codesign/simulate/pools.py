@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from codesign.check.operation import PoolState
 from codesign.check.plan import ModelledPool, ModelledRoute
-from codesign.performance import link_bytes_per_s
+from codesign.check.split import split_peaks
 from codesign.performance.energy import base_power_w, joules_per_byte, joules_per_flop
 from codesign.simulate.fleet import Outcome
 from codesign.simulate.report import PoolOutcome, Saturation, Series, Use
@@ -49,11 +49,10 @@ class PoolView:
     @cached_property
     def rates(self) -> dict[str, Array]:
         """[samples] shares in use between each look and the one before."""
-        looks, table = self.looks, self.pool.table
+        looks = self.looks
         seconds = np.diff(looks["time_s"], prepend=0.0) * looks["replicas"]
-        peak = float(table.part_accelerators.peak[0, table.activations[0]]) * self.pool.replica_accelerators
-        memory = float(table.part_accelerators.bandwidth[0]) * self.pool.replica_accelerators
-        link = max(float(link_bytes_per_s(table)[0]), 1.0)
+        peak, memory = self.peaks
+        link = max(self.pool.link_bytes_per_s, 1.0)
 
         def rate(name: str, offer: float) -> Array:
             return np.diff(looks[name], prepend=0.0) / (seconds * offer)
@@ -65,6 +64,14 @@ class PoolView:
             "link": rate("link_bytes", link),
             "busy": np.minimum(rate("busy_s", 1.0), 1.0),
         }
+
+    @property
+    def peaks(self) -> tuple[float, float]:
+        """FLOP/s and bytes/s of a replica."""
+        if self.pool.split is not None:
+            return split_peaks(self.pool.split)
+        parts, size = self.pool.table.part_accelerators, self.pool.replica_accelerators
+        return float(parts.peak[0, self.pool.table.activations[0]]) * size, float(parts.bandwidth[0]) * size
 
     @cached_property
     def after(self) -> NDArray[np.bool_]:
@@ -125,10 +132,14 @@ class PoolView:
 
     def energy_j(self) -> float:
         """Joules over the duration: base power, and what bytes, FLOP and prompts draw above it."""
-        table, (flop, moved, prompts) = self.pool.table, self.outcome.energy[self.name]
+        table, (flop, moved, more) = self.pool.table, self.outcome.energy[self.name]
         replicas = self.pool.entry.replicas + self.pool.entry.spares
-        base = float(base_power_w(table)[0]) * replicas * self.duration_s
-        return base + flop * float(joules_per_flop(table)[0]) + moved * float(joules_per_byte(table)[0]) + prompts
+        watts = float(base_power_w(table)[0])
+        if self.pool.split is not None:
+            watts *= float(self.pool.split.groups[0])
+            watts += float(base_power_w(self.pool.split.feed_forward)[0])
+        above = flop * float(joules_per_flop(table)[0]) + moved * float(joules_per_byte(table)[0]) + more
+        return watts * replicas * self.duration_s + above
 
 
 def pool_outcome(view: PoolView) -> PoolOutcome:
@@ -139,6 +150,7 @@ def pool_outcome(view: PoolView) -> PoolOutcome:
     return PoolOutcome(
         pool=entry.pool,
         role=entry.role,
+        counted_from_s=view.begin_s,
         utilization=Use(
             compute=view.mean("compute"),
             bandwidth=view.mean("bandwidth") if stepping else None,

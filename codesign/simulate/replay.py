@@ -46,10 +46,15 @@ class Replay:
         order = np.argsort(first, kind="stable")
         return first[order] - first[order[0]], order
 
+    @property
+    def calls_mean(self) -> float:
+        """Calls of a session."""
+        return float(self._lengths.mean())
+
     def starts(self, calls_per_s: float, horizon_s: float, rng: np.random.Generator) -> tuple[Array, Ints]:
         """(seconds, session of the trace) of the sessions that start before the horizon, from a random place on."""
         times, sessions = self._starts
-        per_s = calls_per_s / float(self._lengths.mean())
+        per_s = calls_per_s / self.calls_mean
         # One round takes as long as so many sessions do at the rate; a trace of no length starts them evenly.
         period = times.size / per_s
         span = float(times[-1]) * times.size / max(times.size - 1, 1)

@@ -57,9 +57,11 @@ class SloOutcome(_Frozen):
 
 
 class TaskOutcome(_Frozen):
-    """One task class."""
+    """One task class, in one period."""
 
     name: str
+    stage: str = ""
+    """Period and scenario; empty where the plan has none."""
     calls: int
     """Finished after the warm-up."""
     goodput: float
@@ -76,6 +78,8 @@ class TaskOutcome(_Frozen):
     ttft: Percentiles
     tpot: Percentiles
     task_latency: Percentiles
+    wait: Percentiles
+    """Of prompts, for a lane or memory; of whole tasks on measured pools, beyond what was measured."""
     parts: TtftParts
     planned_parts: TtftParts
     slo: tuple[SloOutcome, ...]
@@ -121,6 +125,9 @@ class PoolOutcome(_Frozen):
 
     pool: str
     role: str
+    stage: str = ""
+    counted_from_s: float
+    """Where the warm-up ends, or after the last failure."""
     utilization: Use
     planned: Use
     batch: float | None
@@ -142,6 +149,7 @@ class SimulationReport(_Frozen):
     """Every SLO holds at its percentile."""
     duration_s: float
     warm_up_s: float
+    """The longest, where periods are simulated one by one."""
     seed: int
     arrivals: str
     calls: int

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
-from codesign.check.plan import Plan, read_plan
+from pydantic import BaseModel
+
+from codesign.check.plan import ModelledPool, Plan, read_plan
 from codesign.check.report import Findings
 from codesign.check.stages import stage_solutions
 from codesign.problem import Problem, resolve
@@ -67,7 +69,7 @@ def simulate(
     failures:
         Replicas that are lost; the SLOs are then judged over calls that come after the last failure.
     stage:
-        Which period (and scenario) of a plan that has some; by default the one with the most tasks per second.
+        Which period (and scenario) of a plan that has some; by default all, each for the whole duration.
     workers:
         Processes. Parts of the fleet that share no pool run apart; results do not depend on their number. More than one
         needs a main module that can be imported, as :mod:`multiprocessing` says.
@@ -77,44 +79,95 @@ def simulate(
     """
     if not duration_s > 0:
         raise SimulationError(f"found a duration of {duration_s} s; expected more than 0")
-    plan = plan_of(*staged(problem, solution, stage))
-    return simulate_plan(
-        plan,
-        duration_s=duration_s,
-        seed=seed,
-        arrivals=arrivals or Arrivals(),
-        failures=tuple(failures),
-        workers=workers,
-        progress=progress,
-    )
+    plans = _plans(problem, solution, stage)
+    for failure in failures:
+        _modelled(plans, failure.pool)
+        if not 0 <= failure.at_s < duration_s:
+            raise SimulationError(f"found a failure at {failure.at_s:g} s; expected a time within {duration_s:g} s")
+    reports = {}
+    for number, (name, plan) in enumerate(plans.items()):
+
+        def tell(share: float, before: int = number) -> None:
+            if progress is not None:
+                progress((before + share) / len(plans))
+
+        reports[name] = simulate_plan(
+            plan,
+            duration_s=duration_s,
+            seed=seed,
+            arrivals=arrivals or Arrivals(),
+            failures=tuple(failure for failure in failures if failure.pool in plan.modelled),
+            workers=workers,
+            progress=tell,
+        )
+    return _joined(reports)
 
 
 def server_lost(
     problem: Problem, solution: Solution, pool: str, at_s: float, stage: str | None = None
 ) -> Failure:
     """The failure of one server of a pool: as many replicas as it holds, one where a replica is larger."""
-    plan = plan_of(*staged(problem, solution, stage))
-    if pool not in plan.modelled:
-        raise SimulationError(f"found no pool {pool!r}; expected one of {', '.join(plan.modelled)}")
-    known = plan.modelled[pool]
-    return Failure(pool, at_s, max(1, known.option.server_accelerators // known.replica_accelerators))
+    known = _modelled(_plans(problem, solution, stage), pool)
+    lost = [option.server_accelerators // count for option, count in known.places]
+    return Failure(pool, at_s, max(1, *lost))
 
 
-def staged(problem: Problem, solution: Solution, stage: str | None) -> tuple[Instance, Solution]:
-    """The problem and the solution of one stage; both as they are where there are no stages."""
+def staged(instance: Instance, solution: Solution) -> dict[str, tuple[Instance, Solution]]:
+    """Instance and solution of each stage by its name; both as they are, under an empty name, where there are none."""
+    if not instance.stages:
+        return {"": (instance, solution)}
+    own = stage_solutions(instance, solution, Findings())
+    return {stage.name: (stage.instance, found) for stage, found in zip(instance.stages, own, strict=True)}
+
+
+def _plans(problem: Problem, solution: Solution, stage: str | None) -> dict[str, Plan]:
+    """The plan of each stage, or of the one that is asked for."""
     instance = resolve(problem, robust=bool(solution.scenarios))
     if instance.objective in EXTREMES:
         instance = at_extreme(instance, solution.objective.value or 0.0)
-    if not instance.stages:
-        if stage is not None:
-            raise SimulationError(f"found the stage {stage!r}; expected none: the problem has no periods")
-        return instance, solution
-    names = [each.name for each in instance.stages]
-    if stage is not None and stage not in names:
+    if stage is not None and not instance.stages:
+        raise SimulationError(f"found the stage {stage!r}; expected none: the problem has no periods")
+    if stage is not None and stage not in (names := [each.name for each in instance.stages]):
         raise SimulationError(f"found no stage {stage!r}; expected one of {', '.join(names)}")
-    rates = [sum(task.rate_per_s for task in each.instance.tasks) for each in instance.stages]
-    chosen = rates.index(max(rates)) if stage is None else names.index(stage)
-    return instance.stages[chosen].instance, stage_solutions(instance, solution, Findings())[chosen]
+    parts = staged(instance, solution)
+    return {name: plan_of(*part) for name, part in parts.items() if stage in (None, name)}
+
+
+def _modelled(plans: Mapping[str, Plan], pool: str) -> ModelledPool:
+    """A pool of the performance model in any stage."""
+    every = {name: found for plan in plans.values() for name, found in plan.modelled.items()}
+    if pool not in every:
+        raise SimulationError(f"found no pool {pool!r}; expected one of {', '.join(every)}")
+    return every[pool]
+
+
+def _joined(reports: Mapping[str, SimulationReport]) -> SimulationReport:
+    """One report of all stages, each task and pool with the name of its own."""
+    first, *others = reports.values()
+    if not others and "" in reports:
+        return first
+
+    def named(word: str) -> tuple[BaseModel, ...]:
+        return tuple(
+            part.model_copy(update={"stage": name})
+            for name, report in reports.items()
+            for part in getattr(report, word)
+        )
+
+    every = list(reports.values())
+    return first.model_copy(
+        update={
+            "ok": all(report.ok for report in every),
+            "warm_up_s": max(report.warm_up_s for report in every),
+            "calls": sum(report.calls for report in every),
+            "tasks": named("tasks"),
+            "pools": named("pools"),
+            "failure": "; ".join(report.failure for report in every if report.failure) or None,
+            "notes": tuple(
+                dict.fromkeys(f"{name}: {note}" for name, report in reports.items() for note in report.notes)
+            ),
+        }
+    )
 
 
 def plan_of(instance: Instance, solution: Solution) -> Plan:
@@ -127,11 +180,6 @@ def plan_of(instance: Instance, solution: Solution) -> Plan:
     if faults:
         raise SimulationError(
             f"the solution does not fit the problem: {faults[0].what} (`codesign check` lists all {len(faults)})"
-        )
-    halves = [pool.entry.pool for pool in plan.modelled.values() if pool.split is not None]
-    if halves:
-        raise SimulationError(
-            f"found the split-decode pool {halves[0]}; expected whole replicas: halves are not simulated"
         )
     return plan
 
@@ -147,11 +195,6 @@ def simulate_plan(
     progress: Progress | None = None,
 ) -> SimulationReport:
     """Simulate a plan whose names are known."""
-    for failure in failures:
-        if failure.pool not in plan.modelled:
-            raise SimulationError(f"found no pool {failure.pool!r}; expected one of {', '.join(plan.modelled)}")
-        if not 0 <= failure.at_s < duration_s:
-            raise SimulationError(f"found a failure at {failure.at_s:g} s; expected a time within {duration_s:g} s")
     parts = components(plan)
     jobs = [
         _Job(plan.instance, plan.solution, i, duration_s, seed, arrivals, tuple(failures)) for i in range(len(parts))
@@ -161,7 +204,7 @@ def simulate_plan(
         outcomes = _apart(jobs, shares, min(workers, len(jobs)), progress)
     else:
         outcomes = _in_turn(plan, jobs, shares, progress)
-    return assess(plan, parts, outcomes, duration_s, seed, arrivals, failures)
+    return assess(plan, parts, outcomes, duration_s, seed, arrivals, failures, SAMPLES)
 
 
 def _in_turn(plan: Plan, jobs: list[_Job], shares: list[float], progress: Progress | None) -> list[Outcome]:
