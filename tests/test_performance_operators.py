@@ -35,7 +35,7 @@ def test_gemm_by_hand():
     }
     arrays = {name: np.array([value]) for name, value in constants.items()}
     one = np.ones(1)
-    gemm = Gemm.of(4096 * one, 1024 * one, 32 * one, 1 * one, 2 * one, 1e15 * one, 3e12 * one, arrays)
+    gemm = Gemm.of(4096 * one, 1024 * one, 32 * one, 1 * one, 2 * one, 1e15 * one, 3e12 * one, 3e12 * one, arrays)
     compute = 2 * (64 + 10) * (1024 + 100) * (4096 + 64) / (1e15 * 0.5)
     memory = (4096 * 1024 * 1 + 64 * 4096 * 2 + 64 * 1024 * 2 + 500 * 4096) / (3e12 * 0.8)
     assert gemm.seconds(np.array([[64.0]]))[0, 0] == pytest.approx(32 * (3e-6 + compute + memory))

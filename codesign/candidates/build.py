@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from codesign.candidates.attached import Attachment
 from codesign.candidates.colocated import colocated_blocks
 from codesign.candidates.configurations import Configurations, enumerate_configurations, places_of
 from codesign.candidates.context import ROLES, MomentBook, OperatingPoints, Slice
@@ -53,6 +54,12 @@ class Candidates:
         if self.configurations is None:
             raise ValueError("measured pools have no configurations")
         return self.configurations.table.take(np.array([configuration]))
+
+    def attachment(self, configuration: int) -> Attachment | None:
+        """Memory attached to the accelerators of one configuration."""
+        index = int(self.table(configuration).memory[0])
+        assert self.configurations is not None
+        return self.configurations.attachments[index] if index >= 0 else None
 
 
 def build_candidates(
@@ -210,6 +217,8 @@ def _groups(instance: Instance, configurations: Configurations) -> list[Group]:
                 PRECISIONS[int(p[k])] for p in (table.weights, table.activations, table.kv)
             )
             shape = f"tp{table.tp[k]}pp{table.pp[k]}ep{table.ep[k]}dp{table.dp[k]}"
+            if table.memory[k] >= 0:
+                shape += f" {configurations.attachments[int(table.memory[k])].name}"
             lost = max(1, option.server_accelerators // int(configurations.packed[k]))
             groups.append(
                 Group(
@@ -246,7 +255,7 @@ def _data(
         groups=groups,
         limits=(
             *market.limits,
-            *tier_limits(instance, book.flows, offers_by_option(instance, market.offers)),
+            *tier_limits(instance, book.flows, offers_by_option(instance, market.offers), packings),
         ),
         usd_weight=usd_weight,
         watt_weight=watt_weight,

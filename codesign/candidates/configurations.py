@@ -1,4 +1,4 @@
-"""Which deployment configurations exist: hardware × model × precisions × TP × PP × EP × attention DP.
+"""Which deployment configurations exist: hardware × model × precisions × TP × PP × EP × attention DP × memory.
 
 Replica sizes that divide one another share servers exactly by counting slots; a size outside that chain
 (16 or 64 in a 72-accelerator rack) gets servers of its own, whose left-over slots count as lost.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from codesign.candidates.attached import Attachment, attachments
 from codesign.candidates.data import Floats, Ints, Packing
 from codesign.performance import (
     PRECISIONS,
@@ -40,6 +41,8 @@ class Configurations:
     """[K] index into the packings of :func:`places_of`."""
     packed: Floats
     """[K] slots that a replica occupies."""
+    attachments: tuple[Attachment, ...] = ()
+    """Behind `table.memory`."""
 
     def __len__(self) -> int:
         return len(self.hardware)
@@ -58,22 +61,27 @@ def places_of(instance: Instance, packings: list[Packing]) -> list[Places]:
 def enumerate_configurations(instance: Instance, places: list[Places]) -> Configurations | None:
     """All configurations of an instance; None where it has no modelled hardware or no models."""
     rows: list[tuple[int, ...]] = []
+    beside = attachments(instance)
     for h, option in enumerate(instance.hardware):
         for m, model in enumerate(instance.models):
+            memories = [(-1, None), *((i, a) for i, a in enumerate(beside) if a.suits(instance, option, model))]
             shapes = _shapes(option, model, instance.options.max_replica_accelerators)
             for tp, pp, ep, dp in shapes:
-                packing, packed = places[h].of(tp * pp * dp)
-                rows += [
-                    (h, m, *(PRECISIONS.index(p) for p in precision), tp, pp, ep, dp, packing, packed)
-                    for precision in model.precisions
-                ]
-    columns = np.array(rows, dtype=np.int64).reshape(-1, 11).T
+                for memory, attachment in memories:
+                    packing, packed = places[h].of(tp * pp * dp, attachment)
+                    rows += [
+                        (h, m, *(PRECISIONS.index(p) for p in precision), tp, pp, ep, dp, memory, packing, packed)
+                        for precision in model.precisions
+                    ]
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 12).T
     if not rows:
         return None
     table = ConfigurationTable(
         [option.accelerator for option in instance.hardware],
         [model.card for model in instance.models],
         *columns[:9],
+        memory=columns[9],
+        memories=tuple(attachment.memory for attachment in beside),
         engines=engines(instance),
         safety=instance.options.safety,
     )
@@ -86,8 +94,9 @@ def enumerate_configurations(instance: Instance, places: list[Places]) -> Config
         table.take(keep),
         columns[0, keep],
         columns[1, keep],
-        columns[9, keep],
-        columns[10, keep].astype(np.float64),
+        columns[10, keep],
+        columns[11, keep].astype(np.float64),
+        beside,
     )
 
 
@@ -127,21 +136,23 @@ def _shapes(option: HardwareOption, model: Model, most: int | None) -> list[tupl
 
 
 class Places:
-    """Servers of one hardware, set aside by the chain of replica sizes that they hold."""
+    """Servers of one hardware, set aside by the chain of replica sizes that they hold and the modules attached."""
 
     def __init__(self, hardware: int, server: int, packings: list[Packing]) -> None:
         self._hardware, self._server, self._packings = hardware, server, packings
         self._chain = _chain(server)
-        self._number: dict[int, int] = {}
+        self._number: dict[tuple[int, tuple[int, float]], int] = {}
 
-    def of(self, size: int) -> tuple[int, int]:
-        """(packing, slots occupied) of a replica of `size` accelerators."""
+    def of(self, size: int, attachment: Attachment | None = None) -> tuple[int, int]:
+        """(packing, slots occupied) of a replica of `size` accelerators that have modules attached."""
         exact = size in self._chain or (size > self._server and size % self._server == 0)
         slots = self._server if exact else self._server // size * size
-        key = 0 if exact else size
+        modules = (-1, 0.0) if attachment is None else (attachment.tier, attachment.modules)
+        key = (0 if exact else size, modules)
         if key not in self._number:
             self._number[key] = len(self._packings)
-            self._packings.append(Packing(self._hardware, slots))
+            attached = {} if attachment is None else {attachment.tier: attachment.modules * self._server}
+            self._packings.append(Packing(self._hardware, slots, attached))
         return self._number[key], size
 
 

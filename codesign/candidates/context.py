@@ -18,12 +18,11 @@ from codesign.candidates.step import is_convex
 from codesign.performance import (
     ConfigurationTable,
     decode_step_seconds,
-    decode_weight_bytes,
     kv_bytes,
     kv_capacity_bytes,
     link_bytes_per_s,
 )
-from codesign.performance.energy import base_power_w, joules_per_byte
+from codesign.performance.energy import base_power_w, joules_per_byte, weight_joules
 from codesign.performance.queueing import PLANNING_PERCENTILE, normal_quantile, poisson_mean_within
 from codesign.problem.instance import Instance
 
@@ -134,8 +133,7 @@ class Slice:
         step = decode_step_seconds(self.table, batches)
         slope = np.maximum(np.diff(step, axis=1)[:, 0] / 96.0, 0.0)
         intercept = np.maximum(step[:, 0] - 32.0 * slope, 1e-6)
-        weights = decode_weight_bytes(self.table, np.array([64.0]))[:, 0]
-        return intercept, slope, weights * joules_per_byte(self.table)
+        return intercept, slope, weight_joules(self.table, np.array([64.0]))[:, 0]
 
 
 class MomentBook:

@@ -273,6 +273,8 @@ class Packing:
     hardware: int
     slots: int
     """Accelerator slots per server."""
+    modules: dict[int, float] = field(default_factory=dict)
+    """Modules in each server set aside, by their number."""
 
 
 @dataclass(frozen=True)

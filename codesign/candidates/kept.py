@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codesign.candidates.data import SideLimit
+from codesign.candidates.data import Packing, SideLimit
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.lengths import TaskCalls
 from codesign.catalog import ModelCard
@@ -93,12 +93,15 @@ def flow_traffic(instance: Instance, flow: CallFlow) -> KeptTraffic:
 
 
 def tier_limits(
-    instance: Instance, flows: tuple[CallFlow, ...], offers: dict[str, list[int]]
+    instance: Instance,
+    flows: tuple[CallFlow, ...],
+    offers: dict[str, list[int]],
+    packings: tuple[Packing, ...] = (),
 ) -> list[SideLimit]:
     """Rows of every tier: capacity, bandwidth, places in servers, modules to be had.
 
     `offers` are the positions of the offers of each hardware option; modules are numbered as in
-    `instance.memory`.
+    `instance.memory`. Those of servers set aside for replicas that have them attached serve nothing else.
     """
     limits: list[SideLimit] = []
     for m, tier in enumerate(instance.memory):
@@ -110,7 +113,8 @@ def tier_limits(
         # Servers of a tier's hardware that an offer brings: a unit may bring several.
         servers = Counter(o for name in tier.hardware for o in offers.get(name, ()))
         included = {o: n * tier.included_bytes_per_server / tier.module_bytes for o, n in servers.items()}
-        limits += _rows(m, tier, uses, included)
+        attached = {p: packing.modules[m] for p, packing in enumerate(packings) if m in packing.modules}
+        limits += _rows(m, tier, uses, included, attached)
         if tier.max_bytes_per_server is not None:
             places = (tier.max_bytes_per_server - tier.included_bytes_per_server) / tier.module_bytes
             limits.append(
@@ -131,8 +135,14 @@ def tier_limits(
     return limits
 
 
-def _rows(m: int, tier: MemoryOption, uses: dict[int, TierUse], included: dict[int, float]) -> list[SideLimit]:
-    """Use of the flows ≤ what modules bought and modules included offer, each at its planned share."""
+def _rows(
+    m: int,
+    tier: MemoryOption,
+    uses: dict[int, TierUse],
+    included: dict[int, float],
+    attached: dict[int, float],
+) -> list[SideLimit]:
+    """Use of the flows ≤ the planned share of what modules bought and included offer, less those `attached`."""
     read = {f: use.read for f, use in uses.items()}
     written = {f: use.written for f, use in uses.items()}
     both = {f: read[f] + written[f] * tier.read_bytes_per_s / tier.write_bytes_per_s for f in uses}
@@ -148,6 +158,7 @@ def _rows(m: int, tier: MemoryOption, uses: dict[int, TierUse], included: dict[i
             unit,
             0.0,
             per_server={o: -tier.fill * each * modules for o, modules in included.items() if modules},
+            per_packing={p: tier.fill * each * modules for p, modules in attached.items()},
             per_module={m: -tier.fill * each},
             per_flow={(f, -1): use for f, use in flow.items() if use},
         )

@@ -23,7 +23,7 @@ from codesign.performance import (
     prefill_occupancy_seconds,
     prefill_seconds,
 )
-from codesign.performance.energy import joules_per_byte, joules_per_flop, prefill_energy_j
+from codesign.performance.energy import joules_per_flop, kv_joules_per_byte, prefill_energy_j
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def decode_moments(table: ConfigurationTable, calls: TaskCalls) -> DecodeMoments
     attention = decode_attention_seconds(table, middle)
     shared = _shared_bytes(table, calls)
     held = np.maximum(kv_bytes(table, points.context + output) - shared, 0.0)
-    joules = kv_read_bytes(table, middle) * joules_per_byte(table)[:, None]
+    joules = kv_read_bytes(table, middle) * kv_joules_per_byte(table)[:, None]
     joules = joules + decode_flops(table, middle) * joules_per_flop(table)[:, None]
     stay = weight * output
     return DecodeMoments(

@@ -70,7 +70,11 @@ def join(instance: Instance, candidates: Sequence[Candidates]) -> tuple[FleetDat
             offers=_offers(parts),
             hardware=tuple(_hardware(parts[0], p, row) for p in parts for row in p.candidates.data.hardware),
             packings=tuple(
-                replace(item, hardware=item.hardware + p.hardware)
+                replace(
+                    item,
+                    hardware=item.hardware + p.hardware,
+                    modules={p.modules[m]: count for m, count in item.modules.items()},
+                )
                 for p in parts
                 for item in p.candidates.data.packings
             ),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codesign.check.plan import ModelledRoute, Plan
-from codesign.check.purchase import Basket
+from codesign.check.purchase import Basket, servers_by_modules
 from codesign.check.report import Findings
 from codesign.check.traffic import moved
 from codesign.performance import kv_transfer_bytes
@@ -92,11 +92,14 @@ def _check_tier(
     servers = sum(basket.hardware[option].count for option in tier.hardware)
     modules = bought + servers * tier.included_bytes_per_server / tier.module_bytes
     capacity = modules * tier.module_bytes
+    attached = attached_modules(plan, tier)
+    shared = modules - attached
     reads, writes = load.read / tier.read_bytes_per_s, load.written / tier.write_bytes_per_s
     busy = max(reads, writes) if tier.duplex else reads + writes
     planned = f"of the {tier.fill:.0%} that may be planned"
-    findings.at_most(f"{name}: bytes kept, {planned}", load.kept, tier.fill * capacity)
-    findings.at_most(f"{name}: modules' worth of bandwidth, {planned}", busy, tier.fill * modules)
+    findings.at_most(f"{name}: modules attached to accelerators", attached, modules)
+    findings.at_most(f"{name}: bytes kept, {planned}", load.kept, tier.fill * max(shared, 0.0) * tier.module_bytes)
+    findings.at_most(f"{name}: modules' worth of bandwidth, {planned}", busy, tier.fill * max(shared, 0.0))
     if tier.max_bytes_per_server is not None:
         free = tier.max_bytes_per_server - tier.included_bytes_per_server
         places = servers * math.floor(free / tier.module_bytes + 1e-9)
@@ -104,13 +107,29 @@ def _check_tier(
     if tier.max_modules is not None:
         findings.at_most(f"{name}: max_modules", bought, tier.max_modules)
     if entry is None:
-        if bought or load.kept:
+        if bought or load.kept or attached:
             findings.fail(f"{name}: reported", "an entry under memory", None)
         return
     findings.equal(f"{name}: modules as bought", entry.modules, bought)
+    findings.equal(f"{name}: attached_modules", entry.attached_modules, attached)
     findings.equal(f"{name}: capacity_bytes", entry.capacity_bytes, capacity)
     findings.equal(f"{name}: used_bytes", entry.used_bytes, load.kept)
     findings.equal(f"{name}: read_bytes_per_s", entry.read_bytes_per_s, load.read)
     findings.equal(f"{name}: written_bytes_per_s", entry.written_bytes_per_s, load.written)
-    if modules:
-        findings.equal(f"{name}: bandwidth_utilization", entry.bandwidth_utilization, busy / modules)
+    if shared > 1e-9 * modules:
+        findings.equal(f"{name}: bandwidth_utilization", entry.bandwidth_utilization, busy / shared)
+
+
+def attached_modules(plan: Plan, tier: MemoryOption) -> float:
+    """Modules of a tier that accelerators have to themselves: those of all slots of the servers set aside for them.
+
+    Offers that differ in paying for electricity are servers of their own.
+    """
+    found = 0.0
+    for option in plan.instance.hardware:
+        for kind in (None, True, False):
+            pools = [pool for pool in plan.modelled.values() if pool.entry.pays_electricity is kind]
+            for (name, modules), servers in servers_by_modules(option, pools).items():
+                if name == tier.name:
+                    found += servers * modules * option.server_accelerators
+    return found

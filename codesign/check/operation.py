@@ -15,10 +15,10 @@ from codesign.check.plan import ModelledPool, ModelledRoute
 from codesign.check.split import SplitLoad, split_peaks
 from codesign.check.traffic import moved, session_bytes, transfer_seconds
 from codesign.performance import (
+    bandwidth_share,
     decode_attention_seconds,
     decode_flops,
     decode_step_seconds,
-    decode_weight_bytes,
     kv_bytes,
     kv_capacity_bytes,
     kv_read_bytes,
@@ -133,7 +133,6 @@ def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
         if chunk:
             prefilling = np.ceil(prompts.new / chunk) * full
             held.hold(rate, prompts.weight, prefilling, session_bytes(pool, calls, prompts.context))
-    weights = float(decode_weight_bytes(table, np.array([max(batch, 1.0)]))[0, 0])
     return PoolState(
         step_s=t,
         step_sd_s=_step_deviation(pool, routes, t, batch, new * t),
@@ -145,7 +144,7 @@ def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
         slots_share=batch / float(poisson_mean_within(options.max_sequences)),
         link_share=_over(max(arriving, leaving), float(link_bytes_per_s(table)[0])),
         compute_share=flops / _peak_flops(pool),
-        bandwidth_share=(weights / t + reads) / _peak_bytes(pool),
+        bandwidth_share=float(bandwidth_share(table, *(np.array([x]) for x in (max(batch, 1.0), t, reads)))[0]),
     )
 
 
@@ -283,10 +282,6 @@ def _room(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -> 
 def _peak_flops(pool: ModelledPool) -> float:
     table = pool.table
     return float(table.part_accelerators.peak[0, table.activations[0]]) * pool.replica_accelerators
-
-
-def _peak_bytes(pool: ModelledPool) -> float:
-    return float(pool.table.part_accelerators.bandwidth[0]) * pool.replica_accelerators
 
 
 def _over(use: float, offer: float) -> float:

@@ -15,6 +15,7 @@ from codesign.check.calls import Calls
 from codesign.check.report import Findings
 from codesign.performance import (
     PRECISIONS,
+    AttachedMemory,
     ConfigurationTable,
     fits,
     link_bytes_per_s,
@@ -76,6 +77,7 @@ class ModelledPool:
             self.entry.precision,
             self.entry.parallelism,
             self.entry.feed_forward,
+            self.entry.attached,
             self.entry.role,
         )
 
@@ -221,12 +223,17 @@ def _modelled(instance: Instance, entry: Pool, findings: Findings) -> ModelledPo
     if entry.role == "split-decode":
         return _split(instance, entry, option, model, findings)
     findings.one_of(f"{name}: role of {option.name}", entry.role, option.roles)
+    memory = _attached(instance, entry, option, model, findings)
+    if entry.attached is not None and memory is None:
+        return None
     table = ConfigurationTable(
         (option.accelerator,),
         (model.card,),
         *(np.array([value]) for value in (0, 0)),
         *(np.array([PRECISIONS.index(value)]) for value in chosen),
         *(np.array([value]) for value in (shape.tp, shape.pp, shape.ep, shape.dp)),
+        memory=np.array([-1 if memory is None else 0]),
+        memories=() if memory is None else (memory,),
         engines=tuple(read_profile(path) for path in instance.options.profiles),
         safety=instance.options.safety,
     )
@@ -246,6 +253,38 @@ def _modelled(instance: Instance, entry: Pool, findings: Findings) -> ModelledPo
     if most is not None:
         findings.at_most(f"{name}: options.max_replica_accelerators", pool.replica_accelerators, most)
     return pool
+
+
+def _attached(
+    instance: Instance, entry: Pool, option: HardwareOption, model: Model, findings: Findings
+) -> AttachedMemory | None:
+    """The memory that a pool says its accelerators have beside their own; None where it has none, or may not."""
+    use = entry.attached
+    if use is None:
+        return None
+    name = f"pool {entry.pool}: attached"
+    tiers = {tier.name: tier for tier in instance.memory if tier.attached is not None}
+    if not findings.one_of(f"{name}: tier", use.tier, tuple(tiers)):
+        return None
+    tier = tiers[use.tier]
+    word = "active" if use.holds == "kv" else "weights"
+    findings.one_of(f"{name}: holds of {tier.name}", word, tier.holds)
+    if use.holds == "experts" and not model.card.experts:
+        findings.fail(f"{name}: a model with experts", "experts", model.name)
+    if use.holds != "kv" and option.accelerator.weight_capacity is not None:
+        findings.fail(f"{name}: hardware without a memory of its own for weights", "none", option.name)
+    choices = () if tier.attached is None else tier.attached.modules
+    if use.modules_per_accelerator not in choices:
+        expected = "one of " + ", ".join(f"{choice:g}" for choice in choices)
+        findings.fail(f"{name}: modules_per_accelerator", expected, use.modules_per_accelerator)
+        return None
+    if tier.max_bytes_per_server is not None:
+        findings.one_of(f"{name}: hardware that takes its modules", option.name, tier.hardware)
+        needed = use.modules_per_accelerator * option.server_accelerators * tier.module_bytes
+        findings.at_most(f"{name}: bytes in one server", needed, tier.max_bytes_per_server)
+    memory = AttachedMemory.of(tier, use.modules_per_accelerator, use.holds)
+    findings.equal(f"{name}: bandwidth_bytes_per_s", use.bandwidth_bytes_per_s, memory.bandwidth_bytes_per_s)
+    return memory
 
 
 def _split(

@@ -11,10 +11,16 @@ from codesign.performance import (
     decode_attention_seconds,
     decode_flops,
     decode_step_seconds,
-    decode_weight_bytes,
     kv_read_bytes,
 )
-from codesign.performance.energy import base_power_w, joules_per_byte, joules_per_flop, prefill_energy_j
+from codesign.performance.energy import (
+    base_power_w,
+    joules_per_byte,
+    joules_per_flop,
+    kv_joules_per_byte,
+    prefill_energy_j,
+    weight_joules,
+)
 
 _LINE_BATCHES = (32.0, 128.0)
 _WEIGHTS_BATCH = 64.0
@@ -70,8 +76,7 @@ class _StepLine:
         first, last = _LINE_BATCHES
         self.slope = max((high - low) / (last - first), 0.0)
         self.intercept = max(low - first * self.slope, 1e-6)
-        streamed = decode_weight_bytes(pool.table, np.array([_WEIGHTS_BATCH]))[0, 0]
-        self.weights_j = float(streamed * joules_per_byte(pool.table)[0])
+        self.weights_j = float(weight_joules(pool.table, np.array([_WEIGHTS_BATCH]))[0, 0])
 
 
 def _call_j(pool: ModelledPool, route: ModelledRoute, line: _StepLine | None) -> float:
@@ -83,7 +88,7 @@ def _call_j(pool: ModelledPool, route: ModelledRoute, line: _StepLine | None) ->
         joules += prompts.mean(prefill_energy_j(table, prompts.new, prompts.cached)[0])
     if line is not None:
         middle, stay = points.context + points.output / 2.0, points.weight * points.output
-        per_token = kv_read_bytes(table, middle)[0] * joules_per_byte(table)[0]
+        per_token = kv_read_bytes(table, middle)[0] * kv_joules_per_byte(table)[0]
         per_token = per_token + decode_flops(table, middle)[0] * joules_per_flop(table)[0]
         slowed = line.slope + decode_attention_seconds(table, middle)[0]
         joules += float(stay @ (per_token - line.weights_j / line.intercept * slowed))

@@ -178,12 +178,8 @@ def check_enough(plan: Plan, basket: Basket, findings: Findings) -> None:
         bought = basket.hardware[option.name]
         kinds = {None: bought.count, True: bought.without_power, False: bought.count - bought.without_power}
         for kind, count in kinds.items():
-            sizes: dict[int, int] = defaultdict(int)
-            for pool in plan.modelled.values():
-                for part, size in pool.places:
-                    if part is option and kind in (None, pool.entry.pays_electricity):
-                        sizes[size] += pool.entry.replicas + pool.entry.spares
-            needed = servers_needed(sizes, option.server_accelerators)
+            pools = [pool for pool in plan.modelled.values() if kind in (None, pool.entry.pays_electricity)]
+            needed = sum(servers_by_modules(option, pools).values())
             words = {None: "", True: " whose electricity is paid apart", False: " with electricity included"}
             name = f"hardware {option.name}: servers{words[kind]} for its replicas and spares"
             findings.at_least(name, count, needed)
@@ -191,6 +187,22 @@ def check_enough(plan: Plan, basket: Basket, findings: Findings) -> None:
         needed = sum(p.entry.replicas + p.entry.spares for p in plan.measured.values() if p.source is source)
         name = f"measured pool {source.name}: replicas and spares bought"
         findings.at_least(name, basket.measured[source.name].count, needed)
+
+
+def servers_by_modules(option: HardwareOption, pools: Iterable[ModelledPool]) -> dict[tuple[str, float], int]:
+    """Servers of a hardware that pools need, by the (tier, modules) that their accelerators have attached.
+
+    Replicas with other modules, or with none, stand in other servers.
+    """
+    kinds: dict[tuple[str, float], dict[int, int]] = {}
+    for pool in pools:
+        use = pool.entry.attached
+        key = ("", 0.0) if use is None else (use.tier, use.modules_per_accelerator)
+        for part, size in pool.places:
+            if part is option:
+                sizes = kinds.setdefault(key, defaultdict(int))
+                sizes[size] += pool.entry.replicas + pool.entry.spares
+    return {key: servers_needed(sizes, option.server_accelerators) for key, sizes in kinds.items()}
 
 
 def check_limits(plan: Plan, basket: Basket, findings: Findings) -> None:

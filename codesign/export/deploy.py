@@ -53,6 +53,12 @@ def deployment(solution: Solution, instance: Instance, engine: str) -> dict[str,
         "split-decode": "attention and feed-forward layers apart: no arguments of an engine are known for it",
     }
     left_out |= {pool.pool: reasons[pool.role] for pool in solution.fleet if pool.role in reasons}
+    left_out |= {
+        pool.pool: f"keeps its {use.holds} in {use.modules_per_accelerator:g} × {use.tier} attached to each "
+        "accelerator: no arguments of an engine are known for it"
+        for pool in solution.fleet
+        if (use := pool.attached) is not None
+    }
     runs = [worker for worker in every if worker.pool not in left_out]
     if not runs:
         why = "; ".join(f"{pool}: {reason}" for pool, reason in left_out.items()) or f"status {solution.status}"

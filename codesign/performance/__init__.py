@@ -6,8 +6,10 @@ Times in :mod:`~codesign.performance.latency`, bytes, FLOPs and admissibility in
 their sources stand in ``data/constants.toml``.
 """
 
+from codesign.performance.attached import AttachedMemory
 from codesign.performance.confidence import calibration, expected_error
 from codesign.performance.footprint import (
+    bandwidth_share,
     decode_flops,
     decode_weight_bytes,
     fits,
@@ -34,7 +36,9 @@ from codesign.performance.table import ConfigurationTable
 
 __all__ = [
     "PRECISIONS",
+    "AttachedMemory",
     "ConfigurationTable",
+    "bandwidth_share",
     "calibration",
     "decode_attention_seconds",
     "decode_flops",

@@ -48,11 +48,11 @@ def is_inherited(table: ConfigurationTable) -> NDArray[np.bool_]:
     """Whether a configuration's constants come from a relative [K].
 
     Either the accelerator's kernels were never measured, or the model has linear attention, whose operator
-    was never fitted.
+    was never fitted, or it reads attached memory, which no kernel was measured with.
     """
     measured = np.array([calibration_key(a).startswith("kernel-fit:") for a in table.accelerators])
     linear = table.part_cards.values["linear"][table.card] > 0
-    return np.asarray(~measured[table.accelerator] | linear, dtype=bool)
+    return np.asarray(~measured[table.accelerator] | linear | (table.memory >= 0), dtype=bool)
 
 
 def half_width(quantity: str, kind: str) -> float:

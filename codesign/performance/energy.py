@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from codesign.performance.constants import constants
 from codesign.performance.footprint import (
+    attached_weight_bytes,
     decode_flops,
     decode_weight_bytes,
     kv_read_bytes,
@@ -28,6 +29,7 @@ from codesign.performance.footprint import (
 )
 from codesign.performance.latency import prefill_seconds
 from codesign.performance.parts import AcceleratorArrays
+from codesign.performance.replica import replica
 from codesign.performance.table import ConfigurationTable
 
 if TYPE_CHECKING:
@@ -93,8 +95,21 @@ def idle_power_w(table: ConfigurationTable) -> FloatArray:
 
 
 def joules_per_byte(table: ConfigurationTable) -> FloatArray:
-    """Energy of a byte streamed from memory [K], J/B."""
+    """Energy of a byte streamed from the accelerators' own memory [K], J/B."""
     return power_arrays(table).joules_per_byte[table.accelerator]
+
+
+def kv_joules_per_byte(table: ConfigurationTable) -> FloatArray:
+    """Energy of a byte read from a KV cache, wherever that lies [K], J/B."""
+    beside = np.where(replica(table).kv_apart, table.part_memories.joules[table.memory], 0.0)
+    return joules_per_byte(table) + beside
+
+
+def weight_joules(table: ConfigurationTable, batch: ArrayLike) -> FloatArray:
+    """Energy [K, J] of streaming a step's weights (`decode_weight_bytes`), wherever they lie, J."""
+    beside = table.part_memories.joules[table.memory]
+    own = decode_weight_bytes(table, batch) * joules_per_byte(table)[:, None]
+    return own + attached_weight_bytes(table, batch) * beside[:, None]
 
 
 def joules_per_flop(table: ConfigurationTable) -> FloatArray:
@@ -122,12 +137,12 @@ def mean_power_w(
     """
     prompts = np.asarray(prompts_per_s, dtype=float) + np.zeros_like(batch)
     tokens = np.asarray(prompt_tokens, dtype=float) + np.zeros_like(batch)
-    weights = decode_weight_bytes(table, np.stack([batch, np.full_like(batch, 4096.0)], axis=1))
-    moved = weights[:, 0] + batch * kv_read_bytes(table, context[:, None])[:, 0]
-    bytes_per_s = moved / step_seconds + prompts * tokens / 4096.0 * weights[:, 1]
+    weights = weight_joules(table, np.stack([batch, np.full_like(batch, 4096.0)], axis=1))
+    read = batch * kv_read_bytes(table, context[:, None])[:, 0] * kv_joules_per_byte(table)
+    moving = (weights[:, 0] + read) / step_seconds + prompts * tokens / 4096.0 * weights[:, 1]
     flop = batch / step_seconds * decode_flops(table, context[:, None])[:, 0]
     flop_per_s = flop + prompts * prefill_flops(table, tokens[:, None])[:, 0]
-    dynamic = joules_per_byte(table) * bytes_per_s + joules_per_flop(table) * flop_per_s
+    dynamic = moving + joules_per_flop(table) * flop_per_s
     ceiling = tdp_w(table) * table.replica_accelerators
     return np.minimum(ceiling, base_power_w(table) + dynamic)
 
@@ -158,10 +173,9 @@ def prefill_energy_j(table: ConfigurationTable, new_tokens: ArrayLike, cached_to
     # Weights of the group that prefills: experts touched by its tokens, everything else once.
     # (A step of pp·new tokens sends `new` through each stage, pp times.)
     stages = table.pp[:, None]
-    weights = decode_weight_bytes(table, np.asarray(new_tokens, dtype=float) * stages)
+    weights = weight_joules(table, np.asarray(new_tokens, dtype=float) * stages)
     weights = weights / (stages * table.dp[:, None])
-    moved = weights + kv_transfer_bytes(table, total)
-    dynamic = moved * joules_per_byte(table)[:, None]
+    dynamic = weights + kv_transfer_bytes(table, total) * kv_joules_per_byte(table)[:, None]
     dynamic = dynamic + prefill_flops(table, new_tokens, cached_tokens) * joules_per_flop(table)[:, None]
     above = tdp_w(table) - power_arrays(table).base_w[table.accelerator]
     ceiling = np.maximum(above, 0.0)[:, None] * busy

@@ -28,14 +28,19 @@ def weight_bytes(table: ConfigurationTable) -> FloatArray:
     experts over ep × slices with ⌈E/ep⌉ experts a rank, ⌈L/pp⌉ layers. Embedding, head and router stay in 16
     bits.
     """
-    r = replica(table)
+    return sum(_weight_parts(replica(table)), np.zeros(len(table)))
+
+
+def _weight_parts(r: Replica) -> tuple[FloatArray, FloatArray]:
+    """(all but routed experts, routed experts) of :func:`weight_bytes`."""
     card = r.card
     common, expert = _layer_weight_bytes(r)
     routed = np.ceil(card["experts"] / r.ep) * card["moe"] * expert / r.slices
     table_bytes = card["vocab"] * card["hidden"] * HALF_BYTES / r.tp
     # One stage holds the input table and the head; with several, the first holds one and the last the other.
     tables = table_bytes * np.where(r.pp > 1, 1.0, 1.0 + card["untied"])
-    return (common + routed) * r.imbalance / r.pp + tables
+    share = r.imbalance / r.pp
+    return common * share + tables, routed * share
 
 
 def _layer_weight_bytes(r: Replica) -> tuple[FloatArray, FloatArray]:
@@ -88,12 +93,20 @@ def kv_capacity_bytes(
     memory_fraction: float = DEFAULT_MEMORY_FRACTION,
     reserve_bytes: float = DEFAULT_RESERVE_BYTES,
 ) -> FloatArray:
-    """Bytes of the whole replica that KV caches may use [K]; ≤ 0 where the model does not fit."""
-    capacity = table.part_accelerators.capacity[table.accelerator]
-    weights, elsewhere = weight_bytes(table), table.part_accelerators.weight_capacity[table.accelerator]
-    inside = np.where(elsewhere > 0, 0.0, weights)
-    free = capacity * memory_fraction - reserve_bytes - inside - workspace_bytes(table)
-    return np.where((elsewhere > 0) & (weights > elsewhere), 0.0, free * table.replica_accelerators)
+    """Bytes of the whole replica that KV caches may use [K]; ≤ 0 where the model does not fit.
+
+    Of attached memory that holds the caches; else of the accelerators' own, less the weights that lie there.
+    """
+    r, parts, attached = replica(table), table.part_accelerators, table.part_memories
+    own, beside = parts.weight_capacity[table.accelerator], attached.capacity[table.memory]
+    common, routed = _weight_parts(r)
+    weights = common + routed
+    inside = np.where((own > 0) | r.weights_apart, 0.0, common + np.where(r.experts_apart, 0.0, routed))
+    free = parts.capacity[table.accelerator] * memory_fraction - reserve_bytes - inside - workspace_bytes(table)
+    overflows = (own > 0) & (weights > own)
+    overflows |= (r.weights_apart & (weights > beside)) | (r.experts_apart & (routed > beside))
+    room = np.where(r.kv_apart & (free >= 0), beside * memory_fraction, free)
+    return np.where(overflows, 0.0, room * table.replica_accelerators)
 
 
 def kv_bytes(table: ConfigurationTable, tokens: ArrayLike) -> FloatArray:
@@ -137,13 +150,41 @@ def decode_weight_bytes(table: ConfigurationTable, batch: ArrayLike) -> FloatArr
     Every data-parallel group streams its own copies, every stage its layers once for each of the pp
     microbatches of a cycle; of the experts those that the stage's tokens touch.
     """
+    common, routed = _streamed(replica(table), points_first(batch))
+    return (common + routed).T
+
+
+def attached_weight_bytes(table: ConfigurationTable, batch: ArrayLike) -> FloatArray:
+    """Part [K, J] of :func:`decode_weight_bytes` that comes from attached memory."""
     r = replica(table)
+    common, routed = _streamed(r, points_first(batch))
+    return (np.where(r.weights_apart, common + routed, np.where(r.experts_apart, routed, 0.0))).T
+
+
+def _streamed(r: Replica, batch: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(all but routed experts [1, K], routed experts [J, K]) of the weight bytes of a step."""
     card = r.card
     common, expert = _layer_weight_bytes(r)
-    tokens = np.maximum(1.0, points_first(batch) / r.pp)
+    tokens = np.maximum(1.0, batch / r.pp)
     head = card["vocab"] * card["hidden"] * HALF_BYTES
     routed = card["moe"] * expert * distinct_experts(card["experts"], card["top_k"], tokens)
-    return ((common * r.group + head * r.dp + routed) * r.pp).T
+    return (common * r.group + head * r.dp) * r.pp, routed * r.pp
+
+
+def bandwidth_share(
+    table: ConfigurationTable, batch: FloatArray, step_seconds: FloatArray, kv_bytes_per_s: FloatArray
+) -> FloatArray:
+    """Share [K] in use of a replica's memory bandwidth, that of whichever memory is busier.
+
+    All arguments are [K]: sequences, seconds of a step, bytes of KV caches read in a second.
+    """
+    r, attached = replica(table), table.part_memories
+    streamed = decode_weight_bytes(table, batch[:, None])[:, 0] / step_seconds
+    apart = attached_weight_bytes(table, batch[:, None])[:, 0] / step_seconds
+    apart = apart + np.where(r.kv_apart, kv_bytes_per_s, 0.0)
+    accelerators = table.replica_accelerators
+    own = (streamed + kv_bytes_per_s - apart) / (table.part_accelerators.bandwidth[table.accelerator] * accelerators)
+    return np.maximum(own, apart / np.maximum(attached.bandwidth[table.memory] * accelerators, 1e-9))
 
 
 def decode_flops(table: ConfigurationTable, context: ArrayLike) -> FloatArray:

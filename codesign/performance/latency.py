@@ -155,6 +155,7 @@ def _layers(r: Replica, tokens: FloatArray, expanded: FloatArray, group_tokens: 
         launches * (r.constant("elementwise", "launch_us") * 1e-6)
         + (moved / (r.bandwidth * r.constant("elementwise", "b"))) * tokens
     )
+    time = time + r.access_latency
     for name, gemm in iterate_nonzero(r.gemms):
         if name != "head":
             time = time + gemm.seconds(expanded if name == "kv_up" else tokens)
@@ -177,9 +178,8 @@ def _experts(r: Replica, tokens: FloatArray) -> FloatArray:
     pairs = tokens * (card["top_k"] / r.ep * c["hot"])
     matrices = card["mlp_inputs"] + 1.0
     compute = (pairs + active * c["moe.m0"]) * (2.0 * matrices * hidden * (width + c["moe.i0"]) / (r.peak * c["moe.e"]))
-    rate = r.weight_bandwidth * c["moe.b"]
-    memory = active * (matrices * hidden * width * r.expert_bytes / rate)
-    memory += pairs * (8.0 * c["moe.a"] * hidden / rate)
+    memory = active * (matrices * hidden * width * r.expert_bytes / (r.expert_bandwidth * c["moe.b"]))
+    memory += pairs * (8.0 * c["moe.a"] * hidden / (r.bandwidth * c["moe.b"]))
     return smooth_maximum(compute, memory, c["moe.p"]) + c["moe.t0"]
 
 
@@ -228,7 +228,7 @@ def _state_seconds(r: Replica) -> FloatArray:
     """One read and one write of a sequence's recurrent state on a rank, all layers [K]."""
     elements = r.card["state_elements"] * np.maximum(1.0, r.tp / r.card["state_heads"]) / r.tp
     moved = 2.0 * r.constant("linear_attention", "state_bytes") * elements
-    return np.asarray(moved / (r.bandwidth * r.recurrent["recurrent_decode.b"]))
+    return np.asarray(moved / (r.kv_bandwidth * r.recurrent["recurrent_decode.b"]))
 
 
 def _prefill_attention(r: Replica, new: FloatArray, cached: FloatArray) -> FloatArray:

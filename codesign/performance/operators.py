@@ -59,11 +59,15 @@ class Gemm:
         weight_bytes: FloatArray,
         activation_bytes: FloatArray,
         peak: FloatArray,
+        weight_bandwidth: FloatArray,
         bandwidth: FloatArray,
         constants: dict[str, FloatArray],
     ) -> Gemm:
-        """Products of M × inputs by inputs × outputs; bytes are per element; outputs have 16 bits."""
-        rate = bandwidth * constants["gemm.b"]
+        """Products of M × inputs by inputs × outputs; bytes are per element; outputs have 16 bits.
+
+        Weights come at a bandwidth of their own, what goes in and out at that of the accelerator's memory.
+        """
+        weight_rate, rate = weight_bandwidth * constants["gemm.b"], bandwidth * constants["gemm.b"]
         return Gemm(
             count=count,
             floor=constants["gemm.t0"],
@@ -72,7 +76,7 @@ class Gemm:
             * (inputs + constants["gemm.k1"])
             / (peak * constants["gemm.e"]),
             m0=constants["gemm.m0"],
-            weight_s=inputs * (outputs * weight_bytes + constants["gemm.k0"]) / rate,
+            weight_s=inputs * (outputs * weight_bytes + constants["gemm.k0"]) / weight_rate,
             token_s=(inputs * activation_bytes + 2.0 * outputs) / rate,
             p=constants["gemm.p"],
         )

@@ -48,7 +48,14 @@ class Replica:
         self.slices = self.group / self.ep
         """Tensor slices of one expert."""
         self.bandwidth = parts.bandwidth[a]
-        self.weight_bandwidth = parts.weight_bandwidth[a]
+        attached = table.part_memories
+        apart = {kind: attached.holds[table.memory] == kind for kind in ("kv", "weights", "experts")}
+        self.kv_apart, self.weights_apart, self.experts_apart = apart.values()
+        """Whether the KV cache, all weights, or the routed experts lie in attached memory."""
+        beside = attached.bandwidth[table.memory]
+        self.kv_bandwidth: FloatArray = np.where(self.kv_apart, beside, self.bandwidth)
+        self.weight_bandwidth: FloatArray = np.where(self.weights_apart, beside, parts.weight_bandwidth[a])
+        self.expert_bandwidth: FloatArray = np.where(self.experts_apart, beside, self.weight_bandwidth)
         self.half_peak = parts.half_peak[a]
         self.index_peak = parts.index_peak[a]
         self.peak = parts.running_peak[a, table.activations]
@@ -117,7 +124,7 @@ class Replica:
             weights, acts, peak, rows = (
                 (two, two, self.half_peak, half) if sixteen_bit else (self.other_bytes, main_input, main_peak, main)
             )
-            return Gemm.of(inputs, outputs, count, weights, acts, peak, self.weight_bandwidth, rows)
+            return Gemm.of(inputs, outputs, count, weights, acts, peak, self.weight_bandwidth, self.bandwidth, rows)
 
         attention, moe, dense = card["attention_layers"], card["moe"], card["dense"]
         query_mla = self.heads_rank * (card["qk_nope"] + card["qk_rope"])
@@ -169,8 +176,8 @@ class Replica:
         kv = KV_CLASS[self.table.kv]
         gqa, mla = self.gather("decode_attention", kv), self.gather("mla_decode", kv)
         card, is_mla = self.card, self.card["mla"] > 0
-        per_head = 2.0 * card["head_dim"] * self.kv_bytes / (self.bandwidth * gqa["decode_attention.b"])
-        latent = card["kv_elements"] * self.kv_bytes / (self.bandwidth * mla["mla_decode.b"])
+        per_head = 2.0 * card["head_dim"] * self.kv_bytes / (self.kv_bandwidth * gqa["decode_attention.b"])
+        latent = card["kv_elements"] * self.kv_bytes / (self.kv_bandwidth * mla["mla_decode.b"])
         heads_per_kv = self.heads_rank / self.kv_heads_rank
         flop = 4.0 * card["head_dim"] * self.kv_heads_rank * (heads_per_kv + gqa["decode_attention.g0"])
         flop_mla = (2.0 * card["kv_lora"] + card["qk_rope"]) * (self.heads_rank + mla["mla_decode.h0"])
@@ -206,7 +213,7 @@ class Replica:
         flop = 2.0 * self.card["index_heads"] * self.card["index_dim"]
         logits = flop / (self.index_peak * c["sparse_index.e"])
         selection = LOGIT_BYTES / (self.bandwidth * c["sparse_index.b"])
-        return self.card["sparse"] * (np.maximum(stored_bytes / self.bandwidth, logits) + selection)
+        return self.card["sparse"] * (np.maximum(stored_bytes / self.kv_bandwidth, logits) + selection)
 
     @cached_property
     def prefill_attention(self) -> dict[str, FloatArray]:
@@ -221,7 +228,7 @@ class Replica:
         flop_s = 2.0 / (self.half_peak * gqa["prefill_attention.e"])
         flop_s_mla = 1.0 / (self.half_peak * mla["mla_prefill.e"])
         per_head = card["qk_nope"] + card["qk_rope"] + card["v_head"]
-        rate = self.bandwidth * gqa["prefill_attention.b"]
+        rate, kv_rate = (b * gqa["prefill_attention.b"] for b in (self.bandwidth, self.kv_bandwidth))
         query = 2.0 * heads * card["head_dim"] * HALF_BYTES
         keys = 2.0 * self.kv_heads_rank * card["head_dim"] * self.kv_bytes
         fill = np.where(is_mla, mla["mla_prefill.w0"], gqa["prefill_attention.w0"]) / np.maximum(heads, 1e-9)
@@ -233,12 +240,20 @@ class Replica:
             "compute": heads
             * np.where(is_mla, per_head * flop_s_mla, (card["head_dim"] + gqa["prefill_attention.d0"]) * flop_s),
             "query": np.where(is_mla, 0.0, query / rate),
-            "keys": np.where(is_mla, card["kv_elements"] * self.kv_bytes, keys) / rate,
+            "keys": np.where(is_mla, card["kv_elements"] * self.kv_bytes, keys) / kv_rate,
             "p": gqa["prefill_attention.p"],
             # Absorbed form over the selected latents: 2·d_c + d_rope FLOP for half a pair and head.
             "absorbed": (2.0 * card["kv_lora"] + card["qk_rope"]) * heads * flop_s_mla,
             "index": self._index_seconds(np.zeros_like(self.tp)),
         }
+
+    @cached_property
+    def access_latency(self) -> FloatArray:
+        """Seconds of all layers together that wait for their first byte from attached memory."""
+        card = self.card
+        layers = card["mixers"] * (self.kv_apart | self.weights_apart)
+        layers = layers + (card["dense"] + card["moe"]) * self.weights_apart + card["moe"] * self.experts_apart
+        return np.asarray(layers * self.table.part_memories.latency[self.table.memory])
 
     @cached_property
     def recurrent(self) -> dict[str, FloatArray]:

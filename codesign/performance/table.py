@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from codesign.performance.attached import AttachedArrays, AttachedMemory
 from codesign.performance.parts import AcceleratorArrays, CardArrays
 from codesign.performance.profile import EngineArrays, EngineProfile, profile_of
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 BoolArray = NDArray[np.bool_]
+
+_NONE: IntArray = np.full(0, -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +48,10 @@ class ConfigurationTable:
     pp: IntArray
     ep: IntArray
     dp: IntArray
+    memory: IntArray = field(default_factory=lambda: _NONE, kw_only=True)
+    """Index into ``memories``; -1 where everything lies in the accelerators' own memory, as it does by default."""
+    memories: tuple[AttachedMemory, ...] = field(default=(), kw_only=True)
+    """Memories attached to the accelerators that replicas may use."""
     engines: tuple[EngineProfile, ...] = field(default=(), kw_only=True)
     """Engine profiles: the first that applies to an accelerator holds for it, else the default."""
     safety: float = field(default=0.5, kw_only=True)
@@ -52,6 +59,8 @@ class ConfigurationTable:
 
     def __post_init__(self) -> None:
         """Make every column an integer array; raises ValueError when their lengths differ."""
+        if self.memory is _NONE:
+            object.__setattr__(self, "memory", np.full(np.shape(self.accelerator), -1))
         for name in COLUMNS:
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.intp))
         shapes = {name: getattr(self, name).shape for name in COLUMNS}
@@ -66,7 +75,8 @@ class ConfigurationTable:
         """The configurations at an index array, boolean mask or slice, over the same parts."""
         index = selection if isinstance(selection, slice) else np.asarray(selection)
         columns = {name: getattr(self, name)[index] for name in COLUMNS}
-        taken = ConfigurationTable(self.accelerators, self.cards, **columns, engines=self.engines, safety=self.safety)
+        same = {"memories": self.memories, "engines": self.engines, "safety": self.safety}
+        taken = ConfigurationTable(self.accelerators, self.cards, **columns, **same)  # type: ignore[arg-type]
         # Building the per-part arrays costs more than a small selection is worth: hand them on.
         vars(taken).update(part_accelerators=self.part_accelerators, part_cards=self.part_cards)
         return taken
@@ -81,6 +91,11 @@ class ConfigurationTable:
     def part_cards(self) -> CardArrays:
         """Per-card arrays, one entry for each of ``cards``."""
         return CardArrays.build(self.cards)
+
+    @cached_property
+    def part_memories(self) -> AttachedArrays:
+        """Arrays of the attached memories, and of none."""
+        return AttachedArrays.build(self.memories)
 
     @cached_property
     def part_engines(self) -> EngineArrays:
@@ -101,9 +116,8 @@ class ConfigurationTable:
         return self.tp * self.pp * self.dp
 
 
-COLUMNS = tuple(
-    f.name for f in fields(ConfigurationTable) if f.name not in ("accelerators", "cards", "engines", "safety")
-)
+_SHARED = ("accelerators", "cards", "memories", "engines", "safety")
+COLUMNS = tuple(f.name for f in fields(ConfigurationTable) if f.name not in _SHARED)
 
 
 def points_first(values: ArrayLike) -> FloatArray:

@@ -259,6 +259,18 @@ class PurchaseUnit:
 
 
 @dataclass(frozen=True)
+class Attached:
+    """Modules that accelerators have to themselves, for what decode steps and prefills read."""
+
+    modules: tuple[float, ...]
+    """Choices of modules for each accelerator; below 1: a share of one."""
+    link_bytes_per_s: float
+    """Between an accelerator and its modules."""
+    link_latency_s: float
+    link_joules_per_byte: float
+
+
+@dataclass(frozen=True)
 class MemoryOption:
     """Modules of a memory tier that may be bought beside the accelerators' own memory."""
 
@@ -295,6 +307,8 @@ class MemoryOption:
     max_modules: int | None
     price_source: str
     price_date: str
+    attached: Attached | None = None
+    """How accelerators read active KV or weights there; None: they do not."""
 
     @property
     def session_bytes_per_s(self) -> float:

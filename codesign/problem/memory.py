@@ -6,14 +6,32 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from codesign.catalog import memory_tiers
+from codesign.catalog import links, memory_tiers
 from codesign.problem.errors import FieldError
 from codesign.problem.explain import Faults
-from codesign.problem.fields import Count, Name, Part, PositiveCount, PositiveDuration, written
-from codesign.problem.instance import HardwareOption, MemoryOption
+from codesign.problem.fields import Count, Name, Part, PositiveCount, PositiveDuration, PositiveNumber, written
+from codesign.problem.instance import Attached, HardwareOption, MemoryOption
 from codesign.units import Bytes, BytesPerSecond, Fraction, Seconds, UsdPerByte, Watts
 
 _PICO = 1e-12
+
+
+class Attachment(Part):
+    """Modules that accelerators have to themselves, for active KV or weights: what every step reads."""
+
+    modules: Annotated[list[PositiveNumber], Field(min_length=1)]
+    """Modules for each accelerator, to choose from; below 1 where accelerators share one (0.0625: 16 do). All
+    accelerators of a server set aside for such replicas have them."""
+    link: Name | None = None
+    """Link between an accelerator and its modules, of the catalogue: bandwidth, latency and energy."""
+    bandwidth: Annotated[BytesPerSecond, Field(gt=0)] | None = None
+    """Of that link; default: the catalogue's."""
+
+    @model_validator(mode="after")
+    def _has_a_link(self) -> Attachment:
+        if self.link is None and self.bandwidth is None:
+            raise FieldError("neither link nor bandwidth", "link: nvlink-c2c, or bandwidth: 450 GB/s", words=True)
+        return self
 
 
 class Memory(Part):
@@ -39,7 +57,9 @@ class Memory(Part):
     fill: Annotated[Fraction, Field(gt=0)] = 0.9
     """Share of the capacity that may be in use on average; the rest takes up fluctuation (assumption)."""
     holds: Annotated[list[Literal["parked", "active", "weights"]], Field(min_length=1)] | None = None
-    """What may be put there."""
+    """What may be put there; active KV and weights only where accelerators have modules `attached`."""
+    attached: Attachment | None = None
+    """How accelerators read what they hold there while they work; absent: nothing but parked KV lies there."""
     power: Watts = 0
     """Of one module, whatever it does; what it moves costs the energy of the catalogue's tier on top."""
     max_per_server: Annotated[Bytes, Field(gt=0)] | None = None
@@ -92,6 +112,15 @@ def memory_option(
     unfit = [word for word in holds if word != "weights"] if "weights" in entry.holds else []
     if unfit and len(entry.holds) == 1:
         faults.add(("memory", name, "holds"), ", ".join(unfit), f"weights: {entry.notes}", words=True)
+    worked = [word for word in holds if word != "parked"]
+    if part.holds is not None and worked and part.attached is None:
+        expected = "attached: {link: nvlink-c2c, modules: [4]}, how an accelerator reads them"
+        faults.add(("memory", name, "holds"), f"{' and '.join(worked)} without attached", expected, words=True)
+    if part.attached is not None and not worked:
+        expected = "holds: [parked, active], or weights: what accelerators keep in modules of their own"
+        faults.add(("memory", name, "attached"), "modules for nothing but parked KV", expected, words=True)
+    if part.attached is not None and module is not None:
+        _check_places(name, part, part.attached, module, hardware, faults)
     if not known or module is None or price is None or read is None:
         return None
     return MemoryOption(
@@ -104,7 +133,7 @@ def memory_option(
         duplex=entry.bandwidth_direction == "each direction",
         stripe=part.stripe,
         latency_s=(entry.latency or 0.0) if part.latency is None else part.latency,
-        joules_per_byte=8.0 * _PICO * (entry.energy_pj_per_bit or 0.0),
+        joules_per_byte=_joules_per_byte(entry.energy_pj_per_bit),
         power_w=part.power,
         capital_usd=price * module,
         life_s=part.life,
@@ -118,4 +147,42 @@ def memory_option(
         max_modules=part.max_modules,
         price_source=f"catalogue: {entry.id}" if part.price is None else "problem file",
         price_date=entry.price_date if part.price is None else "",
+        attached=_attached(part.attached),
     )
+
+
+def _attached(part: Attachment | None) -> Attached | None:
+    if part is None:
+        return None
+    entry = links()[part.link] if part.link is not None else None
+    bandwidth = part.bandwidth or (entry.bandwidth if entry else 0.0)
+    return Attached(
+        modules=tuple(sorted(set(part.modules))),
+        link_bytes_per_s=bandwidth,
+        link_latency_s=(entry.latency or 0.0) if entry else 0.0,
+        link_joules_per_byte=_joules_per_byte(entry.energy_pj_per_bit if entry else None),
+    )
+
+
+def _check_places(
+    name: str,
+    part: Memory,
+    attached: Attachment,
+    module_bytes: float,
+    hardware: tuple[HardwareOption, ...],
+    faults: Faults,
+) -> None:
+    """Each choice of modules fits into some server that takes them."""
+    if part.max_per_server is None:
+        return
+    takers = [o for o in hardware if part.hardware is None or o.hardware in part.hardware]
+    fewest = min((o.server_accelerators for o in takers), default=1)
+    for place, modules in enumerate(attached.modules):
+        if modules * fewest * module_bytes > part.max_per_server * (1 + 1e-9):
+            most = part.max_per_server / module_bytes / fewest
+            expected = f"at most {most:g} modules for each accelerator, as max_per_server has room for"
+            faults.add(("memory", name, "attached", "modules", place), modules, expected)
+
+
+def _joules_per_byte(picojoules_per_bit: float | None) -> float:
+    return 8.0 * _PICO * (picojoules_per_bit or 0.0)

@@ -47,6 +47,7 @@ def check_references(data: dict[str, Any], faults: Faults, periods: Collection[s
         _check_list(part, "links", ("hardware", name), networks, faults)
     for name, part in _mapping(data, "memory").items():
         _check_name(part, "tier", ("memory", name), memory_tiers(), faults)
+        _check_name(_mapping(part, "attached"), "link", ("memory", name, "attached"), links(), faults)
         _check_list(part, "hardware", ("memory", name), hardware, faults)
     rates = {
         task

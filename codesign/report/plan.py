@@ -21,6 +21,7 @@ from codesign.report.console import (
 )
 from codesign.solution import Pool, Route, Solution, TaskResult
 from codesign.solution.labels import labelled
+from codesign.solution.schema import AttachedUse
 
 STOPPED = {"clock": "the time limit", "interrupt": "Ctrl-C"}
 _UTILIZATIONS = ("compute", "bandwidth", "capacity", "link", "slots", "busy")
@@ -156,7 +157,14 @@ def parallelism(pool: Pool) -> str:
     if pool.parallelism is None:
         return "–"
     ways = pool.parallelism.model_dump()
-    return " ".join(f"{way.upper()}{size}" for way, size in ways.items() if size > 1) or "1"
+    split = " ".join(f"{way.upper()}{size}" for way, size in ways.items() if size > 1) or "1"
+    return split if pool.attached is None else f"{split}, {held(pool.attached)}"
+
+
+def held(use: AttachedUse) -> str:
+    """`KV in 16 × ddr5`: what lies in the modules of each accelerator."""
+    what = "KV" if use.holds == "kv" else use.holds
+    return f"{what} in {use.modules_per_accelerator:g} × {use.tier}"
 
 
 def served(solution: Solution, pool: Pool) -> str:

@@ -27,7 +27,13 @@ from codesign.performance import (
     prefill_flops,
     prefill_seconds,
 )
-from codesign.performance.energy import joules_per_byte, joules_per_flop, prefill_energy_j
+from codesign.performance.energy import (
+    joules_per_byte,
+    joules_per_flop,
+    kv_joules_per_byte,
+    prefill_energy_j,
+    weight_joules,
+)
 from codesign.performance.split import SplitTable, split_step_seconds
 from codesign.problem.instance import Options
 from codesign.simulate.engine import StepTable
@@ -58,7 +64,7 @@ COLUMNS = (
 )
 """Tokens; seconds, joules and FLOP of the prompt alone on a lane, and its attention seconds inside steps; bytes that
 move; bytes of prompt and whole call on the prefill side and on the decode side; what the sequence adds to its first
-step, and more with each token."""
+step, and more with each token; reads are bytes of the accelerators' own memory that take as much energy."""
 (
     CONTEXT,
     CACHED,
@@ -130,17 +136,21 @@ class Demand:
         if after.split is not None:
             rows[:, ATTENTION_S : ATTENTION_MORE + 1] /= float(after.split.groups[0])
             rows[:, FLOP] += decode_flops(after.split.feed_forward, np.zeros(1))[0, 0]
+        rows[:, READ : READ_MORE + 1] *= kv_joules_per_byte(after.table)[0] / joules_per_byte(after.table)[0]
         return rows
 
 
 def step_table(table: ConfigurationTable, max_sequences: int, chunk: float) -> StepTable:
-    """Steps of every batch up to the engine's maximum, with up to a chunk of prompt tokens."""
+    """Steps of every batch up to the engine's maximum, with up to a chunk of prompt tokens.
+
+    Weights that lie in attached memory count as bytes of the accelerators' own that take as much energy.
+    """
     batches = np.arange(max_sequences + 1, dtype=np.float64)
     knots = np.unique(np.array(_CHUNK_KNOTS) * chunk) if chunk else np.zeros(1)
     return StepTable(
         knots,
         np.stack([decode_step_seconds(table, batches, tokens)[0] for tokens in knots.tolist()])[None],
-        np.stack([decode_weight_bytes(table, batches + tokens)[0] for tokens in knots.tolist()]),
+        np.stack([weight_joules(table, batches + tokens)[0] / joules_per_byte(table)[0] for tokens in knots.tolist()]),
     )
 
 

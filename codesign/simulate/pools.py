@@ -84,6 +84,11 @@ class PoolView:
         return float(self.rates[name][self.after].mean())
 
     @property
+    def reads_own_memory(self) -> bool:
+        """Whether bytes are read from the accelerators' own memory alone, so that they are a share of its bandwidth."""
+        return self.pool.entry.attached is None
+
+    @property
     def batch(self) -> float:
         """Mean sequences of a replica after the warm-up."""
         return float(self.looks["batch"][self.after].mean())
@@ -106,7 +111,7 @@ class PoolView:
             return "compute"
         if self.outcome.preempted.get(self.name, 0) > 0:
             return "capacity"
-        most = max(("compute", "bandwidth"), key=self.mean)
+        most = max(("compute", "bandwidth"), key=self.mean) if self.reads_own_memory else "bandwidth"
         return most if self.mean("capacity") < SATURATED or not self._waits else "capacity"
 
     @property
@@ -122,7 +127,8 @@ class PoolView:
         """Resources that ran out after the warm-up: when first and for what share of the time."""
         names = ["busy"] if self.pool.entry.role == "prefill" else []
         found = []
-        for name in (*names, "bandwidth", "capacity", "link"):
+        names += ["bandwidth"] if self.reads_own_memory else []
+        for name in (*names, "capacity", "link"):
             full = (self.rates[name] >= SATURATED) & self.after
             if full.sum() > _LASTING * self.after.sum():
                 first = float(self.looks["time_s"][int(np.argmax(full))])
@@ -145,6 +151,7 @@ class PoolView:
 def pool_outcome(view: PoolView) -> PoolOutcome:
     """One pool's entry in the report."""
     entry, state, stepping = view.pool.entry, view.state, view.pool.entry.role != "prefill"
+    reads = stepping and view.reads_own_memory
     joules = view.energy_j()
     looks, rates = view.looks, view.rates
     return PoolOutcome(
@@ -153,14 +160,14 @@ def pool_outcome(view: PoolView) -> PoolOutcome:
         counted_from_s=view.begin_s,
         utilization=Use(
             compute=view.mean("compute"),
-            bandwidth=view.mean("bandwidth") if stepping else None,
+            bandwidth=view.mean("bandwidth") if reads else None,
             capacity=view.mean("capacity"),
             link=view.mean("link"),
             busy=view.mean("busy"),
         ),
         planned=Use(
             compute=state.compute_share,
-            bandwidth=state.bandwidth_share if stepping else None,
+            bandwidth=state.bandwidth_share if reads else None,
             capacity=state.memory_share,
             link=state.link_share,
             busy=state.busy if entry.role != "decode" else None,

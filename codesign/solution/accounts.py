@@ -6,6 +6,7 @@ A pool's cost is divided by its tasks' shares of its binding row, so idle time i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -161,7 +162,7 @@ def settle(candidates: Candidates, plan: FleetPlan) -> Accounts:
         item = data.modules[m]
         cost = count * (item.usd_per_hour + item.power_w * item.electricity_usd_per_wh)
         module_power += count * item.power_w
-        for task, part_of in _module_shares(candidates, plan, m).items():
+        for task, part_of in _module_shares(candidates, plan, m, pools).items():
             modules[task] += part_of * cost
             task_cost[task] += part_of * cost
             task_power[task] += part_of * count * item.power_w
@@ -177,8 +178,13 @@ def settle(candidates: Candidates, plan: FleetPlan) -> Accounts:
     )
 
 
-def _module_shares(candidates: Candidates, plan: FleetPlan, module: int) -> dict[int, float]:
-    """Shares of a module's cost by task: of what its rows are used for, of all demand where nothing uses it."""
+def _module_shares(
+    candidates: Candidates, plan: FleetPlan, module: int, pools: Sequence[PoolAccount]
+) -> dict[int, float]:
+    """Shares of a module's cost by task: of what its rows are used for, of all demand where nothing uses it.
+
+    Attached modules are used by the tasks of their pools, as those share the pools themselves.
+    """
     data = candidates.data
     rates: dict[int, float] = {}
     for (_, f), rate in plan.rates.items():
@@ -189,6 +195,12 @@ def _module_shares(candidates: Candidates, plan: FleetPlan, module: int) -> dict
         if size > 0 and limit.per_flow:
             for (f, _), each in limit.per_flow.items():
                 use[data.flows[f].task] += each * rates.get(f, 0.0) / size
+    for pool in pools:
+        block, i = data.locate([pool.column])[0]
+        packing = data.packings[int(data.blocks[block].packing[i])]
+        each = packing.modules.get(module, 0.0) / packing.slots
+        for task, part_of in pool.share.items():
+            use[task] += each * pool.accelerators * part_of
     if not use.sum() > 0:
         use = data.demand
     return {task: float(share) for task, share in enumerate(use / use.sum()) if share > 0}

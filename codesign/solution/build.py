@@ -22,6 +22,7 @@ from codesign.solution.kept import kv_use, memory_uses
 from codesign.solution.operation import operate
 from codesign.solution.promises import Way, call_latency, slo_results, ways
 from codesign.solution.schema import (
+    AttachedUse,
     FeedForward,
     Objective,
     Parallelism,
@@ -320,7 +321,8 @@ def _pool(
             dp=int(splits.table.groups[k]) if splits else int(table.dp[0]),
         ),
         feed_forward=_feed_forward(instance, splits, k) if splits else None,
-        tiers=_tiers(state),
+        attached=None if splits else _attached(candidates, k),
+        tiers=_tiers(candidates, None if splits else k, state),
         link=option.link.technology if option.link else option.accelerator.scaleup_technology,
         batch=state.batch if state and stepping else None,
         prefill_chunk=int(points.chunk[i]) if points.role == "colocated" else None,
@@ -331,7 +333,8 @@ def _pool(
         wait_s=state.wait_s if state and points.role in ("prefill", "colocated") else None,
         utilization=Utilization(**state.shares) if state else Utilization(),
         binding=state.binding if state else "idle",
-        calibration=calibration(table)[int(table.accelerator[0])],
+        calibration=calibration(table)[int(table.accelerator[0])]
+        + (", attached memory unmeasured" if table.memory[0] >= 0 else ""),
         expected_error=float(expected_error(table)[0]),
     )
 
@@ -359,10 +362,25 @@ def _feed_forward(instance: Instance, splits: SplitConfigurations, k: int) -> Fe
     )
 
 
-def _tiers(state: PoolState | None) -> tuple[str, ...]:
-    """The memories that a pool uses, its own first."""
+def _attached(candidates: Candidates, k: int) -> AttachedUse | None:
+    """The modules that a configuration's accelerators have to themselves."""
+    beside = candidates.attachment(k)
+    if beside is None:
+        return None
+    return AttachedUse(
+        tier=candidates.instance.memory[beside.tier].name,
+        holds=beside.memory.holds,
+        modules_per_accelerator=beside.modules,
+        bandwidth_bytes_per_s=beside.memory.bandwidth_bytes_per_s,
+    )
+
+
+def _tiers(candidates: Candidates, k: int | None, state: PoolState | None) -> tuple[str, ...]:
+    """The memories that a pool uses: its accelerators' own, what is attached to them, where its sessions' KV waits."""
+    beside = candidates.attachment(k) if k is not None else None
+    attached = () if beside is None else (candidates.instance.memory[beside.tier].name,)
     flows = state.flows if state else ()
-    return ("hbm", *dict.fromkeys(flow.tier.name for flow, _ in flows if flow.tier is not None))
+    return ("hbm", *dict.fromkeys([*attached, *(flow.tier.name for flow, _ in flows if flow.tier is not None)]))
 
 
 def _or_none(value: float) -> float | None:

@@ -17,10 +17,10 @@ from codesign.candidates.split import ROLE
 from codesign.optimize.fleet import FleetPlan
 from codesign.performance import (
     ConfigurationTable,
+    bandwidth_share,
     decode_attention_seconds,
     decode_flops,
     decode_step_seconds,
-    decode_weight_bytes,
     kv_read_bytes,
     link_bytes_per_s,
     prefill_flops,
@@ -143,11 +143,10 @@ def _stepping(
     mean_bytes = active * t + kept + waiting * full
     spread = Z * float(np.sqrt(active_square * t + kept_square + waiting_square * full))
     accelerators = float(table.replica_accelerators[0])
-    peak, bandwidth = _peaks(table)
-    weights = float(decode_weight_bytes(table, np.array([max(batch, 1.0)]))[0, 0])
+    peak = _peak_flops(table)
     shares = {
         "compute": flops / (peak * accelerators),
-        "bandwidth": (weights / t + reads) / (bandwidth * accelerators),
+        "bandwidth": float(bandwidth_share(table, *(np.array([x]) for x in (max(batch, 1.0), t, reads)))[0]),
         "capacity": (mean_bytes + spread) / room,
         "slots": batch / float(poisson_mean_within(candidates.instance.options.max_sequences)),
     }
@@ -188,7 +187,7 @@ def _prefill(
     wait = float(mean_wait(busy * share, square * share, servers))
     room = session_room(candidates.instance.options, table, flows)
     accelerators = float(table.replica_accelerators[0])
-    peak, _ = _peaks(table)
+    peak = _peak_flops(table)
     shares = {
         "compute": flops / replicas / (peak * accelerators),
         "capacity": (held + Z * float(np.sqrt(held_square * replicas))) / replicas / room,
@@ -201,10 +200,9 @@ def _prefill(
     )  # fmt: skip
 
 
-def _peaks(table: ConfigurationTable) -> tuple[float, float]:
-    """FLOP/s at the table's activations, and byte/s, of one accelerator."""
-    parts, a = table.part_accelerators, table.accelerator
-    return float(parts.running_peak[a, table.activations][0]), float(parts.bandwidth[a][0])
+def _peak_flops(table: ConfigurationTable) -> float:
+    """FLOP/s at the table's activations of one accelerator."""
+    return float(table.part_accelerators.running_peak[table.accelerator, table.activations][0])
 
 
 def rest_of_ttft(flow: CallFlow, prefill: PoolState, decode: PoolState) -> tuple[Floats, Floats]:

@@ -94,6 +94,18 @@ class FeedForward(_Frozen):
     """That go back and forth between the two halves."""
 
 
+class AttachedUse(_Frozen):
+    """Modules of a memory tier that a pool's accelerators have to themselves."""
+
+    tier: str
+    """Name in the problem file."""
+    holds: Literal["kv", "weights", "experts"]
+    """What lies there instead of in the accelerators' own memory: KV caches, all weights, or routed experts."""
+    modules_per_accelerator: float
+    bandwidth_bytes_per_s: float
+    """At which each accelerator reads them: of the modules, or of the link to them."""
+
+
 class Utilization(_Frozen):
     """Shares of what a replica offers that are in use, at the fixed point."""
 
@@ -123,6 +135,7 @@ class Pool(_Frozen):
     """Of a split-decode pool: that of the attention half, `dp` instances of `tp` accelerators."""
     feed_forward: FeedForward | None = None
     """The other half of a split-decode pool."""
+    attached: AttachedUse | None = None
     tiers: tuple[str, ...] = ()
     link: str | None = None
     batch: float | None
@@ -159,6 +172,8 @@ class MemoryUse(_Frozen):
     """Name in the problem file."""
     modules: int
     """Bought; what servers include comes on top."""
+    attached_modules: float = 0.0
+    """Of these and of what servers include: those that accelerators have to themselves."""
     capacity_bytes: float
     """Of all modules, included ones too."""
     used_bytes: float
@@ -166,6 +181,7 @@ class MemoryUse(_Frozen):
     read_bytes_per_s: float = 0.0
     written_bytes_per_s: float = 0.0
     bandwidth_utilization: float | None
+    """By KV between calls, of the modules that are not attached."""
     period: str = ALL_HOURS
     scenario: str = NOMINAL
 

@@ -128,13 +128,15 @@ def _memory(solution: Solution) -> Iterator[Block]:
             [
                 tier.tier,
                 f"{tier.modules:,}",
+                f"{tier.attached_modules:,g}" if tier.attached_modules else "–",
                 quantity(tier.capacity_bytes, "bytes"),
                 _bar(tier.used_bytes / tier.capacity_bytes if tier.capacity_bytes else None),
                 _bar(tier.bandwidth_utilization),
             ]
             for tier in solution.memory
         ]
-        yield table("Memory tiers", ("tier", "modules", "capacity", "bytes in use", "bandwidth in use"), rows)
+        head = ("tier", "modules bought", "attached", "capacity", "KV between calls", "bandwidth in use")
+        yield table("Memory tiers; attached modules serve the accelerators that they belong to", head, rows)
 
 
 def _fleet(solution: Solution) -> Iterator[Block]:
