@@ -206,7 +206,8 @@ def test_histories_are_read_where_they_are_kept_if_that_is_fast_enough(fast):
     slow_problem = agents("64 GB/s")
     slow = solve(slow_problem)
     assert not complaints(slow_problem, slow)
-    assert not any(pool.attached for pool in slow.fleet) and not slow.memory
+    assert not any(pool.attached for pool in slow.fleet)
+    assert not slow.memory
     assert plan.objective.value < 0.6 * slow.objective.value
 
 
@@ -245,7 +246,8 @@ def test_parked_sessions_take_the_modules_that_are_not_attached():
     assert not complaints(asked, plan)
     found = plan.memory[0]
     free = (found.modules - found.attached_modules) * 64e9
-    assert found.used_bytes <= 0.9 * free * (1 + 1e-6) and found.modules <= 40
+    assert found.used_bytes <= 0.9 * free * (1 + 1e-6)
+    assert found.modules <= 40
 
 
 def big(bandwidth):
