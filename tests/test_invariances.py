@@ -4,11 +4,13 @@ import functools
 import itertools
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
 from codesign.candidates.build import build_candidates
 from codesign.check import check
+from codesign.optimize.fleet import solve_fleet
 from codesign.optimize.relaxation import relax
 from codesign.optimize.strengthen import strengthened
 from codesign.planner import solve
@@ -226,3 +228,20 @@ def test_two_halves_are_a_whole(mode):
     whole = AGENT | {"rate": "1/s", "prefix": {"reusable": 0.9}}
     halves = [whole | {"name": name, "rate": "0.5/s"} for name in ("left", "right")]
     same(BASE | {"tasks": [whole]}, BASE | {"tasks": halves}, mode)
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e-6, 1e9])
+def test_the_unit_of_the_objective_changes_no_plan_and_no_bound(unit):
+    """Reduced costs below 1e-7 are zero to a solver: in $ per task of a busy site that would be all of them."""
+    problem = Problem.from_dict(SINGLE).replace({"tasks.agent.rate": "20/s"})
+    data = build_candidates(resolve(problem)).data
+    other = replace(data, usd_weight=data.usd_weight * unit, watt_weight=data.watt_weight * unit)
+    mine, theirs = (relax(strengthened(d), time.monotonic() + 60) for d in (data, other))
+    assert theirs.value == pytest.approx(mine.value * unit, rel=1e-6)
+    assert theirs.bound == pytest.approx(mine.bound * unit, rel=1e-6)
+    assert theirs.duals.demand == pytest.approx(mine.duals.demand * unit, rel=1e-5)
+    plan, same = (solve_fleet(d, gap=0.01, time_limit=60, threads=1) for d in (data, other))
+    assert same.gap <= 0.01
+    assert same.objective == pytest.approx(plan.objective * unit, rel=0.01)
+    assert same.bound <= plan.objective * unit * (1 + TOLERANCE)
+    assert plan.bound <= same.objective / unit * (1 + TOLERANCE)

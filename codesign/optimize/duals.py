@@ -7,7 +7,7 @@ costs.  So a bound holds over columns that no linear program has ever held.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -34,6 +34,10 @@ class Duals:
     def scaled(self, factor: float) -> Duals:
         """The same with the flows' worth scaled; limits and servers keep their price."""
         return Duals(self.demand * factor, self.commodity * factor, self.limit, self.bought)
+
+    def times(self, factor: float) -> Duals:
+        """The same in other units of the objective."""
+        return Duals(*(getattr(self, f.name) * factor for f in fields(self)))
 
     @staticmethod
     def none(data: FleetData) -> Duals:

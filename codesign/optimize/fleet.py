@@ -22,6 +22,7 @@ from codesign.optimize.dominance import undominated
 from codesign.optimize.highs import CompiledModel, Outcome
 from codesign.optimize.model import FleetModel
 from codesign.optimize.relaxation import Relaxation, relax, whole_columns
+from codesign.optimize.scale import objective_scale, scaled
 from codesign.optimize.strengthen import strengthened, with_spares
 
 Progress = Callable[[str, float, float], None]
@@ -79,6 +80,18 @@ class FleetPlan:
     rounds: int = 0
     stopped_by: str | None = None
     """clock | interrupt, where one of them ended the search."""
+
+    def divided(self, factor: float) -> FleetPlan:
+        """The same with its objective, and with it all prices, divided by `factor`."""
+        return replace(
+            self,
+            objective=self.objective / factor,
+            bound=self.bound / factor,
+            demand_duals=tuple(price / factor for price in self.demand_duals),
+            commodity_duals=tuple(price / factor for price in self.commodity_duals),
+            limit_duals=tuple(price / factor for price in self.limit_duals),
+            server_duals=tuple(price / factor for price in self.server_duals),
+        )
 
     @property
     def gap(self) -> float:
@@ -198,10 +211,18 @@ class FleetSolver:
         ):
             raise ValueError("these are other columns: make a FleetSolver of them")
         tight = self._tightened(data)
-        search = _Search(tight, gap, deadline, self._threads, self._seed, cancel or threading.Event(), progress)
+        factor = objective_scale(tight)
+
+        def tell(stage: str, incumbent: float, bound: float) -> None:
+            if progress is not None:
+                progress(stage, incumbent / factor, bound / factor)
+
+        search = _Search(
+            scaled(tight, factor), gap, deadline, self._threads, self._seed, cancel or threading.Event(), tell
+        )
         place = {int(k): i for i, k in enumerate(self._kept.tolist())}
         known = [place[k] for k in start.pool if k in place] if start is not None else []
-        plan = _solve(search, known)
+        plan = _solve(search, known).divided(factor)
         return replace(
             plan,
             replicas={int(self._kept[k]): n for k, n in plan.replicas.items()},

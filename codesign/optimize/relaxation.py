@@ -25,6 +25,7 @@ from codesign.optimize.duals import (
 from codesign.optimize.master import Interval, Master, MasterSolution
 from codesign.optimize.model import Penalty
 from codesign.optimize.pricing import chunks
+from codesign.optimize.scale import objective_scale, scaled
 
 _PER_ROUND = 150
 _PER_GROUP = 8
@@ -71,6 +72,16 @@ class Relaxation:
     rounds: int
     converged: bool
     """At its optimum over all columns; else the clock, an interrupt or `stop_above` came first."""
+
+    def divided(self, factor: float) -> Relaxation:
+        """The same with its objective, and with it all prices, divided by `factor`."""
+        return replace(
+            self,
+            value=self.value / factor,
+            bound=self.bound / factor,
+            duals=self.duals.times(1.0 / factor),
+            reduced_cost=self.reduced_cost / factor,
+        )
 
     @property
     def infeasible(self) -> bool:
@@ -175,11 +186,22 @@ def relax(
     holds the cheapest of each flow.  Without a
     `penalty` missing demand or limits grows so dear that shortfall and excess prove infeasibility.
     """
+    factor = objective_scale(data)
+    data = scaled(data, factor)
+    if penalty is not None:
+        penalty = Penalty(penalty.shortfall * factor, tuple(price * factor for price in penalty.excess))
+    if duals is not None:
+        duals = duals.times(factor)
+
+    def tell(value: float, bound: float) -> None:
+        if progress is not None:
+            progress(value / factor, bound / factor)
+
     master, dearer = first_master(data, start, penalty, duals)
     while True:
-        found = generate(master, {}, deadline, gap=gap, progress=progress, cancelled=cancelled)
+        found = generate(master, {}, deadline, gap=gap, progress=tell, cancelled=cancelled)
         if not (found.infeasible and dearer):
-            return found
+            return found.divided(factor)
         master.set_penalty(dearer.pop(0))
 
 

@@ -14,6 +14,7 @@ from codesign.optimize.duals import Duals
 from codesign.optimize.fleet import FleetPlan
 from codesign.optimize.highs import CompiledModel
 from codesign.optimize.model import FleetModel
+from codesign.optimize.scale import objective_scale, scaled
 
 
 def fixed_duals(data: FleetData, plan: FleetPlan) -> Duals:
@@ -22,7 +23,8 @@ def fixed_duals(data: FleetData, plan: FleetPlan) -> Duals:
     Binaries that only link counts are free between 0 and 1: the counts decide.  Raises ValueError for a plan that is
     none of `data`.
     """
-    m = FleetModel(data, sorted(plan.replicas), relaxed=False).pyomo
+    factor = objective_scale(data)
+    m = FleetModel(scaled(data, factor), sorted(plan.replicas), relaxed=False).pyomo
     for name in ("servers", "modules", "replicas", "spares"):
         held: dict[int, int] = getattr(plan, name)
         for index, variable in m.component(name).items():
@@ -34,4 +36,5 @@ def fixed_duals(data: FleetData, plan: FleetPlan) -> Duals:
     if not outcome.values:
         raise ValueError("the plan does not keep the rows of this fleet")
     duals = outcome.duals
-    return Duals(duals["demand"], duals["commodity"], duals["limit"], np.zeros(len(data.hardware)))
+    held_at = Duals(duals["demand"], duals["commodity"], duals["limit"], np.zeros(len(data.hardware)))
+    return held_at.times(1.0 / factor)
