@@ -15,13 +15,15 @@ from typer.testing import CliRunner
 
 from codesign import load_problem
 from codesign.cli import app
-from codesign.report.page import PlanFile, ReportError, read_plans, render_report
+from codesign.report.page import PlanFile, ReportError, read_front, read_plans, read_simulated, render_report
 from codesign.report.page.flow import flow
-from codesign.report.page.front import efficient
+from codesign.report.page.front import efficient, front_figure, front_table
 from codesign.report.page.plan import plan_document
 from codesign.report.page.render import write_report
 from codesign.report.page.svg import decades, linear
+from codesign.simulate import SimulationReport
 from codesign.solution import Solution, load_solution
+from codesign.study.front import Front, FrontPoint, Proof
 
 ROOT = Path(__file__).parent.parent
 HOSTILE = """<script>alert(1)</script><img src=x onerror="alert(2)">'{{7*7}}</title>"""
@@ -169,6 +171,113 @@ def test_the_efficient_plans_are_those_that_none_beats(front):
     assert efficient([*front, PlanFile("same", front[0].solution)]) == {0, 1, 3}
 
 
+# ---- simulated
+
+
+def simulation(plan: PlanFile, factor: float, task: str = "chat", stage: str = "") -> SimulationReport:
+    """A simulation in which all promises take half of their target, and TTFTs of one task `factor` times it."""
+    tasks = []
+    for each in plan.solution.tasks:
+        slos = []
+        for slo in each.slo:
+            seen = (factor if each.name == task and slo.metric == "ttft" else 0.5) * slo.target
+            slos.append(
+                {**slo.model_dump(exclude={"achieved"}), "planned": slo.achieved, "simulated": seen, "low": 0.9 * seen,
+                 "high": 1.1 * seen, "ok": seen <= slo.target,
+                 "suspect": {"pool": "x", "resource": "compute", "reason": "queue"}}
+            )  # fmt: skip
+        empty = {"p50": None, "p95": None, "p99": None}
+        parts = dict.fromkeys(("reload", "wait", "prefill", "transfer", "admission"), 0.0)
+        tasks.append(
+            {"name": each.name, "calls": 9, "goodput": 1.0, "offered": 1.0, "completed": 1.0, "hit_ratio": 0.5,
+             "planned_hit_ratio": 0.5, "restarted": 0, "ttft": empty, "tpot": empty, "task_latency": empty,
+             "wait": empty, "parts": parts, "planned_parts": parts, "slo": slos, "stage": stage}
+        )  # fmt: skip
+    return SimulationReport.model_validate(
+        {"ok": factor <= 1, "duration_s": 600.0, "warm_up_s": 60.0, "seed": 3, "arrivals": "Poisson arrivals",
+         "calls": 1234, "tasks": tasks, "pools": []}
+    )  # fmt: skip
+
+
+def test_what_was_simulated_stands_beside_what_was_planned(plan, tmp_path):
+    for name, factor in (("a", 0.5), ("b", 1.25)):
+        (tmp_path / name).write_text(simulation(plan, factor).to_json())
+    good = read_simulated([tmp_path / "a"], plan.solution)
+    document = plan_document(plan.solution, simulated=good)
+    assert "under simulation" in document.answer[1]
+    assert "all hold" in document.answer[1]
+    rows = next(s for s in document.sections if s.name == "promises").blocks[0].rows
+    assert rows[0][5].text == "400 ms (360 ms to 440 ms)"  # half of 800 ms, and its interval
+    assert {row[2].text for row in rows} == {"met"}
+    # The worst of several runs counts.
+    bad = plan_document(plan.solution, simulated=read_simulated([tmp_path / "a", tmp_path / "b"], plan.solution))
+    assert "chat's TTFT p95 and chat's TTFT p99 are missed" in bad.answer[1]
+    blocks = next(s for s in bad.sections if s.name == "promises").blocks
+    assert [row[2].text for row in blocks[0].rows][:2] == ["missed", "missed"]
+    assert blocks[0].rows[0][5].text.startswith("1 s (")
+    assert [block.tone for block in blocks[1:]] == ["", "bad"]
+    assert "2 of 11 promises are broken" in blocks[2].text
+
+
+def test_a_simulation_of_another_plan_is_refused(plan, tmp_path):
+    other = simulation(plan, 0.5).model_dump()
+    other["tasks"][0]["slo"][0]["planned"] *= 1.5
+    (tmp_path / "other").write_text(SimulationReport.model_validate(other).to_json())
+    (tmp_path / "stage").write_text(simulation(plan, 0.5, stage="peak").to_json())
+    (tmp_path / "none").write_text("{}")
+    for name, word in (("other", "another plan"), ("stage", "another plan"), ("none", "expected"), ("gone", "read")):
+        with pytest.raises(ReportError, match=word):
+            read_simulated([tmp_path / name], plan.solution)
+
+
+def test_the_output_of_simulate_is_read(tmp_path):
+    run = CliRunner()
+    words = [str(ROOT / "problems" / "azure-chat.yaml"), str(ROOT / "solutions" / "azure-chat.json")]
+    simulated = run.invoke(app, ["simulate", *words, "--duration", "20s", "--workers", "1", "--json"])
+    (tmp_path / "simulated.json").write_text(simulated.stdout)
+    page = tmp_path / "report.html"
+    given = ["--problem", words[0], "--simulated", str(tmp_path / "simulated.json"), "-o", str(page)]
+    told = run.invoke(app, ["report", words[1], *given])
+    assert told.exit_code == 0, told.output
+    assert "Simulated request by request" in page.read_text()
+
+
+# ---- fronts
+
+
+def test_a_frontier_keeps_its_own_axes_and_its_proof(front, tmp_path):
+    solutions = [plan.solution for plan in front[:2]]
+    values = [{"cost_per_task": s.totals.cost_per_task, "power": s.totals.power_w * f}
+              for s, f in zip(solutions, (1.0, 0.7), strict=True)]  # fmt: skip
+    points = tuple(
+        FrontPoint(v, 0.99 * v["cost_per_task"], s, f"{i}" * 16, {}, knee=i == 1)
+        for i, (v, s) in enumerate(zip(values, solutions, strict=True))
+    )
+    proofs = (Proof({}, points[0].bound), Proof({"power": values[1]["power"]}, points[1].bound))
+    made = Front("fleet", "0" * 64, ("cost_per_task", "power"), {"cost_per_task": "$/task", "power": "W"}, points,
+                 proofs, {}, 0.01, 4, True, "optimal")  # fmt: skip
+    made.write(tmp_path)
+    (tmp_path / "runs").mkdir()
+    solutions[0].write(tmp_path / "runs" / "kept.json")
+    read = read_front(tmp_path)
+    assert read == made
+    plans = read_plans(tmp_path)
+    assert [plan.name for plan in plans] == ["point 1", "point 2, the knee"]
+    figure = front_figure(plans, read)
+    assert "power, W" in figure.svg
+    assert "proof: nothing below" in figure.svg
+    assert figure.svg.count("<a href=") == 2
+    table = front_table(plans, read)
+    assert table.head[2] == "power"
+    assert [row[-1].text for row in table.rows] == ["1 %", "1 %"]
+
+
+def test_a_folder_of_something_else_called_front_is_refused(tmp_path):
+    (tmp_path / "front.json").write_text("[1]")
+    with pytest.raises(ReportError, match="found no front"):
+        read_plans(tmp_path)
+
+
 # ---- files
 
 
@@ -176,7 +285,7 @@ def test_a_folder_gives_its_solutions_and_passes_over_other_files(tmp_path, plan
     shutil.copy(ROOT / "solutions" / "agent-fleet.json", tmp_path / "a.json")
     (tmp_path / "points").mkdir()
     shutil.copy(ROOT / "solutions" / "melange-toy.json", tmp_path / "points" / "b.json")
-    (tmp_path / "front.json").write_text("[]")
+    (tmp_path / "notes.json").write_text("[]")
     assert [each.name for each in read_plans(tmp_path)] == ["a", "points/b"]
     with pytest.raises(ReportError, match="no solution file"):
         read_plans(ROOT / "problems")

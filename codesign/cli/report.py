@@ -25,13 +25,21 @@ def report(
     why_not: Annotated[
         bool, typer.Option("--why-not", help="Plan again to say why the other parts stayed out (one solution).")
     ] = False,
+    simulated: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Output of `simulate --json` of this plan; repeatable (periods, seeds)."),
+    ] = None,
 ) -> None:
     """Write a plan, or a folder of plans, as one HTML page that needs no network."""
     target = writable(output, source, "solution")
-    from codesign.report.page import ReportError, read_plans, render_report, write_report
+    from codesign.report.page import ReportError, read_front, read_plans, read_simulated, render_report, write_report
 
     try:
         plans = read_plans(source, problem)
+        if simulated and len(plans) > 1:
+            raise ReportError("--simulated: found several plans; expected one solution")
+        front = read_front(source)
+        runs = read_simulated(simulated or (), plans[0].solution)
     except ReportError as error:
         raise InputError(str(error)) from None
     explanation = None
@@ -45,5 +53,5 @@ def report(
         wanted = plans[0].problem
         explanation = worked(plan_view(wanted), lambda view: account(wanted, progress=view))
     title = Path(source).resolve().name if len(plans) > 1 else ""
-    write_report(render_report(plans, title, explanation), target)
+    write_report(render_report(plans, title, explanation, runs, front), target)
     say(f"wrote {output}")

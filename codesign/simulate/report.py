@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class _Frozen(BaseModel):
@@ -158,6 +159,20 @@ class SimulationReport(_Frozen):
     pools: tuple[PoolOutcome, ...]
     failure: str | None = None
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, path: str | Path) -> SimulationReport:
+        """The report that `codesign simulate --json` wrote to a file. Raises ValueError where it is none."""
+        try:
+            return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: cannot be read: {error}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "document"
+            raise ValueError(
+                f"{path}: {where}: {first['msg'].lower()}; expected the output of `codesign simulate --json`"
+            ) from None
 
     def to_json(self) -> str:
         """One JSON document."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from codesign.files import write_atomically
 from codesign.notebook import html_table
-from codesign.solution.schema import Solution
+from codesign.solution.schema import Solution, load_solution
 from codesign.study.axes import AXES
 
 
@@ -156,6 +156,40 @@ class Front:
     def _repr_html_(self) -> str:
         title = f"Frontier of {self.problem}: {len(self.points)} points"
         return html_table(title, self.header()[:-1], [row[:-1] for row in self.rows()])
+
+
+def load_front(directory: Path) -> Front:
+    """The frontier that :meth:`Front.write` left in a folder, its hypervolume and tables included.
+
+    Raises ValueError where front.json is no front's, or a solution file that it names cannot be read.
+    """
+    path = directory / "front.json"
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        points = tuple(
+            FrontPoint(
+                each["values"],
+                each["bound"],
+                load_solution(directory / each["solution"]),
+                Path(each["solution"]).stem,
+                each["held"],
+                each["knee"],
+            )
+            for each in told["points"]
+        )
+        return Front(
+            problem=told["problem"],
+            problem_sha256=told["problem_sha256"],
+            objectives=tuple(each["name"] for each in told["objectives"]),
+            units={each["name"]: each["unit"] for each in told["objectives"]},
+            points=points,
+            proofs=tuple(Proof(each["ceilings"], each["bound"]) for each in told["proofs"]),
+            **{name: told[name] for name in ("least", "gap_asked", "solves", "complete", "status")},
+        )
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from None
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: found no front ({error}); expected what codesign pareto writes") from None
 
 
 def csv_text(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

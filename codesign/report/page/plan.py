@@ -10,11 +10,11 @@ from codesign.report.page.blocks import Block, Cell, Document, Items, Section, T
 from codesign.report.page.figures import costs
 from codesign.report.page.flow import flow
 from codesign.report.page.intensity import intensity_blocks
+from codesign.report.page.simulated import Simulated
 from codesign.report.page.words import answer
 from codesign.report.plan import parallelism, served
 from codesign.solution import Solution
 from codesign.solution.labels import labelled, stage_of
-from codesign.solution.schema import BrokenPromise
 
 if TYPE_CHECKING:
     from codesign.planner import Explanation
@@ -33,20 +33,23 @@ PHASES = {
 
 
 def plan_document(
-    solution: Solution, problem: Problem | None = None, explanation: Explanation | None = None
+    solution: Solution,
+    problem: Problem | None = None,
+    explanation: Explanation | None = None,
+    simulated: Simulated | None = None,
 ) -> Document:
     """The document of a solution, whatever its status.
 
     `problem` adds the map of operational intensity and footprint, and the parts that stayed out;
-    `explanation` says why they did.
+    `explanation` says why they did; `simulated` is what simulations made of the promises.
     """
     sections = list(_without_plan(solution)) if solution.totals is None else []
     if solution.totals is not None:
-        sections += _plan(solution, problem, explanation)
+        sections += _plan(solution, problem, explanation, simulated or Simulated())
     sections.append(_provenance(solution))
     return Document(
         solution.provenance.problem,
-        answer(solution),
+        answer(solution, simulated or Simulated()),
         tuple(_glance(solution)),
         tuple(section for section in sections if section.blocks),
         solution.status,
@@ -54,14 +57,14 @@ def plan_document(
 
 
 def _plan(
-    solution: Solution, problem: Problem | None, explanation: Explanation | None
+    solution: Solution, problem: Problem | None, explanation: Explanation | None, simulated: Simulated
 ) -> Iterator[Section]:
     yield Section("buy", "What to buy", (_purchases(solution), *_memory(solution)))
     yield Section("fleet", "How it runs", tuple(_fleet(solution)))
     yield Section("routing", "Where the calls go", tuple(_routing(solution)))
     yield Section("tasks", "What a task costs", tuple(_tasks(solution)))
     yield Section("money", "Where the money goes", tuple(_split(solution)))
-    yield Section("promises", "Latency promised and achieved", tuple(_promises(solution)))
+    yield Section("promises", "Latency promised and achieved", tuple(_promises(solution, simulated)))
     yield Section("resources", "What is in use, and what binds", (_resources(solution),))
     yield Section("intensity", "Why: operational intensity and footprint", tuple(intensity_blocks(solution, problem)))
     yield Section("worth", "What one more unit is worth", tuple(_worth(solution)))
@@ -233,7 +236,7 @@ def _split(solution: Solution) -> Iterator[Block]:
         yield table("Cost by phase", ("phase", "$/h", "share"), rows)
 
 
-def _promises(solution: Solution) -> Iterator[Block]:
+def _promises(solution: Solution, simulated: Simulated) -> Iterator[Block]:
     rows: list[list[Cell | str]] = []
     seen = {
         (broken.stage, broken.task, broken.metric, broken.percentile): broken
@@ -242,7 +245,16 @@ def _promises(solution: Solution) -> Iterator[Block]:
     for task in solution.tasks:
         for slo in task.slo:
             broken = seen.get((stage_of(task), task.name, slo.metric, slo.percentile))
-            met = broken is None and slo.achieved <= slo.target * (1 + 1e-6)
+            run = simulated.worst(task, slo)
+            held = "–"
+            if run is not None:
+                held = quantity(run.simulated, "time", 3)
+                if run.low is not None and run.high is not None:
+                    held += f" ({quantity(run.low, 'time', 3)} to {quantity(run.high, 'time', 3)})"
+            elif solution.verification is not None:
+                held = "holds" if broken is None else quantity(broken.simulated, "time", 3)
+            in_time = broken is None if run is None else run.ok
+            met = in_time and slo.achieved <= slo.target * (1 + 1e-6)
             rows.append(
                 [
                     labelled(task.name, task),
@@ -250,26 +262,30 @@ def _promises(solution: Solution) -> Iterator[Block]:
                     Cell("met" if met else "missed", strong=not met, tone="good" if met else "bad"),
                     quantity(slo.target, "time", 3),
                     quantity(slo.achieved, "time", 3),
-                    _simulated(solution, broken),
+                    held,
                     _bar(slo.achieved / slo.target if slo.target else None),
                 ]
             )
     if rows:
         head = ("task", "promise", "", "target", "planned", "simulated", "of the target")
-        yield table("Percentiles at the fixed point of the unlinearised model", head, rows, words=3)
+        yield table(
+            "Percentiles: planned at the fixed point of the unlinearised model, simulated with their 95 % interval",
+            head,
+            rows,
+            words=3,
+        )
+    for words, held_all in simulated.sentences():
+        yield Text(words, "" if held_all else "bad")
     found = solution.verification
-    if found is None:
-        yield Text("Not simulated: `codesign solve --verify` plans until the promises hold under simulation.")
-    else:
+    if found is not None:
         seeds = f"{len(found.seeds)} seeds of {quantity(found.duration_s, 'time')}"
-        held = "every promise held" if found.ok else f"promises were broken ({found.stopped})"
-        yield Text(f"Simulated request by request in {seeds}: {held}.", "" if found.ok else "bad")
-
-
-def _simulated(solution: Solution, broken: BrokenPromise | None) -> str:
-    if solution.verification is None:
-        return "–"
-    return "holds" if broken is None else quantity(broken.simulated, "time", 3)
+        verdict = "every promise held" if found.ok else f"promises were broken ({found.stopped})"
+        yield Text(f"Planned until simulations agree, in {seeds}: {verdict}.", "" if found.ok else "bad")
+    elif not simulated.runs:
+        yield Text(
+            "Not simulated: codesign simulate PROBLEM SOLUTION --json > simulated.json, then codesign report SOLUTION "
+            "--simulated simulated.json; or codesign solve --verify, which plans until the promises hold."
+        )
 
 
 # ---- why

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from codesign.problem import Problem, load_problem
 from codesign.solution import Solution, load_solution
+
+if TYPE_CHECKING:
+    from codesign.study.front import Front
 
 MOST_PLANS = 200
 """Plans in one page: more would not be looked through, nor stay below its size."""
@@ -47,7 +52,7 @@ def read_plan(source: str | Path, problem: str | Path | None = None) -> PlanFile
 
 
 def read_plans(source: str | Path, problem: str | Path | None = None) -> list[PlanFile]:
-    """The plans of a solution file, or of a folder's solution files (those of subfolders too), by name.
+    """The plans of a solution file, of a frontier's folder, or of a folder's solution files (by name, subfolders too).
 
     Raises as `read_plan`; in a folder, what is no solution file is passed over, and so is `problem` for the
     plans that were not made from it.
@@ -56,20 +61,42 @@ def read_plans(source: str | Path, problem: str | Path | None = None) -> list[Pl
     if not place.is_dir():
         return [read_plan(source, problem)]
     given = load_problem(problem) if problem is not None else None
+    front = read_front(source)
+    if front is not None:
+        files = [(f"point {i}{', the knee' if p.knee else ''}", p.solution) for i, p in enumerate(front.points, 1)]
+    else:
+        files = list(_solutions(place))
+    if not files:
+        raise ReportError(f"{source}: found no solution file (*.json) in this folder; expected at least one")
+    if len(files) > MOST_PLANS:
+        raise ReportError(f"{source}: found {len(files)} solution files; expected at most {MOST_PLANS}")
     found = []
+    for name, solution in files:
+        same = given is not None and given.sha256 == solution.provenance.problem_sha256
+        found.append(PlanFile(name, solution, given if same else find_problem(solution)))
+    return found
+
+
+def read_front(source: str | Path) -> Front | None:
+    """The frontier that `codesign pareto` left in a folder; None where there is none.  Raises ReportError."""
+    place = Path(source)
+    if not (place / "front.json").is_file():
+        return None
+    from codesign.study.front import load_front
+
+    try:
+        return load_front(place)
+    except ValueError as error:
+        raise ReportError(str(error)) from None
+
+
+def _solutions(place: Path) -> Iterator[tuple[str, Solution]]:
     for path in sorted(place.rglob("*.json")):
         try:
             solution = load_solution(path)
         except ValueError:
-            continue  # a front's own summary, or anybody's file
-        same = given is not None and given.sha256 == solution.provenance.problem_sha256
-        name = path.relative_to(place).with_suffix("").as_posix()
-        found.append(PlanFile(name, solution, given if same else find_problem(solution)))
-    if not found:
-        raise ReportError(f"{source}: found no solution file (*.json) in this folder; expected at least one")
-    if len(found) > MOST_PLANS:
-        raise ReportError(f"{source}: found {len(found)} solution files; expected at most {MOST_PLANS}")
-    return found
+            continue  # anybody's file
+        yield path.relative_to(place).with_suffix("").as_posix(), solution
 
 
 def find_problem(solution: Solution) -> Problem | None:

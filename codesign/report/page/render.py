@@ -16,15 +16,24 @@ from codesign.files import write_atomically
 from codesign.report.page.front import front_figure, front_table, order
 from codesign.report.page.plan import plan_document
 from codesign.report.page.plans import PlanFile
+from codesign.report.page.simulated import Simulated
 
 if TYPE_CHECKING:
     from codesign.planner import Explanation
+    from codesign.study.front import Front
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render_report(plans: Sequence[PlanFile], title: str = "", explanation: Explanation | None = None) -> str:
-    """The page of one plan, or of several with their front.  `explanation` belongs to a single plan.
+def render_report(
+    plans: Sequence[PlanFile],
+    title: str = "",
+    explanation: Explanation | None = None,
+    simulated: Simulated | None = None,
+    front: Front | None = None,
+) -> str:
+    """The page of one plan, or of several with their front.  `explanation` and `simulated` belong
+    to a single plan, `front` to the plans of a frontier.
 
     Raises ValueError where there are no plans.
     """
@@ -33,7 +42,8 @@ def render_report(plans: Sequence[PlanFile], title: str = "", explanation: Expla
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     documents = [
-        plan_document(plan.solution, plan.problem, explanation if len(plans) == 1 else None) for plan in plans
+        plan_document(plan.solution, plan.problem, *((explanation, simulated) if len(plans) == 1 else ()))
+        for plan in plans
     ]
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -48,8 +58,8 @@ def render_report(plans: Sequence[PlanFile], title: str = "", explanation: Expla
         title=title or documents[0].title,
         names=[plan.name for plan in plans],
         documents=documents,
-        front=front_figure(plans) if several else None,
-        overview=front_table(plans) if several else None,
+        front=front_figure(plans, front) if several else None,
+        overview=front_table(plans, front) if several else None,
         order=order(plans),
         style=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
         script=script,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from codesign.report.console import joules, money, percent, quantity, worth
+from codesign.report.page.simulated import Simulated
 from codesign.report.plan import headline
 from codesign.solution import Solution
 from codesign.solution.labels import labelled
@@ -16,11 +17,11 @@ NAMES = {"busy": "time in the prompt queue"}
 METRICS = {"ttft": "TTFT", "tpot": "TPOT", "task_latency": "task latency"}
 
 
-def answer(solution: Solution) -> tuple[str, ...]:
-    """The sentences; one where there is no plan."""
+def answer(solution: Solution, simulated: Simulated) -> tuple[str, ...]:
+    """The sentences; one where there is no plan.  `simulated` is what simulations made of its promises."""
     if solution.totals is None:
         return (headline(solution),)
-    return _bought(solution), _achieved(solution), _binding(solution)
+    return _bought(solution), _achieved(solution, simulated), _binding(solution)
 
 
 def _bought(solution: Solution) -> str:
@@ -40,7 +41,7 @@ def _bought(solution: Solution) -> str:
     return f"Buy {listed} for {money(totals.cost_per_hour)} $/h{spent}{proof}."
 
 
-def _achieved(solution: Solution) -> str:
+def _achieved(solution: Solution, simulated: Simulated) -> str:
     dear = sorted(solution.tasks, key=lambda task: -task.cost_per_task)
     spent = [
         f"of {labelled(task.name, task)} {money(task.cost_per_task)} $ and {joules(task.energy_per_task_j)}"
@@ -57,7 +58,14 @@ def _achieved(solution: Solution) -> str:
         f"{labelled(task.name, task)}'s {METRICS[slo.metric]} p{100 * slo.percentile:g} is the tightest, at "
         f"{quantity(slo.achieved, 'time', 3)} of {quantity(slo.target, 'time', 3)}"
     )
-    return f"{costs}; {kept}, and {tight}."
+    runs = [(task, slo, run) for _, task, slo in slos if (run := simulated.worst(task, slo)) is not None]
+    late = [f"{labelled(task.name, task)}'s {METRICS[slo.metric]} p{100 * slo.percentile:g}"
+            for task, slo, run in runs if not run.ok]  # fmt: skip
+    seen = ""
+    if runs:
+        seen = f"; under simulation {listing(late)} {'is' if len(late) == 1 else 'are'} missed" if late else (
+            f"; under simulation {len(runs)} of {len(slos)} were followed, and all hold")  # fmt: skip
+    return f"{costs}; {kept}, and {tight}{seen}."
 
 
 def _binding(solution: Solution) -> str:
