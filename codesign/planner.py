@@ -37,6 +37,7 @@ __all__ = [
     "Relaxation",
     "explain",
     "solve",
+    "verify",
 ]
 
 _CONFLICT_SECONDS, _EXPLAIN_SECONDS = 20.0, 60.0
@@ -87,9 +88,8 @@ def solve(
         expected = "at least one scenario to be ready for, such as [{name: more, set: {tasks.chat.rate: 9/s}}]"
         raise ProblemError([Issue(problem.file, None, "scenarios", "nothing", expected)])
     instance = resolve(problem, robust=robust)
-    if verify and instance.objective in EXTREMES:
-        expected = f"another objective beside --verify than {' or '.join(EXTREMES)}"
-        raise ProblemError([Issue(problem.file, None, "objective", instance.objective, expected)])
+    if verify:
+        _refuse_extremes(problem, instance)
     if instance.objective in EXTREMES:
         candidates, plan = plan_extreme(instance, gap, time_limit_s, clock, cancel)
         built = started
@@ -108,21 +108,61 @@ def solve(
         found = robustness(candidates, solution, nominal, alone, _EXPLAIN_SECONDS)
         solution = solution.model_copy(update={"robustness": found})
     if verify and plan.replicas:
-
-        def attempt(changed: Instance) -> Solution:
-            again = build_candidates(changed)
-            found = plan_fleet(again, gap, time_limit_s, clock, cancel)
-            return build_solution(again, found, str(problem.name), command, dict(seconds))
-
-        begun = time.monotonic()
-        limits = replace(instance.options, gap=instance.options.gap if gap is None else gap)
-        solution = verified(replace(instance, options=limits), solution, attempt, clock.tell, workers)
-        seconds = {**solution.solve.seconds, "verify": time.monotonic() - begun}
-        solution = solution.model_copy(update={"solve": solution.solve.model_copy(update={"seconds": seconds})})
+        solution = _verified(instance, solution, (gap, time_limit_s), clock, cancel, workers)
     if plan.status != "infeasible" or instance.objective in EXTREMES:
         return solution
     reason = explain_infeasible(candidates, plan, _CONFLICT_SECONDS, clock.tell)
     return solution.model_copy(update={"conflicts": tuple(c.limit for c in reason.conflicts)})
+
+
+def verify(
+    problem: Problem,
+    solution: Solution,
+    *,
+    gap: float | None = None,
+    time_limit_s: float | None = None,
+    progress: Progress | None = None,
+    cancel: threading.Event | None = None,
+    workers: int = 1,
+) -> Solution:
+    """Simulate a plan that `solve` has made of a problem, and plan again until its SLOs hold there too.
+
+    Raises ProblemError for a problem that cannot be resolved, SimulationError for a solution without a fleet.
+    """
+    instance = resolve(problem, robust=bool(solution.scenarios))
+    _refuse_extremes(problem, instance)
+    return _verified(
+        instance, solution, (gap, time_limit_s), _Clock(time.monotonic(), progress), cancel, workers
+    )
+
+
+def _refuse_extremes(problem: Problem, instance: Instance) -> None:
+    if instance.objective in EXTREMES:
+        expected = f"another objective beside --verify than {' or '.join(EXTREMES)}"
+        raise ProblemError([Issue(problem.file, None, "objective", instance.objective, expected)])
+
+
+def _verified(
+    instance: Instance,
+    first: Solution,
+    limits: tuple[float | None, float | None],
+    clock: _Clock,
+    cancel: threading.Event | None,
+    workers: int,
+) -> Solution:
+    begun, (gap, time_limit_s) = time.monotonic(), limits
+
+    def attempt(changed: Instance) -> Solution:
+        again = build_candidates(changed)
+        found = plan_fleet(again, gap, time_limit_s, clock, cancel)
+        return build_solution(
+            again, found, first.provenance.problem, first.provenance.command, dict(first.solve.seconds)
+        )
+
+    options = replace(instance.options, gap=instance.options.gap if gap is None else gap)
+    solution = verified(replace(instance, options=options), first, attempt, clock.tell, workers)
+    seconds = {**solution.solve.seconds, "verify": time.monotonic() - begun}
+    return solution.model_copy(update={"solve": solution.solve.model_copy(update={"seconds": seconds})})
 
 
 def plan_extreme(
