@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from codesign import load_problem, load_solution, verification
+from codesign import check, load_problem, load_solution, simulate, verification
 from codesign.candidates.build import build_candidates
+from codesign.cli import app
 from codesign.problem import resolve
 from codesign.problem.instance import Tightening
 from codesign.verification import verified
@@ -125,3 +127,39 @@ def test_tightenings_scale_the_rows_of_their_pools_alone(instance):
         assert limits(strict, "decode", row) / limits(loose, "decode", row) == pytest.approx(factor)
     for row in ("busy", "wait", "spread"):
         assert np.array_equal(limits(strict, "colocated", row), limits(loose, "colocated", row))
+
+
+TIGHT = """\
+name: tight
+models: {m: {card: Llama-3.1-70B, weights: [fp8], kv: [fp8]}}
+tasks:
+  - name: chat
+    rate: 25/s
+    models: [m]
+    context: {p50: 1500, p90: 5000}
+    output: {mean: 250}
+    on_overlong: truncate
+    slo: {ttft: {p95: 1.3 s}, tpot: {p95: 40 ms}}
+hardware: {b200: {accelerator: b200-sxm, server: {accelerators: 1}}}
+options: {max_replica_accelerators: 1, disaggregation: always}
+"""
+
+
+def test_solve_verify_at_the_command_line_plans_again_what_the_simulation_breaks(tmp_path, brief):
+    """Five prefill replicas wait longer than they were planned to: the loop buys what the promise costs."""
+    problem, plan = tmp_path / "tight.yaml", tmp_path / "plan.json"
+    problem.write_text(TIGHT)
+    found = CliRunner().invoke(app, ["solve", str(problem), "--verify", "-o", str(plan)])
+    assert found.exit_code == 0, found.stderr
+    assert "Every SLO holds in simulation" in found.stdout
+    solution = load_solution(plan)
+    first, *_, last = solution.verification.rounds
+    assert {(b.metric, b.pool, b.resource) for b in first.broken} == {("ttft", "b200-m-prefill", "compute")}
+    assert first.tightened[0].startswith("b200 m prefill: utilization ×")
+    assert last.broken == ()
+    assert solution.verification.price == pytest.approx(last.objective / first.objective - 1)
+    assert last.objective > first.objective
+    # The figures are those of a plan of the problem as it stands, with the bound that was proven for it.
+    assert check(load_problem(problem), solution).ok
+    assert solution.objective.bound <= first.objective
+    assert simulate(load_problem(problem), solution, duration_s=120.0, seed=5).ok
