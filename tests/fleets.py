@@ -184,6 +184,8 @@ def _structure(data, columns, counts):
             slots[:, columns.packing[member]] += spares[:, g] * columns.packed[member]
             watts[:, box[member]] += spares[:, g] * columns.power[member]
     aside = np.ceil(slots / np.array([p.slots for p in data.packings]) - TOLERANCE)
+    if data.survive_one_server:  # on one server the spares would be lost with what they replace
+        aside = np.where(slots > 0, np.maximum(aside, 2), 0)
     needed = np.zeros((len(counts), len(data.hardware)))
     for p, packing in enumerate(data.packings):
         needed[:, packing.hardware] += aside[:, p]

@@ -161,6 +161,21 @@ GOLDEN = {
         1: ({"replicas[1]": 1.0, "spares[1]": -1.0, "small[1]": 2.0}, None, 2.0),
         2: ({"replicas[2]": 1.0, "spares[2]": -1.0, "small[2]": 3.0}, None, 3.0),
     },
+    # Six servers of four slots at most; spares take the 2 slots of a replica at the least.
+    "spread": {
+        (0, 0): ({"used[0]": 2.0, "set_aside[0]": -1.0}, None, 0.0),
+        (1, 1): ({"used[1]": 2.0, "set_aside[1]": -1.0}, None, 0.0),
+        (1, 2): ({"used[2]": 2.0, "set_aside[1]": -1.0}, None, 0.0),
+    },
+    "reserve": {
+        0: ({"replicas[0]": 1 / 5, "spares[0]": -1.0}, None, 0.0),
+        1: ({"replicas[1]": 1 / 2, "spares[1]": -1.0}, None, 0.0),
+        2: ({"replicas[2]": 1 / 3, "spares[2]": -1.0}, None, 0.0),
+    },
+    "usable": {
+        0: ({"replicas[0]": 2.0, "set_aside[0]": -22 / 6}, None, 0.0),
+        1: ({"replicas[1]": 1.0, "replicas[2]": 1.0, "set_aside[1]": -49 / 50}, None, 0.0),
+    },
     "vendors": {None: ({"trusted[a]": 1.0, "trusted[b]": 1.0}, None, 2.0)},
 }  # fmt: skip
 

@@ -247,8 +247,8 @@ def check_limits(plan: Plan, basket: Basket, findings: Findings) -> None:
         findings.at_most("limits.vendors", len(vendors), limits.max_vendors)
 
 
-def check_redundancy(plan: Plan, findings: Findings) -> None:
-    """Each group has spares for the replicas that one lost server takes with it (all of them, if fewer)."""
+def check_redundancy(plan: Plan, basket: Basket, findings: Findings) -> None:
+    """Each group has spares for the replicas that one lost server takes with it (all of them, if fewer), elsewhere."""
     if plan.instance.redundancy.survive != "one-server":
         return
     groups = defaultdict(list)
@@ -263,6 +263,10 @@ def check_redundancy(plan: Plan, findings: Findings) -> None:
         spares = sum(pool.entry.spares for pool in members)
         name = f"group {first.entry.group}: spares that survive the loss of one server"
         findings.at_least(name, spares, min(lost, replicas))
+        if isinstance(first, ModelledPool):
+            for part, _ in first.places:
+                name = f"group {first.entry.group}: servers of {part.name}, one of which may be lost"
+                findings.at_least(name, basket.hardware[part.name].count, 2)
 
 
 def provisioned_power_w(plan: Plan, basket: Basket) -> float:

@@ -71,7 +71,7 @@ def _check_plan(instance: Instance, solution: Solution, findings: Findings) -> S
     check_enough(plan, basket, findings)
     check_limits(plan, basket, findings)
     check_memory(plan, basket, findings)
-    check_redundancy(plan, findings)
+    check_redundancy(plan, basket, findings)
     return check_accounts(plan, basket, findings)
 
 

@@ -10,28 +10,24 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from codesign.candidates.data import Bools, FleetData, Floats, SideLimit
-from codesign.optimize.duals import Duals
+from codesign.candidates.data import Bools, FleetData, Floats, Ints, SideLimit
+from codesign.optimize.counts import FRACTIONAL, Gains, Side, Split, fractions, units
+from codesign.optimize.duals import Duals, slot_prices
 from codesign.optimize.master import Interval
+from codesign.optimize.redundancy import Rows, most_servers, spared, usable_rows
 from codesign.optimize.relaxation import Relaxation, first_master, generate
 
-_FRACTIONAL = 1e-6
-_ROUNDS_UP = 0.4
-"""Fraction from which a plunge rounds a count up."""
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A count that every plan has whole: of servers, of servers set aside, or of replicas of some groups."""
-
-    members: SideLimit
-    price: float
-    """Objective of one, about; weighs how much its rounding moves."""
+_RECENT = 150
+"""Columns that a master is begun anew with."""
+_GROWN_ROWS = 1500
+"""Rows that it may grow by before."""
+_FEW_COLUMNS, _NEAREST = 10_000, 8
+"""From so many columns on, a few of each group are priced first in every round."""
 
 
 @dataclass(order=True)
@@ -41,138 +37,158 @@ class Node:
     bound: float
     number: int
     intervals: dict[str, tuple[SideLimit, Interval]] = field(compare=False)
+    side: Side | None = field(default=None, compare=False)
+    """How it came out of its parent."""
 
 
 class Tree:
-    """Best-first search over counts.  The caller supplies incumbents and reads `bound`."""
+    """Best-first search over counts.  The caller supplies incumbents and reads `bound`.
 
-    def __init__(self, data: FleetData, root: Relaxation, start: Sequence[int]) -> None:
+    `data` holds the columns that can still matter, `reduced` [columns] what each of them loses at the root.
+    """
+
+    def __init__(self, data: FleetData, root: Relaxation, start: Sequence[int], reduced: Floats) -> None:
         self.data = data
         self.master, _ = first_master(data, start, duals=root.duals)
+        self._near = _nearest(data, reduced)
         self.bound = root.bound
         self._count = 0
         self._open: list[Node] = []
-        self._preferred: Node | None = None
+        self.landed = False
+        """Did the last step end a dive?"""
+        self._children: list[Node] = []
+        self._gains = Gains()
         self._leaf_bound = math.inf
-        self._units = _units(data)
+        self._units = units(data)
+        self._recent = dict.fromkeys(sorted(start))
+        self._room = self._outgrown()
+        self._spared = spared(data)
+        self._slot_price = slot_prices(data, Duals.none(data))
         self._branch(Node(root.bound, 0, {}), root)
 
-    def narrow(self, kept: Bools, start: Sequence[int], duals: Duals) -> None:
+    def _outgrown(self) -> int:
+        """Rows from which the master is begun anew."""
+        return self.master.rows + _GROWN_ROWS
+
+    def _remember(self, relaxation: Relaxation) -> None:
+        """Columns that ran lately are those that the next nodes need; a master of many others is slow."""
+        for k in relaxation.running:
+            self._recent.pop(k, None)
+            self._recent[k] = None
+        if self.master.rows > self._room:
+            self._recent = dict.fromkeys(list(self._recent)[-_RECENT:])
+            self.master, _ = first_master(self.data, sorted(self._recent), duals=relaxation.duals)
+            self._room = self._outgrown()
+
+    def narrow(self, kept: Bools, start: Sequence[int], duals: Duals, reduced: Floats) -> None:
         """Go on with some of the columns [columns]: the others are proven to be in no better plan."""
         self.data = self.data.keep(kept)
         self.master, _ = first_master(self.data, start, duals=duals)
+        self._near = _nearest(self.data, reduced[kept])
+        self._recent = dict.fromkeys(sorted(start))
+        self._room = self._outgrown()
 
     def held(self) -> list[int]:
         """Columns that its linear program holds."""
         return self.master.columns
 
     def step(
-        self, cutoff: float, deadline: float, cancelled: Callable[[], bool], plunge: bool = False
+        self, cutoff: float, deadline: float, cancelled: Callable[[], bool], dive: bool = False
     ) -> Relaxation | None:
         """Solve an open node and branch on it; None when nothing below `cutoff` is open.
 
-        The node is that of least bound, or with `plunge` the child nearest to the last one's relaxation: a few
-        plunges fix the counts of a whole plan, and their relaxations bring the columns that it needs.
+        The node is that of least bound, or in a `dive` the nearer child of the last one, else its other child: a few
+        steps fix the counts of nearly a plan, and say which columns it needs.  `landed` tells that a dive has ended.
         """
+        self.landed = False
         while self._open and self._open[0].bound < cutoff:
-            node = self._preferred if plunge and self._preferred in self._open else self._open[0]
+            node = self._next(cutoff, dive)
             self._open.remove(node)
             heapq.heapify(self._open)
-            relaxation = generate(
-                self.master, node.intervals, deadline, stop_above=cutoff, cancelled=cancelled
-            )
+            rows = self._rows(node, cutoff)
+            relaxation = generate(self.master, rows, deadline, stop_above=cutoff, cancelled=cancelled, near=self._near)
+            if node.side is not None and relaxation.converged and math.isfinite(cutoff):
+                self._gains.learn(node.side, min(relaxation.value, cutoff))
             if relaxation.infeasible and (relaxation.value >= cutoff or math.isinf(cutoff)):
                 continue  # what is missed costs more than any plan: not a basis that misses by rounding
-            self._branch(Node(max(node.bound, relaxation.bound), node.number, node.intervals), relaxation)
+            bound = max(node.bound, relaxation.bound)
+            if bound >= cutoff:
+                continue
+            self._remember(relaxation)
+            self._children = self._branch(Node(bound, node.number, node.intervals), relaxation)
+            self.landed = dive and not self._children
             self._refresh()
             return relaxation
         self._refresh()
         return None
 
-    def _branch(self, node: Node, relaxation: Relaxation) -> None:
-        found = self._dearest_fraction(relaxation) if relaxation.converged else None
-        self._preferred = None
+    def _next(self, cutoff: float, dive: bool) -> Node:
+        """The node to solve: a child of the last one in a dive, or that of least bound."""
+        while self._children:
+            child = self._children.pop(0)
+            if dive and child in self._open and child.bound < cutoff:
+                return child
+        return self._open[0]
+
+    def _rows(self, node: Node, cutoff: float) -> Rows:
+        """The node's intervals, and what they leave of the servers once spares are kept."""
+        if not self._spared:
+            return node.intervals
+        return {**node.intervals, **usable_rows(self._spared, most_servers(self.data, cutoff), node.intervals)}
+
+    def _branch(self, node: Node, relaxation: Relaxation) -> list[Node]:
+        """Open the node's children, the nearer one first; none where there is nothing to split."""
         if not relaxation.converged:  # the clock, or a bound beyond the cutoff: the node stays open at its bound
             heapq.heappush(self._open, node)
-            return
+            return []
+        found = max(
+            [*fractions(self._units, relaxation), *self._spares_missing(node, relaxation)],
+            key=lambda split: split.score(self._gains),
+            default=None,
+        )
         if found is None:
             # All counts are whole: what gap is left lies between columns of a group, and the bound stands.
             self._leaf_bound = min(self._leaf_bound, node.bound)
-            return
-        unit, value = found
-        _, (low, high) = node.intervals.get(unit.members.name, (unit.members, (0.0, math.inf)))
-        below = (low, float(math.floor(value)))
-        above = (float(math.ceil(value)), high)
-        for interval in (below, above):
+            return []
+        members = found.members
+        _, (low, high) = node.intervals.get(members.name, (members, (0.0, math.inf)))
+        children = []
+        for up, interval in enumerate([(low, found.below), (found.above, high)]):
             self._count += 1
-            child = Node(
-                node.bound, self._count, {**node.intervals, unit.members.name: (unit.members, interval)}
-            )
-            heapq.heappush(self._open, child)
-            if (interval is above) == (value - math.floor(value) >= _ROUNDS_UP):
-                self._preferred = child
+            side = Side(members.name, bool(up), found.distance(bool(up)), found.price, relaxation.value)
+            intervals = {**node.intervals, members.name: (members, interval)}
+            children.append(Node(node.bound, self._count, intervals, side))
+            heapq.heappush(self._open, children[-1])
+        return children[::-1] if found.rounds_up else children
 
-    def _dearest_fraction(self, relaxation: Relaxation) -> tuple[Unit, float] | None:
-        """The count whose rounding moves most money."""
-        best, score = None, 0.0
-        for unit in self._units:
-            value = _count(unit.members, relaxation)
-            distance = abs(value - round(value))
-            if distance > _FRACTIONAL and distance * unit.price > score:
-                best, score = (unit, value), distance * unit.price
-        return best
+    def _spares_missing(self, node: Node, relaxation: Relaxation) -> Iterator[Split]:
+        """Kinds of work of whose spares the relaxation misses some, split where the chord comes near the truth."""
+        for place in self._spared:
+            price = self._slot_price[place.packing]
+            for work, groups in place.works.items():
+                slots = sum(size * relaxation.replicas[g] for g, size in groups.items())
+                if slots <= FRACTIONAL:
+                    continue
+                members = SideLimit(place.slots_of(work), "", 1.0, per_group=dict(groups))
+                low, high = node.intervals.get(members.name, (members, (0.0, math.inf)))[1]
+                slope, base = place.chord(work, low, high) if math.isfinite(high) else (0.0, place.reserve(work, low))
+                missing = place.reserve(work, slots) - (slope * slots + base)
+                if missing > FRACTIONAL:
+                    above = max(low, min(math.floor(slots + FRACTIONAL), place.least_of[work] - 1.0)) + 1.0
+                    yield Split(members, above - 1.0, above, slots, price, missing)
 
     def _refresh(self) -> None:
         least = min([node.bound for node in self._open[:1]], default=math.inf)
         self.bound = max(self.bound, min(least, self._leaf_bound))
 
 
-def _count(members: SideLimit, relaxation: Relaxation) -> float:
-    """What a relaxation has of a unit."""
-    parts: list[tuple[dict[int, float], Floats]] = [
-        (members.per_server, relaxation.offers),
-        (members.per_packing, relaxation.set_aside),
-        (members.per_module, relaxation.modules),
-        (members.per_group, relaxation.replicas),
-    ]
-    return float(sum(c * counts[i] for coefficients, counts in parts for i, c in coefficients.items()))
-
-
-def _units(data: FleetData) -> list[Unit]:
-    """All counts to branch on; sums of many groups weigh more than their parts, since their rounding binds more."""
-    server = np.array(
-        [
-            min((data.server_price(o) for o in data.offers if h in o.supplies), default=0.0)
-            for h in range(len(data.hardware))
-        ]
-    )
-    slots = np.array([packing.slots for packing in data.packings], dtype=np.float64)
-    size: dict[int, tuple[int, float]] = {}
-    price: dict[int, float] = {}
-    for block in data.blocks:
-        for g, p, packed in zip(block.group.tolist(), block.packing.tolist(), block.packed.tolist(), strict=True):
-            if g not in size:
-                size[g] = (p, packed)
-                price[g] = max(1e-9, server[data.packings[p].hardware] * packed / slots[p])
-    units = []
-    for h in range(len(data.hardware)):
-        members = [o for o, offer in enumerate(data.offers) if h in offer.supplies]
-        limit = SideLimit(f"servers {h}", "", 1.0, per_server=dict.fromkeys(members, 1.0))
-        units.append(Unit(limit, 4.0 * max(server[h], 1e-9)))
-    for p, packing in enumerate(data.packings):
-        limit = SideLimit(f"set aside {p}", "", 1.0, per_packing={p: 1.0})
-        units.append(Unit(limit, 3.0 * max(server[packing.hardware], 1e-9)))
-    for j in [j for j, module in enumerate(data.modules) if module.whole]:
-        limit = SideLimit(f"modules {j}", "", 1.0, per_module={j: 1.0})
-        units.append(Unit(limit, max(data.module_price(j), 1e-9)))
-    sums: dict[tuple[object, ...], list[int]] = {}
-    for g, place in sorted(size.items()):
-        sums.setdefault(("size", *place), []).append(g)
-        sums.setdefault(("work", *place, data.groups[g].work), []).append(g)
-        sums.setdefault(("group", g), []).append(g)
-    weight = {"size": 3.0, "work": 2.0, "group": 1.0}
-    for key, groups in sums.items():
-        if key[0] == "group" or len(groups) > 1:
-            limit = SideLimit(" ".join(map(str, key)), "", 1.0, per_group=dict.fromkeys(groups, 1.0))
-            units.append(Unit(limit, weight[str(key[0])] * price[groups[0]]))
-    return units
+def _nearest(data: FleetData, reduced: Floats) -> tuple[Ints, FleetData] | None:
+    """The columns of each group that are nearest to running, `reduced` [columns] being what they lose; None for few."""
+    if data.columns < _FEW_COLUMNS:
+        return None
+    group = np.concatenate([block.group for block in data.blocks])
+    order = np.lexsort((reduced, group))
+    first = np.searchsorted(group[order], group[order])  # where each one's group begins in this order
+    kept = np.zeros(data.columns, dtype=bool)
+    kept[order[np.arange(len(order)) - first < _NEAREST]] = True
+    return np.flatnonzero(kept), data.keep(kept)

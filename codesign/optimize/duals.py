@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from codesign.candidates.data import ColumnBlock, FleetData, Floats, SideLimit
-from codesign.optimize.pricing import best_ratios, best_values, chunks, upper_values
+from codesign.optimize.pricing import best_ratios, best_values, chunks, held_ratios, upper_values
 
 _ROUNDING = 1e-9
 """Relative error of a linear program's duals that is mended rather than taken for an unbounded ray."""
@@ -164,8 +164,12 @@ def column_values(data: FleetData, duals: Duals, costs: Floats, exact_below: flo
         rows = slice(int(data.offsets[b]), int(data.offsets[b + 1]))
         first, kind = block.kinds
         ratios = np.zeros((len(first), block.use.shape[1]))
-        for part in chunks(block, len(first)):
-            ratios[part] = best_ratios(block.use.of(first[part]), gains.of(block, first[part]))
+        held = block.units_of_row
+        if held is not None:
+            ratios = held_ratios(held, gains.of(block, first))
+        else:
+            for part in chunks(block, len(first)):
+                ratios[part] = best_ratios(block.use.of(first[part]), gains.of(block, first[part]))
         found = upper_values(ratios[kind], block.limit)
         close = np.flatnonzero((costs[rows] - found < exact_below) & (found > 0))
         for part in chunks(block, len(close)):

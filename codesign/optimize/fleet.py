@@ -21,6 +21,8 @@ from codesign.optimize.branch import Tree
 from codesign.optimize.dominance import undominated
 from codesign.optimize.highs import CompiledModel, Outcome
 from codesign.optimize.model import FleetModel
+from codesign.optimize.redundancy import most_servers, usable_rows
+from codesign.optimize.redundancy import spared as packings_spared
 from codesign.optimize.relaxation import Relaxation, relax, whole_columns
 from codesign.optimize.scale import objective_scale, scaled
 from codesign.optimize.strengthen import strengthened, with_spares
@@ -35,13 +37,14 @@ _RESTRICTED = (80, 200)
 _EXACT, _WHOLE = 1e-6, 1e-6
 """Relative tolerance within which an objective is its bound: that of the rows."""
 _POLISH_SECONDS = 2.0
-_FIRST_PLAN_SHARE = 0.4
-_PLAN_SHARE = 0.12
+_FIRST_PLAN_SHARE = 0.1
+_PLAN_SHARE = 0.06
 """Of the time left, for one MILP: while there is no plan yet, and once there is one."""
-_NODE_SHARE = 0.06
-_CYCLE, _PLUNGE = 24, 10
-"""Nodes of a cycle, and how many of them follow one another downwards before a plan is sought among the columns that
-they brought."""
+_NODE_SHARE, _POLISH_SHARE = 0.06, 0.03
+_DIVE, _BETWEEN_DIVES = 20, 16
+"""Nodes of a dive at the most, and nodes of least bound before the next."""
+_AT_HAND, _AT_HAND_PER_GROUP = 60, 4
+"""Columns, over all and of one group, among which a plan is sought where a dive ended."""
 _NARROWS = 0.5
 """The tree goes on with the survivors alone once they are fewer than this share of its columns."""
 _IN_SUPPORT = 1e-6
@@ -141,12 +144,23 @@ class _Search:
             rates[k] = rates.get(k, 0.0) + self.values.get(id(self.best.pyomo.rate[k, v]), 0.0)
         return [(k, rate) for k, rate in rates.items() if rate > 1e-9]
 
+    def used(self) -> Ints:
+        """Columns that the best plan uses: a MILP over them alone is small, and drops idle replicas and servers."""
+        return np.array([k for k, _ in self.running()], dtype=np.int64)
+
     def over(self) -> bool:
         return self.closed() or self.left() <= 0 or self.cancel.is_set()
 
     def raise_bound(self, bound: float) -> None:
         """Note a bound that holds for every column that could improve the plan."""
         self.bound = max(self.bound, min(bound, self.objective))
+
+    def seek(self, columns: Ints, stage: str, share: float) -> None:
+        """Look for a better plan among some columns for a share of the time left, then for a better one of its kind."""
+        before = self.objective
+        self.milp(columns, stage, share)
+        if self.objective < before and not self.over():
+            self.milp(self.used(), stage, _POLISH_SHARE)
 
     def milp(
         self, columns: Ints, stage: str, share: float = 1.0, complete: bool = False
@@ -288,23 +302,27 @@ def _solve(search: _Search, known: list[int]) -> FleetPlan:
         spared = with_spares(data)
         if spared is not data:
             relaxation = relax(
-                spared, search.deadline, start=_held(relaxation), cancelled=search.cancel.is_set, duals=relaxation.duals
+                spared,
+                search.deadline,
+                start=_held(relaxation),
+                cancelled=search.cancel.is_set,
+                duals=relaxation.duals,
+                intervals=usable_rows(packings_spared(data), most_servers(data), {}),
             )
             search.raise_bound(relaxation.bound)
         for size in _RESTRICTED:
             if not search.over():
                 share = _PLAN_SHARE if search.best is not None else _FIRST_PLAN_SHARE
                 columns = np.union1d(_promising(data, relaxation, size), np.array(known, dtype=np.int64))
-                search.milp(columns, "plan", share=share)
+                search.seek(columns, "plan", share)
         if search.best is None and not search.over():
-            search.milp(np.array(whole_columns(data, 1), dtype=np.int64), "plan", share=_FIRST_PLAN_SHARE)
+            search.seek(np.array(whole_columns(data, 1), dtype=np.int64), "plan", _FIRST_PLAN_SHARE)
         if not search.over():
             infeasible = _branch_and_prove(spared, relaxation, search)
     if search.best is not None and not search.closed():
         # What the plan uses, solved once more for itself: idle replicas and servers go.
-        used = [k for k, _ in search.running()]
         search.deadline = max(search.deadline, time.monotonic() + _POLISH_SECONDS)
-        search.milp(np.array(used, dtype=np.int64), "polish", share=1.0)
+        search.milp(search.used(), "polish", share=1.0)
     if search.best is None:
         status = "infeasible" if infeasible else "no_solution"
         return FleetPlan(
@@ -351,30 +369,33 @@ def _branch_and_prove(spared: FleetData, root: Relaxation, search: _Search) -> b
     """
     kept = np.flatnonzero(_survivors(root, search))
     ceiling = search.cutoff()
-    tree = Tree(_only(spared, kept), root, _positions(kept, _held(root)))
-    support: set[int] = set(root.running)
+    tree = Tree(_only(spared, kept), root, _positions(kept, _held(root)), root.reduced_cost[kept])
+    turn = -1
     while not search.over():
-        node = tree.step(search.cutoff(), search.deadline, search.cancel.is_set, plunge=_plunging(search.nodes))
+        node = tree.step(search.cutoff(), search.deadline, search.cancel.is_set, dive=turn < 0)
         search.raise_bound(min(tree.bound, ceiling))
         if node is None:
             break
         search.nodes += 1
         search.tell("branching", np.inf, search.bound)
-        support.update(kept[k] for k in node.running)
-        if search.nodes % _CYCLE == _PLUNGE and not search.over():
-            # The plan's own columns and those that the last relaxations ran: small, and never worse.
-            columns = {k for k, _ in search.running()} | support
-            search.milp(np.array(sorted(columns), dtype=np.int64), "branching", share=_NODE_SHARE)
-            support = set()
+        turn = turn - 1 if turn < 0 else turn + 1
+        if tree.landed or turn <= -_DIVE:
+            # The plan's own columns and those at hand where the dive ended: few, and never worse.
+            columns = {k for k, _ in search.running()} | {int(kept[k]) for k in _at_hand(tree.data, node)}
+            search.seek(np.array(sorted(columns), dtype=np.int64), "branching", _NODE_SHARE)
             ceiling = min(ceiling, search.cutoff())
             left = _survivors(root, search)[kept]
             if np.count_nonzero(left) < _NARROWS * len(left):
-                tree.narrow(left, _positions(np.flatnonzero(left), [k for k in tree.held() if left[k]]), root.duals)
+                tree.narrow(
+                    left,
+                    _positions(np.flatnonzero(left), [k for k in tree.held() if left[k]]),
+                    root.duals,
+                    root.reduced_cost[kept],
+                )
                 kept = kept[left]
-    if not search.over():
-        # The tree ended between two looks for a plan: its last relaxations have brought the columns of a better one.
-        columns = {k for k, _ in search.running()} | support
-        search.milp(np.array(sorted(columns), dtype=np.int64), "branching", share=_NODE_SHARE)
+            turn = 1
+        if turn >= _BETWEEN_DIVES:
+            turn = -1
     if search.over():
         return False
     survivors = np.flatnonzero(_survivors(root, search))
@@ -385,9 +406,19 @@ def _branch_and_prove(spared: FleetData, root: Relaxation, search: _Search) -> b
     return outcome.status == "infeasible" and search.best is None
 
 
-def _plunging(nodes: int) -> bool:
-    """Of each cycle the first nodes follow one another downwards, the others are those of least bound."""
-    return 0 < nodes % _CYCLE < _PLUNGE
+def _at_hand(data: FleetData, node: Relaxation) -> list[int]:
+    """Columns that a node's relaxation runs, and those that cost least beyond what they earn there."""
+    group = np.concatenate([b.group for b in data.blocks])
+    chosen = dict.fromkeys(node.running)
+    seen: dict[int, int] = {}
+    for k in np.argsort(node.reduced_cost, kind="stable").tolist():
+        if len(chosen) >= _AT_HAND:
+            break
+        g = int(group[k])
+        seen[g] = seen.get(g, 0) + 1
+        if seen[g] <= _AT_HAND_PER_GROUP:
+            chosen[k] = None
+    return list(chosen)
 
 
 def _only(data: FleetData, columns: Ints) -> FleetData:

@@ -71,6 +71,11 @@ class Master:
         self._penalty = penalty
         self._start(penalty)
 
+    @property
+    def rows(self) -> int:
+        """Rows that it has."""
+        return self._rows
+
     # ---- building ------------------------------------------------------------------------------------------
 
     def _index_flows(self) -> None:

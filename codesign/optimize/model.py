@@ -19,6 +19,7 @@ from pyomo.common.gc_manager import PauseGC
 from pyomo.core.expr.numeric_expr import LinearExpression
 
 from codesign.candidates.data import ColumnBlock, FleetData, Offer
+from codesign.optimize.redundancy import most_servers, spared
 
 _Term = tuple[float, Any]
 
@@ -348,14 +349,25 @@ class FleetModel:
             )
 
     def _define_spares(self) -> None:
-        """spare[g], small_pool[g]:  spares[g] ≥ min(replicas lost with a server, replicas of the group)."""
+        """spare[g], small_pool[g]:  spares[g] ≥ min(replicas lost with a server, replicas of the group).
+
+        spread[p, g]:  2·used[g] ≤ set_aside[p], since on one server the spares would be lost with the rest.
+        reserve[g], usable[p]:  Σ replicas·min(lost, M_g)/M_g ≤ spares[g] and the same of all groups of a packing:
+        chords over what limits leave room for, implied by whole counts, and most of what a relaxation knows of spares.
+        """
         m = self.pyomo
         members: dict[int, list[int]] = defaultdict(list)
         for k in self.columns:
             members[self._group(k)].append(k)
         groups = sorted(members)
         lost = {g: self.data.groups[g].replicas_lost_with_server for g in groups}
-        most = {g: sum(self.most_replicas(k) for k in members[g]) for g in groups}
+        most = {g: float(sum(self.most_replicas(k) for k in members[g])) for g in groups}
+        servers = most_servers(self.data)
+        places = [place for place in spared(self.data) if not members.keys().isdisjoint(place.packed)]
+        for place in places:
+            for g in members.keys() & place.packed.keys():
+                room = place.most_replicas(g, float(servers[place.hardware]), lost[g])
+                most[g] = min(most[g], max(0.0, room))
         m.small = pyo.Var(groups, domain=pyo.Binary)
         m.spare = pyo.Constraint(
             groups,
@@ -370,6 +382,26 @@ class FleetModel:
                 most[g],
             ),
         )
+        pairs = {(place.packing, g) for place in places for g in members.keys() & place.packed.keys()}
+        m.spread = pyo.Constraint(
+            sorted(pairs), rule=lambda m, p, g: _at_most([(2.0, m.used[g]), (-1.0, m.set_aside[p])], 0.0)
+        )
+        m.reserve = pyo.Constraint(
+            groups,
+            rule=lambda m, g: _at_most(
+                [*((min(1.0, lost[g] / max(most[g], 1.0)), m.replicas[k]) for k in members[g]), (-1.0, m.spares[g])],
+                0.0,
+            ),
+        )
+
+        def usable(m: Any, p: int) -> Any:
+            place, room = place_of[p], float(servers[place_of[p].hardware])
+            terms = [(size, m.replicas[k]) for g, size in place.packed.items() for k in members.get(g, ())]
+            each = place.usable(room) / max(room, 1.0) if np.isfinite(room) else place.slots
+            return _at_most([*terms, (-each, m.set_aside[p])], 0.0)
+
+        place_of = {place.packing: place for place in places}
+        m.usable = pyo.Constraint(sorted(place_of), rule=usable)
 
     def _define_vendors(self) -> None:
         """vendor[o,w], vendors:  servers[o] ≤ M_o·trusted[w]  [each vendor w of offer o],  Σ trusted ≤ V."""

@@ -41,6 +41,14 @@ def best_ratios(use: Floats, worth: Floats) -> Floats:
     return found
 
 
+def held_ratios(units: Floats, worth: Floats) -> Floats:
+    """The same [K, R] from the calls/s that a unit of each row carries, 1/use as [V, K, R], and `worth` [K, V]."""
+    earning = np.flatnonzero((worth > 0).any(axis=0))
+    gain = np.maximum(worth[:, earning].T, 0.0)
+    with np.errstate(invalid="ignore"):  # nan where a flow spares a row and earns nothing: no ratio
+        return np.asarray(np.fmax.reduce(gain[:, :, None] * units[earning], axis=0, initial=0.0))
+
+
 def upper_values(ratios: Floats, limit: Floats) -> Floats:
     """An upper bound [K] on columns' values: the least over their rows of what the row alone would let them earn.
 

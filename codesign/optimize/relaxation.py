@@ -27,9 +27,9 @@ from codesign.optimize.model import Penalty
 from codesign.optimize.pricing import chunks
 from codesign.optimize.scale import objective_scale, scaled
 
-_PER_ROUND = 150
-_PER_GROUP = 8
-"""Columns that enter in a round, over all and of one group."""
+MANY, FEW = (150, 8), (20, 2)
+"""Columns that enter in a round, over all and of one group: from nothing, or near an optimum, where a large master is
+what takes time."""
 _ENTERS_BELOW = -1e-9
 _TOUCHED = 1e-7
 _DEARER = (1e3, 1e6)
@@ -45,6 +45,7 @@ class Relaxation:
     bound: float
     """Lower bound on the objective over all columns."""
     duals: Duals
+    """Of the data's own rows; intervals of counts have theirs, which are left out."""
     reduced_cost: Floats
     """[columns] at the duals of the bound: what a replica costs beyond the best use of it."""
     columns: list[int]
@@ -179,6 +180,7 @@ def relax(
     progress: Callable[[float, float], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     duals: Duals | None = None,
+    intervals: Mapping[str, tuple[SideLimit, Interval]] | None = None,
 ) -> Relaxation:
     """Column generation to the relaxation's optimum (or to `gap`, `deadline` in time.monotonic seconds).
 
@@ -199,7 +201,7 @@ def relax(
 
     master, dearer = first_master(data, start, penalty, duals)
     while True:
-        found = generate(master, {}, deadline, gap=gap, progress=tell, cancelled=cancelled)
+        found = generate(master, intervals or {}, deadline, gap=gap, progress=tell, cancelled=cancelled, most=MANY)
         if not (found.infeasible and dearer):
             return found.divided(factor)
         master.set_penalty(dearer.pop(0))
@@ -239,36 +241,79 @@ def generate(
     stop_above: float = np.inf,
     progress: Callable[[float, float], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
+    most: tuple[int, int] = FEW,
+    near: tuple[Ints, FleetData] | None = None,
 ) -> Relaxation:
-    """Column generation on a master with sums of counts held in intervals; ends early at a bound ≥ `stop_above`."""
+    """Column generation on a master with sums of counts held in intervals; ends early at a bound ≥ `stop_above`.
+
+    At `most` so many columns enter in a round, and of one group.  Those of `near` (their places, and the data of them
+    alone) are priced before all: the others are looked at when none of these earns its cost.
+    """
     master.restrict(intervals)
+    own = len(master.data.limits)
     sides = [side for members, interval in intervals.values() for side in _sides(members, interval)]
     finite = np.array([side is not None for side in sides], dtype=bool)
-    data = master.data.with_limits([side for side in sides if side is not None])
-    scale = np.array([limit.scale for limit in data.limits[len(master.data.limits) :]])
+    rows = [side for side in sides if side is not None]
+    data = master.data.with_limits(rows)
+    shut = _shut(data, intervals)
+    some = None if near is None else (near[0], near[1].with_limits(rows), shut[near[0]])
+    scale = np.array([limit.scale for limit in rows])
     best, best_duals = -np.inf, Duals.none(data)
     reduced = column_costs(data, best_duals)
     rounds = 0
     while True:
         rounds += 1
         found = master.solve(list(intervals))
-        duals = _on_sides(found.duals, len(master.data.limits), finite, scale)
-        duals = affordable(data, duals)
-        costs = column_costs(data, duals)
-        values = column_values(data, duals, costs, exact_below=0.0)
+        duals = affordable(data, _on_sides(found.duals, own, finite, scale))
+        stop = time.monotonic() > deadline or cancelled()
+        if some is not None and not stop:
+            places, nearest, closed = some
+            costs, values = _priced(nearest, duals, closed)
+            entering = places[entering_columns(nearest, costs - values, costs, *most)]
+            if len(entering) and master.extend(entering, earning_flows(data, duals, entering)):
+                continue
+        costs, values = _priced(data, duals, shut)
         bound, scaled, at_bound = proven(data, duals, costs, values)
         if bound > best:
             best, best_duals, reduced = bound, scaled, at_bound
         if progress is not None:
             progress(found.objective, best)
-        entering = entering_columns(data, costs - values, costs)
-        closed = found.objective - best <= max(gap, 1e-9) * abs(found.objective)
-        converged = closed or not len(entering)
-        if not converged and not (best >= stop_above or time.monotonic() > deadline or cancelled()):
+        entering = entering_columns(data, costs - values, costs, *most)
+        near_enough = found.objective - best <= max(gap, 1e-9) * abs(found.objective)
+        converged = near_enough or not len(entering)
+        if not converged and not (best >= stop_above or stop):
             if master.extend(entering, earning_flows(data, duals, entering)):
                 continue
             converged = True  # what seems to enter is held already: rounding of the last basis
         return _relaxation(master, found, (best, best_duals, reduced), rounds, converged)
+
+
+def _priced(data: FleetData, duals: Duals, shut: Bools) -> tuple[Floats, Floats]:
+    """Costs and values [columns] at some duals; those that are shut cost infinitely much."""
+    costs = column_costs(data, duals)
+    costs[shut] = np.inf
+    return costs, column_values(data, duals, costs, exact_below=0.0)
+
+
+def _shut(data: FleetData, intervals: Mapping[str, tuple[SideLimit, Interval]]) -> Bools:
+    """[columns] that may not run at all where some sums of counts are held at nothing."""
+    offers = np.zeros(len(data.offers), dtype=bool)
+    packings = np.zeros(len(data.packings), dtype=bool)
+    groups = np.zeros(len(data.groups), dtype=bool)
+    for members, (_, high) in intervals.values():
+        kinds = (members.per_server, members.per_packing, members.per_module, members.per_group)
+        if high <= 0 and all(c >= 0 for kind in kinds for c in kind.values()):
+            offers[[o for o, c in members.per_server.items() if c > 0]] = True
+            packings[[p for p, c in members.per_packing.items() if c > 0]] = True
+            groups[[g for g, c in members.per_group.items() if c > 0]] = True
+    for p, box in enumerate(data.packings):
+        supply = [o for o, offer in enumerate(data.offers) if box.hardware in offer.supplies]
+        packings[p] |= bool(np.all(offers[supply]))
+    found = [groups[block.group] for block in data.blocks]
+    for closed, block in zip(found, data.blocks, strict=True):
+        for rows, packing, _ in block.places():
+            closed[rows] |= packings[packing]
+    return np.concatenate(found) if found else np.zeros(0, dtype=bool)
 
 
 def _sides(members: SideLimit, interval: Interval) -> list[SideLimit | None]:
@@ -311,6 +356,7 @@ def _relaxation(
             running[k] = count
             replicas[data.blocks[b].group[i]] += count
     bound, duals, reduced = proof
+    duals = replace(duals, limit=duals.limit[: len(data.limits)])
     return Relaxation(
         value=found.objective,
         bound=bound,
@@ -347,11 +393,13 @@ def earning_flows(data: FleetData, duals: Duals, columns: Ints, least: float = 0
     return found
 
 
-def entering_columns(data: FleetData, reduced: Floats, costs: Floats) -> Ints:
+def entering_columns(
+    data: FleetData, reduced: Floats, costs: Floats, per_round: int = MANY[0], per_group: int = MANY[1]
+) -> Ints:
     """The most promising columns, at most a few of each group so that they differ."""
-    relative = reduced / np.maximum(costs, 1e-300)
+    relative = np.where(np.isfinite(costs), reduced, 0.0) / np.maximum(costs, 1e-300)
     order = np.flatnonzero(relative < _ENTERS_BELOW)
-    order = order[np.argsort(relative[order], kind="stable")][: 20 * _PER_ROUND]
+    order = order[np.argsort(relative[order], kind="stable")][: 20 * per_round]
     if not len(order):
         return order
     groups = np.concatenate([b.group for b in data.blocks])[order]
@@ -359,8 +407,8 @@ def entering_columns(data: FleetData, reduced: Floats, costs: Floats) -> Ints:
     chosen = []
     for k, g in zip(order.tolist(), groups.tolist(), strict=True):
         seen[g] = seen.get(g, 0) + 1
-        if seen[g] <= _PER_GROUP:
+        if seen[g] <= per_group:
             chosen.append(k)
-        if len(chosen) >= _PER_ROUND:
+        if len(chosen) >= per_round:
             break
     return np.array(chosen, dtype=np.int64)
