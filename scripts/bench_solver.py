@@ -310,7 +310,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--fleet-gap", type=_fraction, default=0.001, help="gap at which a fleet's run ends (default 0.1%%)")
     add("--columns", type=_list(int), default=[100, 300, 1000, 3000, 10_000, 30_000, 100_000])
     add("--classes", type=int, default=12, help="of synthetic fleets")
-    add("--accelerators", type=_list(float), default=[2.0, 20.0], help="a class, of synthetic fleets of scale")
+    add("--accelerators", type=_list(float), default=[2.0, 20.0, 200.0], help="a class, of synthetic fleets of scale")
     add("--sizes", type=_list(_size), default=[(4, 12), (8, 20), (16, 30), (24, 40), (48, 60)])
     add("--factors", type=_list(int), default=[1, 4, 8], help="slice factors")
     add("--fleets", type=_list(float), default=[20.0, 150.0, 1500.0], help="$/h, about")

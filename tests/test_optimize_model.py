@@ -103,9 +103,9 @@ GOLDEN = {
         1: ({"rate[0,1]": 0.5 / 1.5, "rate[1,0]": 0.5 / 1.5}, 1.0, 1.0),
     },
     "commodity": {0: ({"rate[1,0]": -1.0, "rate[2,0]": 1.0}, 0.0, 0.0)},
+    # The second row of column 0 charges half a replica per call/s of one task: the first charges both as much or more.
     "capacity": {
         (0, 0): ({"rate[0,0]": 0.5, "rate[0,1]": 0.25, "replicas[0]": -1.0}, None, 0.0),
-        (0, 1): ({"rate[0,0]": 0.5, "replicas[0]": -1.0}, None, 0.0),
         (1, 0): ({"rate[1,0]": 0.125, "replicas[1]": -1.0}, None, 0.0),
         (2, 0): ({"rate[2,0]": 0.4, "replicas[2]": -1.0}, None, 0.0),
     },

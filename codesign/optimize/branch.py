@@ -24,8 +24,8 @@ from codesign.optimize.relaxation import Relaxation, first_master, generate
 
 _RECENT = 150
 """Columns that a master is begun anew with."""
-_GROWN_ROWS = 1500
-"""Rows that it may grow by before."""
+_GROWN = 120
+"""Columns that it may grow by before."""
 _FEW_COLUMNS, _NEAREST = 10_000, 8
 """From so many columns on, a few of each group are priced first in every round."""
 
@@ -67,15 +67,15 @@ class Tree:
         self._branch(Node(root.bound, 0, {}), root)
 
     def _outgrown(self) -> int:
-        """Rows from which the master is begun anew."""
-        return self.master.rows + _GROWN_ROWS
+        """Columns from which the master is begun anew."""
+        return len(self.master.columns) + _GROWN
 
     def _remember(self, relaxation: Relaxation) -> None:
         """Columns that ran lately are those that the next nodes need; a master of many others is slow."""
         for k in relaxation.running:
             self._recent.pop(k, None)
             self._recent[k] = None
-        if self.master.rows > self._room:
+        if len(self.master.columns) > self._room:
             self._recent = dict.fromkeys(list(self._recent)[-_RECENT:])
             self.master, _ = first_master(self.data, sorted(self._recent), duals=relaxation.duals)
             self._room = self._outgrown()

@@ -34,6 +34,7 @@ _SMALL = 40_000
 """Row entries up to which the whole problem goes to the MILP at once."""
 _RESTRICTED = (80, 200)
 """Columns of the first MILPs, which look for plans."""
+_INSIDE = 1 - 1e-9
 _EXACT, _WHOLE = 1e-6, 1e-6
 """Relative tolerance within which an objective is its bound: that of the rows."""
 _POLISH_SECONDS = 2.0
@@ -129,8 +130,8 @@ class _Search:
         return bool(np.isfinite(self.objective) and self.objective - self.bound <= allowed)
 
     def cutoff(self) -> float:
-        """Objective from which a plan no longer matters: the gap asked for below the best."""
-        return self.objective * (1 - self.gap) if np.isfinite(self.objective) else np.inf
+        """Objective from which a plan no longer matters: the gap asked for below the best, less what rounding takes."""
+        return self.objective - self.gap * _INSIDE * abs(self.objective) if np.isfinite(self.objective) else np.inf
 
     def left(self) -> float:
         return self.deadline - time.monotonic()
@@ -179,7 +180,7 @@ class _Search:
         outcome = compiled.run(
             gap=self.gap if complete else self.gap * 0.5,
             time_limit=max(0.2, self.left() * share),
-            good_enough=self.bound / (1 - self.gap) if self.bound > 0 else -np.inf,
+            good_enough=self.bound / (1 - self.gap * _INSIDE) if self.bound > 0 and self.gap < 1 else -np.inf,
             progress=lambda incumbent, bound: self.tell(stage, incumbent, bound if complete else -np.inf),
             cancel=self.cancel,
         )

@@ -18,6 +18,7 @@ from scipy.sparse import coo_matrix
 from codesign.candidates.data import Bools, FleetData, Floats, Ints, SideLimit
 from codesign.optimize.duals import Duals
 from codesign.optimize.model import Penalty
+from codesign.optimize.pricing import binding_rows
 
 Interval = tuple[float, float]
 
@@ -52,7 +53,7 @@ class Master:
         self.data = data
         self.columns: list[int] = []
         self._where: dict[int, int] = {}
-        self._first_row: list[int] = []
+        self._own_rows: dict[int, Ints] = {}
         self._replica_var: list[int] = []
         self._rate_keys: list[tuple[int, int]] = []
         self._rate_vars: list[int] = []
@@ -70,11 +71,6 @@ class Master:
         self._slacks: list[int] = []
         self._penalty = penalty
         self._start(penalty)
-
-    @property
-    def rows(self) -> int:
-        """Rows that it has."""
-        return self._rows
 
     # ---- building ------------------------------------------------------------------------------------------
 
@@ -189,23 +185,24 @@ class Master:
 
     def _extend(self, b: int, columns: Ints, local: Ints, flows: Bools) -> None:
         block = self.data.blocks[b]
-        rows_each = block.use.shape[1]
         new = np.array([i for i, k in enumerate(columns.tolist()) if k not in self._where], dtype=np.int64)
         if len(new):
-            count = len(new) * rows_each
+            own = local[new]
+            needed = binding_rows(block.use.of(own), block.limit[own], block.admissible[own])
+            count = int(np.count_nonzero(needed))
             empty = np.zeros(count, np.int32)
             self.highs.addRows(
                 count, np.full(count, -np.inf), np.zeros(count), 0, empty, np.zeros(0, np.int32), np.zeros(0)
             )
-            first = self._rows
+            places = np.where(needed, self._rows - 1 + np.cumsum(needed).reshape(needed.shape), -1)
             self._rows += count
             for n, i in enumerate(new.tolist()):
                 k = int(columns[i])
                 self._where[k] = len(self.columns)
                 self.columns.append(k)
-                self._first_row.append(first + n * rows_each)
+                self._own_rows[k] = places[n]
                 self._replica_var.append(self._count + n)
-            self._add_replicas(b, local[new], first)
+            self._add_replicas(b, own, places)
         keys = [
             (i, v)
             for i, v in zip(*(x.tolist() for x in np.nonzero(flows & block.admissible[local])), strict=True)
@@ -214,14 +211,14 @@ class Master:
         if keys:
             self._add_rates(b, columns, local, keys)
 
-    def _add_replicas(self, b: int, local: Ints, first: int) -> None:
+    def _add_replicas(self, b: int, local: Ints, places: Ints) -> None:
+        """Replicas of some columns, with what they bring to their own rows, at `places` [n, R], and to shared ones."""
         block = self.data.blocks[b]
-        n, rows_each = len(local), block.use.shape[1]
+        n = len(local)
         limit = block.limit[local]
         scale = np.where(limit == 0, 1.0, limit)
-        row = [first + np.arange(n * rows_each)]
-        column = [np.repeat(np.arange(n), rows_each)]
-        value = [-(limit / scale).ravel()]
+        mine, r = np.nonzero(places >= 0)
+        row, column, value = [places[mine, r]], [mine], [-(limit / scale)[mine, r]]
         hardware = self._hardware[block.packing[local]]
         power = block.replica_power_w[local]
 
@@ -256,9 +253,9 @@ class Master:
         flow = block.flows[v]
         hardware = self._hardware[block.packing[local]][at]
         power = block.flow_power_w[block.use.source[local][at], v]
-        first = np.array([self._first_row[self._where[int(k)]] for k in columns.tolist()])[at]
-        n, r = np.nonzero(value)
-        row, column, entries = [first[n] + r], [n], [value[n, r]]
+        places = np.array([self._own_rows[int(k)] for k in columns.tolist()])[at]
+        n, r = np.nonzero((value != 0) & (places >= 0))
+        row, column, entries = [places[n, r]], [n], [value[n, r]]
         serving = np.flatnonzero(self._share[flow])
         row.append(self._demand + self._task[flow[serving]])
         column.append(serving)

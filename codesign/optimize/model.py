@@ -19,6 +19,7 @@ from pyomo.common.gc_manager import PauseGC
 from pyomo.core.expr.numeric_expr import LinearExpression
 
 from codesign.candidates.data import ColumnBlock, FleetData, Offer
+from codesign.optimize.pricing import binding_rows
 from codesign.optimize.redundancy import most_servers, spared
 
 _Term = tuple[float, Any]
@@ -168,7 +169,10 @@ class FleetModel:
         )
 
     def _define_capacity(self) -> None:
-        """capacity[k, r]:  Σ_v use[k,r,v]·rate[k,v] ≤ limit[k,r]·replicas[k]   [scaled to 1 per replica]."""
+        """capacity[k, r]:  Σ_v use[k,r,v]·rate[k,v] ≤ limit[k,r]·replicas[k]   [scaled to 1 per replica].
+
+        Rows that another row of the same column implies are left out.
+        """
         by_column: dict[int, list[int]] = defaultdict(list)
         for k, v in self.flow_keys:
             by_column[k].append(v)
@@ -186,7 +190,12 @@ class FleetModel:
             terms.append((-float(block.limit[i, r]) / scale, m.replicas[k]))
             return _at_most(terms, 0.0)
 
-        keys = [(k, r) for k in self.columns for r in range(self.place[k][0].use.shape[1])]
+        keys = []
+        for k in self.columns:
+            block, i = self.place[k]
+            one = slice(i, i + 1)
+            needed = binding_rows(self.use[k][None], block.limit[one], block.admissible[one])
+            keys += [(k, int(r)) for r in np.flatnonzero(needed[0])]
         self.pyomo.capacity = pyo.Constraint(keys, rule=rule)
 
     def _define_packing(self) -> None:

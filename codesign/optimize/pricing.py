@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from codesign.candidates.data import ColumnBlock, Floats
+from codesign.candidates.data import Bools, ColumnBlock, Floats
 
 _TOLERANCE = 1e-11
 _CHUNK_DOUBLES = 250_000
@@ -25,6 +25,24 @@ def chunks(block: ColumnBlock, count: int | None = None) -> Iterator[slice]:
     count = len(block) if count is None else count
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
+
+
+def binding_rows(use: Floats, limit: Floats, admissible: Bools) -> Bools:
+    """[K, R] rows of columns that no other row of the same column implies; use [K, R, V], limit [K, R].
+
+    Row r implies row q where it charges each admissible flow at least as much of its limit.  Most rows are implied:
+    of a dozen, two to four are left.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(admissible[:, None, :], use / limit[:, :, None], 0.0)
+    share = np.nan_to_num(share, nan=0.0, posinf=np.inf)
+    needed = np.ones(limit.shape, dtype=bool)
+    for row in range(limit.shape[1]):
+        as_much = np.all(share >= share[:, row, None, :], axis=2)
+        more = as_much & np.any(share > share[:, row, None, :], axis=2)
+        as_much[:, row:] = False  # of equal rows the first one stays
+        needed[:, row] = ~(more | as_much).any(axis=1)
+    return np.asarray(needed | np.any(limit < 0, axis=1)[:, None])
 
 
 def best_ratios(use: Floats, worth: Floats) -> Floats:
