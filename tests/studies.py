@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 from scipy.optimize import linprog
@@ -35,6 +37,11 @@ def document(pools=POOLS, rates=RATES, **options):
 def problem(pools=POOLS, rates=RATES, **options) -> Problem:
     """That problem."""
     return Problem.from_dict(document(pools, rates, **options))
+
+
+def two_pools():
+    """At 2 $/h for 10/s and 5 $/h for 50/s: one small pool up to 10/s, two up to 20/s, then the large one."""
+    return problem({"small": (2.0, 100, {"short": 10}), "large": (5.0, 300, {"short": 50})}, {"short": 5.0})
 
 
 def modelled(**changes) -> Problem:
@@ -98,3 +105,17 @@ def _serves(counts, names, pools, rates):
 
 def _rates(most):
     return {task: f"{rate}/s" for task, rate in most.items()}
+
+
+def outcome(folder):
+    """All that a study leaves behind, but for the seconds that solving took."""
+    found = {}
+    for path in sorted(Path(folder).rglob("*")):
+        if path.is_file() and path.suffix in (".json", ".csv") and "runs" not in path.relative_to(folder).parts[:-1]:
+            text = path.read_text()
+            if path.parent.name == "solutions":
+                document = json.loads(text)
+                document["solve"]["seconds"] = None
+                text = json.dumps(document)
+            found[str(path.relative_to(folder))] = text
+    return found

@@ -193,7 +193,7 @@ def test_solving_again_is_solving_anew(data, change):
             [SideLimit("servers", "servers", 6.0, per_server=dict.fromkeys(range(len(data.offers)), 1.0))]
         ),
     }[change]()
-    again, anew = solver.solve(changed, gap=0.0, start=first), solve_fleet(changed, gap=0.0, threads=1)
+    again, anew = solver.solve(changed, gap=0.0, start=[first.start]), solve_fleet(changed, gap=0.0, threads=1)
     assert again.status == anew.status
     if anew.status == "optimal":
         assert again.objective == pytest.approx(anew.objective, rel=1e-6)

@@ -4,14 +4,11 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
-from studies import POOLS, document, problem
+from studies import POOLS, outcome, problem, two_pools
 
 from codesign import pareto, sweep
 from codesign.files import write_atomically
@@ -21,20 +18,6 @@ from codesign.study.store import Store, fingerprint
 from codesign.study.workers import Crew, WorkersError
 
 RATES = ["10/s", "20/s", "30/s"]
-
-
-def outcome(folder):
-    """All that a study leaves behind, but for the seconds that solving took."""
-    found = {}
-    for path in sorted(Path(folder).rglob("*")):
-        if path.is_file() and path.suffix in (".json", ".csv") and "runs" not in path.relative_to(folder).parts[:-1]:
-            text = path.read_text()
-            if path.parent.name == "solutions":
-                document = json.loads(text)
-                document["solve"]["seconds"] = None
-                text = json.dumps(document)
-            found[str(path.relative_to(folder))] = text
-    return found
 
 
 def trace(folder, **options):
@@ -62,28 +45,6 @@ def test_what_is_not_whole_is_solved_again(tmp_path, undisturbed):
     document = json.loads(third.read_text())
     third.write_text(json.dumps({"key": document["key"]}))
     assert trace(tmp_path) == undisturbed
-
-
-def test_killed_at_any_moment_it_goes_on(tmp_path, undisturbed):
-    file = tmp_path / "problem.yaml"
-    file.write_text(json.dumps(document()))
-    command = [sys.executable, "-c", "from codesign.cli import main; main()", "pareto", str(file), "--points", "12"]
-
-    def start(folder):
-        whole = [*command, "--workers", "1", "-o", str(folder)]
-        return subprocess.Popen(whole, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    start(tmp_path / "quiet").wait()
-    for finished in (1, 5):
-        run = start(tmp_path / "killed")
-        while run.poll() is None and len(list((tmp_path / "killed").glob("runs/*.json"))) < finished:
-            time.sleep(0.005)
-        run.kill()
-        run.wait()
-    two = [start(tmp_path / "killed") for _ in range(2)]  # and two processes at once on the same folder
-    assert [run.wait() for run in two] == [0, 0]
-    assert outcome(tmp_path / "killed") == outcome(tmp_path / "quiet")
-    assert not [p for p in (tmp_path / "killed" / "solutions").iterdir() if p.suffix != ".json"]
 
 
 def test_another_problem_gap_or_order_has_other_names():
@@ -184,11 +145,6 @@ def test_progress_counts_up_and_says_what_is_left():
 
 
 # ---- sweeps ------------------------------------------------------------------------------------------------
-
-
-def two_pools():
-    """At 2 $/h for 10/s and 5 $/h for 50/s: one small pool up to 10/s, two up to 20/s, then the large one."""
-    return problem({"small": (2.0, 100, {"short": 10}), "large": (5.0, 300, {"short": 50})}, {"short": 5.0})
 
 
 def test_a_grid_is_every_combination():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,7 +26,7 @@ from codesign.candidates.split import SplitConfigurations, enumerate_splits, spl
 from codesign.candidates.stages import StagePart, join
 from codesign.candidates.tighten import tightened
 from codesign.performance import PRECISIONS, ConfigurationTable
-from codesign.problem.instance import Instance
+from codesign.problem.instance import Instance, Limits, Offer, Redundancy, Site
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,45 @@ def build_candidates(
         tuple(tuple(item) for item in calls),
         len(book.flows),
         market,
+    )
+
+
+def resold(candidates: Candidates, instance: Instance) -> Candidates:
+    """The candidates of an instance whose columns are those of another one (`unpriced` tells): only purchase is new.
+
+    The blocks stay the same objects, so a solver that knows them needs no second look at them.
+    """
+    instance = by_electricity(instance)
+    market = build_market(instance)
+    data, book = candidates.data, candidates.book
+    data = _data(
+        instance, market, data.blocks, data.flows, book, data.calls_bound, data.packings, data.groups
+    )
+    return replace(candidates, instance=instance, data=data, market=market)
+
+
+def unpriced(instance: Instance) -> Instance:
+    """An instance without what no column depends on: prices, stocks, limits, the site, the objective.
+
+    Raises ValueError for stages: their offers come and go.
+    """
+    if instance.stages:
+        raise ValueError("stages are joined with their prices")
+    site = Site(None, 1.0, 0.0, 0.0)
+    hardware = tuple(replace(option, offers=_kinds(option.offers)) for option in instance.hardware)
+    units = tuple(replace(unit, offers=_kinds(unit.offers)) for unit in instance.units)
+    nothing = {"capital_usd": 0.0, "life_s": 1.0, "interest": 0.0, "price_source": "", "price_date": ""}
+    memory = tuple(replace(item, **nothing) for item in instance.memory)  # type: ignore[arg-type]
+    bare = replace(instance, site=site, hardware=hardware, units=units, memory=memory)
+    bare = replace(bare, name="", objective="cost_per_hour", limits=Limits(), redundancy=Redundancy(), sha256="")
+    return replace(bare, price_list_ids=(), price_date="", warnings=())
+
+
+def _kinds(offers: Sequence[Offer]) -> tuple[Offer, ...]:
+    """What columns see of offers: whether some pay for power, and some do not."""
+    return tuple(
+        Offer("", "rent", 0.0, None, None, 0.0, included, 0, None, "", "")
+        for included in sorted({offer.includes_power for offer in offers})
     )
 
 

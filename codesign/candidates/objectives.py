@@ -40,6 +40,13 @@ def weighted(data: FleetData, instance: Instance, name: ObjectiveName) -> FleetD
     return replace(data, usd_weight=usd, watt_weight=watt)
 
 
+def blended(data: FleetData, instance: Instance, weights: Mapping[ObjectiveName, float]) -> FleetData:
+    """The same fleet problem under a weighted sum of objectives."""
+    parts = [(weight, *objective_weights(instance, name)) for name, weight in weights.items()]
+    usd, watt = (sum(part[0] * part[i] for part in parts) for i in (1, 2))
+    return replace(data, usd_weight=usd, watt_weight=watt)
+
+
 def ceiling(data: FleetData, instance: Instance, name: ObjectiveName, most: float) -> SideLimit:
     """The ε row: an objective held at or below `most` (in its own unit)."""
     priced = weighted(data, instance, name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -46,11 +46,26 @@ _DIVE, _BETWEEN_DIVES = 20, 16
 """Nodes of a dive at the most, and nodes of least bound before the next."""
 _AT_HAND, _AT_HAND_PER_GROUP = 60, 4
 """Columns, over all and of one group, among which a plan is sought where a dive ended."""
+_NEARBY_SHARE, _NEARBY_GAP = 0.25, 0.1
+"""For the plans nearby: of the time left, and the gap of their MILP as a share of the one asked for."""
+_ADOPT_SECONDS = 2.0
 _NARROWS = 0.5
 """The tree goes on with the survivors alone once they are fewer than this share of its columns."""
 _IN_SUPPORT = 1e-6
 _SURVIVORS = 1500
 """Columns up to which a MILP over all that could improve the plan is tried as a proof."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a plan of a similar problem buys and runs: where a search may start."""
+
+    columns: tuple[int, ...]
+    """Those of the plan and of its relaxation."""
+    replicas: dict[int, int] = field(default_factory=dict)
+    servers: dict[int, int] = field(default_factory=dict)
+    spares: dict[int, int] = field(default_factory=dict)
+    modules: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,6 +99,11 @@ class FleetPlan:
     rounds: int = 0
     stopped_by: str | None = None
     """clock | interrupt, where one of them ended the search."""
+
+    @property
+    def start(self) -> Start:
+        """Where solving a similar problem may start."""
+        return Start(self.pool, self.replicas, self.servers, self.spares, self.modules)
 
     def divided(self, factor: float) -> FleetPlan:
         """The same with its objective, and with it all prices, divided by `factor`."""
@@ -163,12 +183,30 @@ class _Search:
         if self.objective < before and not self.over():
             self.milp(self.used(), stage, _POLISH_SHARE)
 
+    def adopt(self, start: Start) -> None:
+        """Take the counts of a similar plan where they keep the rows of this problem and cost less than the best."""
+        model = FleetModel(self.data, sorted(start.replicas), relaxed=False)
+        counts: dict[int, float] = {}
+        for name in ("servers", "modules", "replicas", "spares"):
+            held: dict[int, int] = getattr(start, name)
+            for index, variable in model.pyomo.component(name).items():
+                variable.fix(held.get(index, 0))
+                counts[id(variable)] = variable.value
+        try:
+            compiled = CompiledModel(model.pyomo, self.threads, self.seed)
+        except InfeasibleConstraintException:
+            return
+        outcome = compiled.run(time_limit=_ADOPT_SECONDS, cancel=self.cancel)
+        if outcome.values and outcome.objective < self.objective:
+            self.best, self.values, self.objective = model, {**outcome.values, **counts}, outcome.objective
+
     def milp(
-        self, columns: Ints, stage: str, share: float = 1.0, complete: bool = False
+        self, columns: Ints, stage: str, share: float = 1.0, complete: bool = False, gap: float | None = None
     ) -> Outcome:
         """A MILP over some columns; keeps its plan when it is the best so far.
 
         `complete`: every column that could improve the plan is among them, so the MILP's bound is global.
+        `gap`: its own, whatever is proven; without one it ends as soon as the plan is good enough.
         """
         model = FleetModel(self.data, columns.tolist(), relaxed=False)
         try:
@@ -177,10 +215,12 @@ class _Search:
             return Outcome("infeasible", np.inf, np.inf, 0, {}, {})
         if self.best is not None:
             compiled.start_from(_carry(self.best, self.values, model))
+        stops = gap is None and self.bound > 0 and self.gap < 1
+        good_enough = self.bound / (1 - self.gap * _INSIDE) if stops else -np.inf
         outcome = compiled.run(
-            gap=self.gap if complete else self.gap * 0.5,
+            gap=gap or (self.gap if complete else self.gap * 0.5),
             time_limit=max(0.2, self.left() * share),
-            good_enough=self.bound / (1 - self.gap * _INSIDE) if self.bound > 0 and self.gap < 1 else -np.inf,
+            good_enough=good_enough,
             progress=lambda incumbent, bound: self.tell(stage, incumbent, bound if complete else -np.inf),
             cancel=self.cancel,
         )
@@ -197,13 +237,13 @@ class FleetSolver:
     """Solves a fleet problem again and again while its prices, rates, limits or ε rows change, columns unchanged.
 
     What does not depend on the change is kept: the tightened rows and the undominated columns as long as rates stay.
-    Every solve prices all columns anew, so each has a bound of its own.  Not for several threads at once.
+    Every solve prices all columns anew, so each has a bound of its own, and no result depends on what was solved
+    before.  Several threads may solve at once as long as rates stay.
     """
 
     def __init__(self, data: FleetData, threads: int = 2, seed: int = 0, prune: bool = True) -> None:
-        self._data, self._threads, self._seed, self._prune = data, threads, seed, prune
-        self._tight: FleetData | None = None
-        self._kept = np.arange(data.columns)
+        self._threads, self._seed, self._prune = threads, seed, prune
+        self._tighten(data)
 
     def solve(
         self,
@@ -213,11 +253,14 @@ class FleetSolver:
         time_limit: float = 60.0,
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
-        start: FleetPlan | None = None,
+        start: Sequence[Start] = (),
+        floor: float = -np.inf,
     ) -> FleetPlan:
         """The best fleet of `data`: the solver's own, or one with the same blocks and other numbers beside them.
 
-        `start` is the plan of a similar problem: its columns are looked at first.  Raises ValueError for other blocks.
+        `start` are plans of similar problems: their columns are combined first, and the best of those that are plans of
+        this problem is one to improve on.  `floor` is a bound that is known already.  Raises ValueError for other
+        blocks.
         """
         deadline = time.monotonic() + time_limit
         data = self._data if data is None else data
@@ -235,9 +278,8 @@ class FleetSolver:
         search = _Search(
             scaled(tight, factor), gap, deadline, self._threads, self._seed, cancel or threading.Event(), tell
         )
-        place = {int(k): i for i, k in enumerate(self._kept.tolist())}
-        known = [place[k] for k in start.pool if k in place] if start is not None else []
-        plan = _solve(search, known).divided(factor)
+        search.bound = floor * factor
+        plan = _solve(search, [self._inside(plan) for plan in start]).divided(factor)
         return replace(
             plan,
             replicas={int(self._kept[k]): n for k, n in plan.replicas.items()},
@@ -246,18 +288,26 @@ class FleetSolver:
             columns_undominated=len(self._kept),
         )
 
+    def _inside(self, start: Start) -> Start:
+        """A start by the positions of its columns among those kept; columns alone where the plan needs another one."""
+        place = {int(k): i for i, k in enumerate(self._kept.tolist())}
+        columns = tuple(place[k] for k in start.columns if k in place)
+        if not all(k in place for k in start.replicas):
+            return Start(columns)
+        return replace(start, columns=columns, replicas={place[k]: n for k, n in start.replicas.items()})
+
     def _tightened(self, data: FleetData) -> FleetData:
-        """Rows tightened for the rates, dominated columns dropped; as they were where rates and purchase are."""
-        same = self._tight is not None and all(
-            np.array_equal(getattr(self._data, name), getattr(data, name)) for name in ("demand", "calls_bound")
-        )
-        if not same:
-            tight = strengthened(data)
-            self._kept = np.flatnonzero(undominated(tight)) if self._prune else np.arange(data.columns)
-            self._tight = _only(tight, self._kept)
-            self._data = data
-        assert self._tight is not None
+        """Rows tightened for the rates, dominated columns dropped; as they were where rates are."""
+        rates = ("demand", "calls_bound")
+        if not all(np.array_equal(getattr(self._data, name), getattr(data, name)) for name in rates):
+            self._tighten(data)
         return replace(data, blocks=self._tight.blocks)
+
+    def _tighten(self, data: FleetData) -> None:
+        tight = strengthened(data)
+        self._data = data
+        self._kept = np.flatnonzero(undominated(tight)) if self._prune else np.arange(data.columns)
+        self._tight = _only(tight, self._kept)
 
 
 def solve_fleet(
@@ -275,13 +325,26 @@ def solve_fleet(
     Returns a plan with status infeasible when that is proven, no_solution when a limit came first.  `prune`
     drops dominated columns first, which changes no optimum.
     """
+    deadline = time.monotonic() + time_limit
     solver = FleetSolver(data, threads, seed, prune)
-    return solver.solve(gap=gap, time_limit=time_limit, progress=progress, cancel=cancel)
+    left = max(deadline - time.monotonic(), 0.0)
+    return solver.solve(gap=gap, time_limit=left, progress=progress, cancel=cancel)
 
 
-def _solve(search: _Search, known: list[int]) -> FleetPlan:
-    """The search over the columns that it holds; `known` ones served a similar problem well."""
+def _solve(search: _Search, start: Sequence[Start]) -> FleetPlan:
+    """The search over the columns that it holds, from plans of similar problems."""
     data = search.data
+    known = sorted({k for plan in start for k in plan.columns})
+    for plan in start:
+        if plan.replicas:
+            search.adopt(plan)
+    nearby = np.array(sorted({k for plan in start for k in plan.replicas}), dtype=np.int64)
+    if search.best is not None:
+        # What plans nearby run is few columns, so all their counts are weighed against one another in seconds.  That
+        # tells neighbours apart which are closer to one another than any bound is to them.
+        search.milp(nearby, "plans nearby", share=_NEARBY_SHARE, gap=search.gap * _NEARBY_GAP)
+        if search.closed():
+            return _read(search, None, None)
     relaxation = relax(
         data,
         search.deadline,
@@ -293,8 +356,13 @@ def _solve(search: _Search, known: list[int]) -> FleetPlan:
         return FleetPlan(
             "infeasible", np.inf, np.inf, rounds=relaxation.rounds
         )
-    search.bound = relaxation.bound
+    search.bound = max(search.bound, relaxation.bound)
     infeasible = False
+    if search.best is not None:  # the same with what this problem's own relaxation would run
+        columns = np.union1d(nearby, _promising(data, relaxation, _RESTRICTED[0])).astype(np.int64)
+        search.milp(columns, "plans nearby", share=_NEARBY_SHARE, gap=search.gap * _NEARBY_GAP)
+        if search.closed():
+            return _read(search, relaxation, None)
     if _entries(data) <= _SMALL:
         outcome = search.milp(np.arange(data.columns), "plan", complete=True)
         infeasible = outcome.status == "infeasible"
@@ -464,7 +532,8 @@ def _settle(compiled: CompiledModel, outcome: Outcome) -> tuple[float, dict[int,
     return settled.objective, settled.values
 
 
-def _read(search: _Search, relaxation: Relaxation, stopped: str | None) -> FleetPlan:
+def _read(search: _Search, relaxation: Relaxation | None, stopped: str | None) -> FleetPlan:
+    """The best plan as found, with shadow prices where there was a relaxation."""
     model, values = search.best, search.values
     assert model is not None
     m = model.pyomo
@@ -478,7 +547,8 @@ def _read(search: _Search, relaxation: Relaxation, stopped: str | None) -> Fleet
         (k, int(model.place[k][0].flows[v])): values.get(id(m.rate[k, v]), 0.0)
         for k, v in model.flow_keys
     }
-    return FleetPlan(
+    used = {k for k, n in replicas.items() if n}
+    found = FleetPlan(
         status="optimal" if search.closed() else "feasible",
         objective=search.objective,
         bound=min(search.bound, search.objective),
@@ -486,14 +556,21 @@ def _read(search: _Search, relaxation: Relaxation, stopped: str | None) -> Fleet
         rates={key: x for key, x in rates.items() if x > 0 and replicas[key[0]]},
         servers={o: whole(m.servers[o]) for o in m.servers if whole(m.servers[o])},
         spares={g: whole(m.spares[g]) for g in m.spares if whole(m.spares[g])},
-        demand_duals=tuple(relaxation.duals.demand.tolist()),
-        commodity_duals=tuple(relaxation.duals.commodity.tolist()),
-        limit_duals=tuple(relaxation.duals.limit.tolist()),
-        server_duals=tuple(relaxation.duals.bought.tolist()),
         modules={j: whole(m.modules[j]) for j in m.modules if whole(m.modules[j])},
-        pool=tuple(sorted({k for k, n in replicas.items() if n} | set(_held(relaxation)))),
+        pool=tuple(sorted(used)),
         columns_considered=search.considered,
         nodes=search.nodes,
-        rounds=relaxation.rounds,
         stopped_by=stopped,
+    )
+    if relaxation is None:
+        return found
+    duals = relaxation.duals
+    return replace(
+        found,
+        demand_duals=tuple(duals.demand.tolist()),
+        commodity_duals=tuple(duals.commodity.tolist()),
+        limit_duals=tuple(duals.limit.tolist()),
+        server_duals=tuple(duals.bought.tolist()),
+        pool=tuple(sorted(used | set(_held(relaxation)))),
+        rounds=relaxation.rounds,
     )

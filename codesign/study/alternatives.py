@@ -16,7 +16,7 @@ import numpy as np
 from codesign.candidates.build import Candidates, build_candidates
 from codesign.candidates.data import FleetData, Offer, SideLimit
 from codesign.candidates.objectives import ceiling, figure
-from codesign.optimize.fleet import FleetPlan, solve_fleet
+from codesign.optimize.fleet import FleetPlan, FleetSolver
 from codesign.planner import PlanProgress
 from codesign.problem import Issue, Problem, ProblemError, resolve
 from codesign.problem.extremes import EXTREMES
@@ -67,13 +67,16 @@ def alternatives(
     asked = options.gap if gap is None else gap
     limit = options.time_limit_s if time_limit_s is None else time_limit_s
 
-    def plan_of(data: FleetData, seconds: float, stage: str) -> FleetPlan:
+    solver = FleetSolver(candidates.data, options.threads, options.seed)
+
+    def plan_of(data: FleetData, seconds: float, stage: str, *near: FleetPlan) -> FleetPlan:
         def hear(_: str, incumbent: float, bound: float) -> None:
             if progress is not None:
                 progress(PlanProgress(stage, None, None, None, time.monotonic() - started))
 
         hear(stage, np.inf, -np.inf)
-        return solve_fleet(data, asked, seconds, options.threads, options.seed, hear, cancel)
+        starts = [plan.start for plan in near]
+        return solver.solve(data, gap=asked, time_limit=seconds, progress=hear, cancel=cancel, start=starts)
 
     def told(plan: FleetPlan) -> Solution:
         seconds = {"optimize": time.monotonic() - started}
@@ -88,7 +91,7 @@ def alternatives(
     for what, data in _proposals(candidates, first, most, lambda: [s for _, s in found], count):
         if cancel is not None and cancel.is_set():
             break
-        plan = plan_of(data, limit * _TIME_SHARE, what)
+        plan = plan_of(data, limit * _TIME_SHARE, what, best)
         if plan.replicas:
             value = _value(candidates.data, plan)
             if value <= most * (1 + 1e-9):

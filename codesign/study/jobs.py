@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from codesign.candidates.build import Candidates, build_candidates
-from codesign.candidates.data import FleetData, Ints
-from codesign.candidates.objectives import ceiling, figure, minimising, weighted
-from codesign.optimize.fleet import FleetPlan, solve_fleet
+from codesign.candidates.build import Candidates, build_candidates, resold, unpriced
+from codesign.candidates.data import Ints
+from codesign.candidates.objectives import blended, ceiling, figure, minimising, weighted
+from codesign.optimize.fleet import FleetPlan, FleetSolver, Start, solve_fleet
 from codesign.planner import plan_extreme
 from codesign.problem.extremes import EXTREMES
 from codesign.problem.instance import Instance, ObjectiveName
@@ -32,14 +32,21 @@ from codesign.study.store import FORMAT, fingerprint
 _POLISH_SECONDS, _POLISH_GAP = 5.0, 1e-3
 _SLACK = 1e-9
 """Share by which the first objective may give way while the next ones are lowered: rounding alone."""
-_NEARBY_SHARE = 0.25
-"""Of a job's time, for combining plans nearby."""
-_EXACT = 1e-6
-"""Relative tolerance within which an objective is its bound: that of the rows."""
 _REMEMBERED = 2
 """Instances whose candidates a worker keeps."""
 
+_COUNTS = ("replicas", "servers", "spares", "modules")
+
 Progress = Callable[[str, float, float], None]
+
+
+def limits_of(instance: Instance, gap: float | None, time_limit_s: float | None) -> tuple[float, float]:
+    """The gap and the time limit of each job of a study: those asked for, else those of the problem file."""
+    options = instance.options
+    return (
+        options.gap if gap is None else gap,
+        options.time_limit_s if time_limit_s is None else time_limit_s,
+    )
 
 
 @dataclass(frozen=True)
@@ -52,10 +59,12 @@ class Job:
     time_limit_s: float
     ceilings: tuple[tuple[ObjectiveName, float], ...] = ()
     then: tuple[ObjectiveName, ...] = ()
-    start: tuple[int, ...] = ()
-    """Columns of plans nearby, which are combined before anything else is tried."""
+    start: tuple[Start, ...] = ()
+    """Plans nearby, which are combined before anything else is tried."""
     floor: float = -np.inf
     """A bound that is known already: what is proven under wider ceilings holds under these."""
+    blend: tuple[tuple[ObjectiveName, float], ...] = ()
+    """Weights of a sum of objectives that is minimised in place of `objective`, which `floor` bounds."""
     command: str = ""
     point: bool = False
     """A point of a frontier: its ceilings stand in the solution."""
@@ -67,10 +76,20 @@ class Job:
         return fingerprint([replace(self.instance, objective="cost_per_hour"), files])
 
     @cached_property
+    def columns_key(self) -> str:
+        """Names what the candidates' columns depend on, which prices, stocks and limits are not part of."""
+        if self.instance.stages:
+            return self.problem_key
+        files = [_content(path) for path in self.instance.options.profiles]
+        return fingerprint([unpriced(self.instance), files])
+
+    @cached_property
     def key(self) -> str:
         """Names the job by all that decides its result."""
-        decides = [FORMAT, version("codesign"), self.problem_key, self.objective, self.gap, self.time_limit_s]
-        return fingerprint([*decides, self.ceilings, self.then, self.start, self.floor, self.command, self.point])
+        limits = (self.gap, self.time_limit_s)
+        asked = (self.objective, self.ceilings, self.then, self.blend, self.command, self.point)
+        decides = [FORMAT, version("codesign"), self.problem_key, limits, asked, self.start, self.floor]
+        return fingerprint(decides)
 
 
 @dataclass(frozen=True)
@@ -80,14 +99,17 @@ class Finished:
     key: str
     problem_key: str
     solution: Solution
-    columns: tuple[int, ...]
-    """Columns in use, by their position among the candidates of `problem_key`."""
+    start: Start
+    """What the plan buys and runs, by position among the candidates of `problem_key`: where others may start."""
 
     def to_document(self) -> dict[str, Any]:
         """What the store keeps."""
         return {
             "problem_key": self.problem_key,
-            "columns": list(self.columns),
+            "start": {
+                "columns": list(self.start.columns),
+                **{name: sorted(getattr(self.start, name).items()) for name in _COUNTS},
+            },
             "solution": self.solution.model_dump(mode="json", by_alias=True),
         }
 
@@ -98,30 +120,38 @@ class Finished:
             document["key"],
             document["problem_key"],
             Solution.model_validate(document["solution"]),
-            tuple(document["columns"]),
+            Start(
+                tuple(document["start"]["columns"]),
+                **{name: {int(i): int(n) for i, n in document["start"][name]} for name in _COUNTS},
+            ),
         )
 
 
 class Memory:
-    """Candidates of the last few instances; safe to share between threads."""
+    """Candidates of the last few problems, and solvers that know their columns; safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, Candidates] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[str, Candidates, FleetSolver]] = OrderedDict()
 
-    def candidates(self, job: Job, progress: Progress | None = None) -> Candidates:
+    def prepared(self, job: Job, progress: Progress | None = None) -> tuple[Candidates, FleetSolver]:
         """Those of a job's instance, enumerated where they are not remembered."""
         with self._lock:
-            found = self._kept.pop(job.problem_key, None)
+            found = self._kept.pop(job.columns_key, None)
             if found is None:
-                found = build_candidates(
+                candidates = build_candidates(
                     job.instance, lambda what, _: progress(what, np.inf, -np.inf) if progress else None
                 )
-            self._kept[job.problem_key] = found
+                solver = FleetSolver(candidates.data, threads=1, seed=job.instance.options.seed)
+            else:
+                known, candidates, solver = found
+                if known != job.problem_key:
+                    candidates = resold(candidates, job.instance)
+            self._kept[job.columns_key] = (job.problem_key, candidates, solver)
             while len(self._kept) > _REMEMBERED:
                 self._kept.popitem(last=False)
-        instance = replace(found.instance, objective=job.objective)
-        return replace(found, instance=instance)
+        instance = replace(candidates.instance, objective=job.objective)
+        return replace(candidates, instance=instance), solver
 
 
 def run_job(
@@ -136,11 +166,22 @@ def run_job(
         candidates, plan = plan_extreme(job.instance, job.gap, job.time_limit_s, cancel=cancel)
         seconds = {"optimize": time.monotonic() - started}
         solution = build_solution(candidates, plan, job.instance.name, job.command, seconds)
-        return Finished(job.key, job.problem_key, solution, ())
-    built = memory.candidates(job, progress)
+        return Finished(job.key, job.problem_key, solution, Start(()))
+    built, solver = memory.prepared(job, progress)
     candidates = minimising(built, job.objective, dict(job.ceilings))
     optimising = time.monotonic()
-    plan = _solved(candidates, job, progress, cancel)
+    data = blended(candidates.data, job.instance, dict(job.blend)) if job.blend else candidates.data
+    plan = solver.solve(
+        data,
+        gap=job.gap,
+        time_limit=job.time_limit_s,
+        progress=progress,
+        cancel=cancel,
+        start=job.start,
+        floor=-np.inf if job.blend else job.floor,
+    )
+    if job.blend and plan.replicas:
+        plan = _as_minimised(plan, _value(built, plan, job.objective), job)
     for number, name in enumerate(job.then):
         if plan.replicas:
             plan = _lowered(built, job, plan, name, job.then[:number])
@@ -149,75 +190,16 @@ def run_job(
     if job.point:
         objective = solution.objective.model_copy(update={"ceilings": dict(job.ceilings)})
         solution = solution.model_copy(update={"objective": objective})
-    return Finished(job.key, job.problem_key, solution, tuple(sorted(plan.replicas)))
+    return Finished(job.key, job.problem_key, solution, plan.start)
 
 
-def _solved(
-    candidates: Candidates, job: Job, progress: Progress | None, cancel: threading.Event | None
-) -> FleetPlan:
-    """The plan of a job.  Where plans nearby are known their configurations are combined first, and the search over
-    all columns ends as soon as its bound proves that good enough."""
-    seed = job.instance.options.seed
-    deadline = time.monotonic() + job.time_limit_s
-    near = _nearby(candidates.data, job)
-    good = near.objective - job.gap * abs(near.objective) if near is not None else np.inf
-    if near is not None and job.floor >= good:
-        proven = replace(near, bound=min(job.floor, near.objective), status="optimal", stopped_by=None)
-        return replace(proven, demand_duals=(), commodity_duals=(), limit_duals=())
-    enough = threading.Event()
-    heard = job.floor
-
-    def hear(stage: str, incumbent: float, bound: float) -> None:
-        nonlocal heard
-        heard = max(heard, bound)
-        if heard >= good or (cancel is not None and cancel.is_set()):
-            enough.set()
-        if progress is not None:
-            progress(stage, incumbent, bound)
-
-    plan = solve_fleet(
-        candidates.data,
-        gap=job.gap,
-        time_limit=max(deadline - time.monotonic(), 0.0),
-        threads=1,
-        seed=seed,
-        progress=hear,
-        cancel=enough,
+def _as_minimised(plan: FleetPlan, value: float, job: Job) -> FleetPlan:
+    """The plan of a weighted sum as one of the job's objective, whose bound was known before."""
+    found = replace(
+        plan, objective=value, bound=min(job.floor, value), demand_duals=(), commodity_duals=(), limit_duals=()
     )
-    if near is not None and near.objective < plan.objective:
-        plan = replace(
-            plan,
-            objective=near.objective,
-            replicas=near.replicas,
-            rates=near.rates,
-            servers=near.servers,
-            spares=near.spares,
-            modules=near.modules,
-            columns_considered=max(plan.columns_considered, len(job.start)),
-        )
-    if not plan.replicas:
-        return plan
-    plan = replace(plan, bound=min(max(plan.bound, heard), plan.objective))
-    if plan.gap <= max(job.gap, _EXACT):
-        return replace(plan, status="optimal", stopped_by=None)
-    interrupted = cancel is not None and cancel.is_set()
-    return replace(plan, status="feasible", stopped_by="interrupt" if interrupted else "clock")
-
-
-def _nearby(data: FleetData, job: Job) -> FleetPlan | None:
-    """The best plan over the columns of plans nearby, if there is one."""
-    if not job.start:
-        return None
-    used = np.zeros(data.columns, dtype=bool)
-    used[list(job.start)] = True
-    found = solve_fleet(
-        data.keep(used),
-        gap=job.gap,
-        time_limit=job.time_limit_s * _NEARBY_SHARE,
-        threads=1,
-        seed=job.instance.options.seed,
-    )
-    return _placed(found, np.flatnonzero(used)) if found.replicas else None
+    closed = found.gap <= job.gap
+    return replace(found, status="optimal" if closed else "feasible", stopped_by=None if closed else plan.stopped_by)
 
 
 def _placed(plan: FleetPlan, columns: Ints) -> FleetPlan:

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Generator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from codesign.optimize.fleet import Start
 from codesign.problem import Problem, resolve
 from codesign.problem.instance import Instance, ObjectiveName
 from codesign.study.axes import AXES, SAFETY_LEVELS, Axis, independent, parse_axes, settled
 from codesign.study.front import Front, FrontPoint, Proof, dominates, unit_box
-from codesign.study.jobs import Finished, Job
+from codesign.study.jobs import Finished, Job, limits_of
 from codesign.study.placement import Known, even_ceilings, next_ceilings, staircase
-from codesign.study.store import Store
-from codesign.study.workers import Crew, StudyCancelledError, Tell
+from codesign.study.workers import Crew, Tell, study
 
 _PER_ROUND = 6
 """Share of the points that are placed at once: 1/6 of them, two at least."""
@@ -30,6 +29,8 @@ _SLO_PROBES = (1.0, 0.5, 0.25, 0.125, 0.0625)
 _SLICES = (3, 8)
 """Least and most levels of a third objective."""
 
+_BLENDS = 3
+"""Weighted sums that are solved between the ends, at most."""
 _NEAREST = 2
 """Plans on either side of a ceiling whose configurations are combined."""
 
@@ -43,6 +44,8 @@ class _Ask:
 
     axis: Axis
     ceilings: Held
+    blend: Mapping[str, float] = field(default_factory=dict)
+    """Weights by axis of a sum that is minimised instead: plans to start from."""
 
 
 @dataclass(frozen=True)
@@ -82,19 +85,10 @@ def pareto(
         raise ValueError(f"points: found {points}; expected at least 2")
     asked = parse_axes(objectives)
     instance = resolve(problem)
-    limits = (
-        instance.options.gap if gap is None else gap,
-        instance.options.time_limit_s if time_limit_s is None else time_limit_s,
-    )
-    store = Store(Path(directory) / "runs" if directory is not None else None)
-    frontier = _Frontier(problem, instance, asked, limits)
-    complete = True
-    with Crew(store, workers, dask, progress, cancel) as crew:
-        crew.planned = points
-        with suppress(StudyCancelledError):
-            frontier.search(crew, points)
-        complete = not (cancel is not None and cancel.is_set())
-    return frontier.front(complete)
+    frontier = _Frontier(problem, instance, asked, limits_of(instance, gap, time_limit_s))
+    with study(points, directory, workers, dask, progress, cancel) as crew:
+        frontier.search(crew, points)
+    return frontier.front(crew.complete)
 
 
 class _Frontier:
@@ -157,11 +151,11 @@ class _Frontier:
                 (probe,) = yield [_Ask(first, {**fixed, axis.name: middle})]
                 low, high = (low, middle) if probe.values is not None else (middle, high)
         else:
+            # One after another: the plan of each end is one to start from at the next.
+            yield [_Ask(first, dict(fixed))]
             (end,) = yield [_Ask(axis, dict(fixed))]
-            asks = [_Ask(first, dict(fixed))]
-            if end.values is not None:  # and its plan is one to start from, whatever the first objective
-                asks.append(_Ask(first, {**fixed, axis.name: end.values[axis.name]}))
-            yield asks
+            if end.values is not None:
+                yield [_Ask(first, {**fixed, axis.name: end.values[axis.name]})]
 
     def _slice(self, fixed: Held, points: int) -> _Rounds:
         """A frontier of the first two axes with the others fixed."""
@@ -182,6 +176,10 @@ class _Frontier:
                 break
         if second.kind == "robustness":
             return
+        if second.kind == "linear":
+            blends = self._blends(fixed, [a.values for a in answers if a.values is not None], points)
+            if blends:
+                answers += yield blends
         asked, most = 0, points + points // 4 + 4
         while True:
             known = [
@@ -198,6 +196,17 @@ class _Frontier:
                 return
             asked += len(ceilings)
             answers += yield ask(ceilings)
+
+    def _blends(self, fixed: Held, ends: Sequence[dict[str, float]], points: int) -> list[_Ask]:
+        """Weighted sums between the ends: no ceiling hampers their search, so they make good starts for all others."""
+        first, second = self.axes[:2]
+        spans = [max(end[axis.name] for end in ends) - min(end[axis.name] for end in ends) for axis in (first, second)]
+        if not all(spans):
+            return []
+        count = min(_BLENDS, points // _PER_ROUND)
+        shares = [(i + 1) / (count + 1) for i in range(count)]
+        weights = [{first.name: (1 - share) / spans[0], second.name: share / spans[1]} for share in shares]
+        return [_Ask(first, dict(fixed), blend) for blend in weights]
 
     def _levels(self, axis: Axis, points: int) -> list[float]:
         """Where to cut the third axis, from its ends."""
@@ -223,10 +232,17 @@ class _Frontier:
         assert objective is not None
         then = [a.objective for a in self.axes if a is not ask.axis and a.objective is not None]
         job = Job(instance, objective, self.gap, self.time_limit_s, tuple(ceilings.items()), tuple(then), point=True)
-        words = [f"minimise {ask.axis.name}", *(f"{n} <= {AXES[n].sign * v!r}" for n, v in ask.ceilings.items())]
+        goal = " + ".join(f"{weight!r} {name}" for name, weight in ask.blend.items()) or ask.axis.name
+        words = [f"minimise {goal}", *(f"{n} <= {AXES[n].sign * v!r}" for n, v in ask.ceilings.items())]
         command = f"codesign pareto: {', '.join(words)}"
         floor = self._floor(job.problem_key, ask) / ask.axis.factor(instance)
-        return replace(job, start=self._near(job.problem_key, ask), floor=floor, command=command)
+        blend: dict[ObjectiveName, float] = {}
+        for name, weight in ask.blend.items():
+            axis = AXES[name]
+            if axis.objective is not None:
+                blend[axis.objective] = weight * axis.factor(instance)
+        start = self._near(job.problem_key, ask)
+        return replace(job, start=start, floor=floor, command=command, blend=tuple(blend.items()))
 
     def _floor(self, problem_key: str, ask: _Ask) -> float:
         """The best bound of the answers under wider ceilings."""
@@ -239,21 +255,20 @@ class _Frontier:
         )
         return max((bound for bound in wider if math.isfinite(bound)), default=-math.inf)
 
-    def _near(self, problem_key: str, ask: _Ask) -> tuple[int, ...]:
-        """Columns of the plans nearest to a question, on either side of each of its ceilings."""
+    def _near(self, problem_key: str, ask: _Ask) -> tuple[Start, ...]:
+        """The plans nearest to a question, on either side of each of its ceilings."""
         plans = [a for a in self.answers if a.values is not None and a.result.problem_key == problem_key]
-        chosen: set[int] = set()
+        chosen: dict[str, Start] = {}
         for name, most in ask.ceilings.items():
             if AXES[name].kind != "linear":
                 continue
             by_distance = sorted(plans, key=lambda a: abs((a.values or {})[name] - most))
             for side in (True, False):
                 nearest = [a for a in by_distance if ((a.values or {})[name] <= most) is side]
-                for answer in nearest[:_NEAREST]:
-                    chosen.update(answer.result.columns)
-        if not any(AXES[name].kind == "linear" for name in ask.ceilings):
-            chosen.update(column for answer in plans[-_NEAREST:] for column in answer.result.columns)
-        return tuple(sorted(chosen))
+                chosen |= {a.result.key: a.result.start for a in nearest[:_NEAREST]}
+        if not chosen:
+            chosen = {a.result.key: a.result.start for a in plans[-2 * _NEAREST :]}
+        return tuple(chosen.values())
 
     def _answer(self, ask: _Ask, result: Finished) -> _Answer:
         solution = result.solution

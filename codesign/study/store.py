@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from codesign.files import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Store:

@@ -10,20 +10,20 @@ import itertools
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from codesign.files import write_atomically
 from codesign.notebook import html_table
 from codesign.problem import Problem, resolve
+from codesign.problem.extremes import EXTREMES
 from codesign.solution.schema import Solution
 from codesign.study.front import csv_text
-from codesign.study.jobs import Finished, Job
+from codesign.study.jobs import Finished, Job, limits_of
 from codesign.study.settings import Settings, between, differing, grid, listed, measure, rows
 from codesign.study.store import Store
-from codesign.study.workers import Crew, StudyCancelledError, Tell
+from codesign.study.workers import Crew, Tell, study
 
 _ROUNDS = 20
 """Bisections of one interval, at most."""
@@ -176,21 +176,18 @@ def sweep(
         raise ValueError(f"watch: found {watch!r}; expected one of {', '.join(WATCHED)}")
     wanted = (listed(settings) if together else grid(settings)) if isinstance(settings, Mapping) else rows(settings)
     search = _Sweep(problem, dict(scenarios or {"": {}}), gap, time_limit_s)
-    store = Store(Path(directory) / "runs" if directory is not None else None)
     asked = [(name, dict(run)) for name in search.scenarios for run in wanted]
     jobs = [search.job(name, run) for name, run in asked]  # all faults before any work
     breaks: list[Breakpoint] = []
-    with Crew(store, workers, dask, progress, cancel) as crew, suppress(StudyCancelledError):
-        crew.planned = len(jobs)
-        search.note(asked, crew.run(jobs))
+    with study(len(jobs), directory, workers, dask, progress, cancel) as crew:
+        search.note(asked, search.solve(crew, jobs))
         if breakpoints:
             breaks = search.bisect(crew, watch, tolerance)
     paths = tuple(dict.fromkeys(path for run in wanted for path in run))
-    complete = not (cancel is not None and cancel.is_set())
-    if not complete:
+    if not crew.complete:
         for (name, run), job in zip(asked, jobs, strict=True):
-            search.note_stored(name, run, job.key, store)
-    return Sweep(str(problem.name), paths, tuple(search.runs), tuple(breaks), complete)
+            search.note_stored(name, run, job.key, crew.store)
+    return Sweep(str(problem.name), paths, tuple(search.runs), tuple(breaks), crew.complete)
 
 
 class _Sweep:
@@ -210,15 +207,33 @@ class _Sweep:
     def job(self, scenario: str, settings: Settings) -> Job:
         changed = self.problem.replace({**self.scenarios[scenario], **settings})
         instance = resolve(changed)
-        options = instance.options
+        asked_gap, seconds = limits_of(instance, self._gap, self._time_limit_s)
         words = [f"{path}={value}" for path, value in settings.items()]
         return Job(
             instance,
             instance.objective,
-            options.gap if self._gap is None else self._gap,
-            options.time_limit_s if self._time_limit_s is None else self._time_limit_s,
+            asked_gap,
+            seconds,
             command=" ".join(["codesign sweep:", *([f"({scenario})"] if scenario else []), *words]),
         )
+
+    @staticmethod
+    def solve(crew: Crew, jobs: list[Job]) -> list[Finished]:
+        """Solve `jobs`: of those with the same columns the first by itself, the others from its plan.
+
+        What a job starts from is part of its name, so `jobs` is changed where that becomes known.
+        """
+        anchors: dict[str, int] = {}
+        for number, job in enumerate(jobs):
+            anchors.setdefault(job.columns_key, number)
+        starts = {
+            jobs[number].columns_key: result.start
+            for number, result in zip(anchors.values(), crew.run([jobs[n] for n in anchors.values()]), strict=True)
+        }
+        for number, job in enumerate(jobs):
+            if number != anchors[job.columns_key] and job.objective not in EXTREMES:
+                jobs[number] = replace(job, start=(starts[job.columns_key],))
+        return crew.run(jobs)
 
     def note(
         self, asked: Sequence[tuple[str, Settings]], finished: Sequence[Finished], along: Sequence[str] = ()

@@ -11,11 +11,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for_any
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -50,6 +52,25 @@ class StudyProgress:
 Tell = Callable[[StudyProgress], None]
 
 
+@contextmanager
+def study(
+    planned: int,
+    directory: str | Path | None,
+    workers: int,
+    dask: str | None,
+    progress: Tell | None,
+    cancel: threading.Event | None,
+) -> Iterator[Crew]:
+    """A crew for a study of about `planned` jobs; with a directory finished ones are kept there, under `runs`.
+
+    A study that is told to stop leaves the block early: `Crew.complete` says so.
+    """
+    store = Store(Path(directory) / "runs" if directory is not None else None)
+    with Crew(store, workers, dask, progress, cancel) as crew, suppress(StudyCancelledError):
+        crew.planned = planned
+        yield crew
+
+
 class Crew:
     """Runs jobs.  Use it as a context manager; `run` may be called any number of times."""
 
@@ -63,7 +84,7 @@ class Crew:
     ) -> None:
         if workers < 1:
             raise ValueError(f"workers: found {workers}; expected at least 1")
-        self._store, self._workers, self._dask = store, workers, dask
+        self.store, self._workers, self._dask = store, workers, dask
         self._progress, self._cancel = progress, cancel or threading.Event()
         self._memory = Memory()
         self._client: Any = None
@@ -89,6 +110,11 @@ class Crew:
         elif self._executor is not None:
             self._executor.shutdown(wait=kind is None, cancel_futures=True)
 
+    @property
+    def complete(self) -> bool:
+        """Has nobody told the study to stop?"""
+        return not self._cancel.is_set()
+
     def run(self, jobs: Sequence[Job]) -> list[Finished]:
         """The jobs' results in their order.  Raises StudyCancelledError when told to stop."""
         found: dict[str, Finished | None] = {job.key: self._finished(job.key) for job in jobs}
@@ -103,14 +129,14 @@ class Crew:
         return [finished for job in jobs if (finished := found[job.key]) is not None]
 
     def _finished(self, key: str) -> Finished | None:
-        document = self._store.get(key)
+        document = self.store.get(key)
         try:
             return Finished.from_document(document) if document is not None else None
         except (KeyError, ValueError):  # of an older format: solved again
             return None
 
     def _keep(self, result: Finished) -> Finished:
-        self._store.put(result.key, result.to_document())
+        self.store.put(result.key, result.to_document())
         self.done += 1
         self._solved += 1
         self._tell("")
