@@ -199,6 +199,8 @@ class _Frontier:
 
     def _blends(self, fixed: Held, ends: Sequence[dict[str, float]], points: int) -> list[_Ask]:
         """Weighted sums between the ends: no ceiling hampers their search, so they make good starts for all others."""
+        if not ends:
+            return []
         first, second = self.axes[:2]
         spans = [max(end[axis.name] for end in ends) - min(end[axis.name] for end in ends) for axis in (first, second)]
         if not all(spans):
