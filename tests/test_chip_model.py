@@ -5,7 +5,19 @@ from dataclasses import replace
 
 import pytest
 
-from codesign.hardware.chip import Design, IoDies, MemorySystem, area, chip_facts, limits, power, sram_needed_bytes
+from codesign.hardware.chip import (
+    Design,
+    IoDies,
+    MemorySystem,
+    area,
+    at_clock,
+    chip_facts,
+    limits,
+    power,
+    sram_needed_bytes,
+    sustained_share,
+    voltage,
+)
 from codesign.hardware.chip_cost import chip_cost, chip_price_usd, die_cost_usd, die_yield, dies_per_wafer
 from codesign.hardware.parts import real_parts
 
@@ -41,11 +53,16 @@ def test_tdp_of_held_out_parts_within_a_quarter(name):
     assert power(part.design).tdp == pytest.approx(part.tdp_w, rel=0.25)
 
 
-def test_tdp_of_the_power_capped_l4_is_that_of_its_peak_not_of_its_cap():
-    # 72 W do not sustain the boost clock of its published peak: the model, which feeds every unit, says 138 W.
+def test_l4_draws_nearly_twice_its_tdp_at_its_rated_clock_which_its_cap_does_not_let_it_keep():
+    # Asked ±25 %; short of it by 61 points, and by more for every form of the model that was tried without the L4.
     part = real_parts()["l4"]
     assert "tdp" in part.held_out
-    assert 72.0 < power(part.design).tdp < 2.0 * 72.0
+    assert power(part.design).tdp / part.tdp_w - 1.0 == pytest.approx(0.86, abs=0.02)
+    # What the curve of voltage and clock leaves of the peak under 72 W is what matrix products are measured to reach.
+    kept = sustained_share(part.design, part.tdp_w)
+    assert kept == pytest.approx(part.sustained_flops / part.design.fp16_flops, rel=0.25)
+    measured = at_clock(part.design, part.sustained_flops / part.design.fp16_flops)
+    assert power(measured).tdp == pytest.approx(part.tdp_w, rel=0.25)
 
 
 @pytest.mark.parametrize("name", ["h200-sxm", "mi355x"])
@@ -86,6 +103,27 @@ def test_memory_terms_by_hand():
     assert cost.memory == pytest.approx(8 * 36 * facts["memory"]["hbm3e"]["usd_per_gb"])
     assert watts.memory == pytest.approx(8e12 * 8 * facts["memory"]["hbm3e"]["pj_per_bit"] * 1e-12)
     assert area(DECODE).memory_phy == pytest.approx(8 * (11.0 + 552.7 / 138.2))
+
+
+def test_energy_follows_the_square_of_the_voltage_that_a_clock_needs():
+    # 10 % above the node's 1.85 GHz: V = 1 + 0.6·0.1 = 1.06, energy 1.1236; same silicon at half the clock: V = 0.7.
+    nominal = power(DECODE)
+    fast = power(replace(DECODE, clock_hz=1.1 * 1.85e9))
+    assert voltage(DECODE) == 1.0
+    assert fast.matrix == pytest.approx(1.06**2 * nominal.matrix)
+    assert fast.memory == nominal.memory
+    half = at_clock(DECODE, 0.5)
+    assert power(half).matrix == pytest.approx(0.5 * 0.7**2 * nominal.matrix)
+    assert area(half).compute_dies == pytest.approx(area(DECODE).compute_dies)
+    assert voltage(at_clock(DECODE, 0.1)) == chip_facts()["voltage"]["floor"]
+
+
+def test_a_cap_leaves_the_clock_at_which_it_is_drawn():
+    cap = 0.8 * power(DECODE).tdp
+    share = sustained_share(DECODE, cap)
+    assert power(at_clock(DECODE, share)).tdp == pytest.approx(cap)
+    assert sustained_share(DECODE, 2.0 * power(DECODE).tdp) == 1.0
+    assert sustained_share(DECODE, 1.0) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_area_adds_up_and_io_dies_take_what_does_not_shrink():

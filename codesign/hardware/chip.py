@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -20,6 +20,7 @@ Facts = Mapping[str, Any]
 _BITS = 8.0
 _RETICLE_HEIGHT_MM = 33.0
 _ASPECT = 2.5
+_HALVINGS = 40
 
 
 @lru_cache(maxsize=1)
@@ -87,7 +88,7 @@ class Design:
     vector_flops: float = 0.0
     """FP32 peak of the vector units."""
     clock_hz: float | None = None
-    """Clock at which the peaks hold; None: the node's."""
+    """Clock at which the peaks hold; None: the node's. Energy of an operation follows it (`voltage`)."""
     enabled: float | None = None
     """Share of the units on the dies that the product uses; None: the usual share."""
     dies: int = 1
@@ -197,10 +198,22 @@ def area(design: Design, facts: Facts | None = None) -> Area:
     )
 
 
-def power(design: Design, facts: Facts | None = None) -> Power:
-    """Power with every unit at its peak: the TDP that cooling and supply are built for."""
+def voltage(design: Design, facts: Facts | None = None) -> float:
+    """Supply voltage over that of the node's nominal clock: 1 + slope·(f/f₀ − 1), not below the floor."""
     f = facts or chip_facts()
-    fit, scale, silicon = f["fitted"], f["node"][design.node]["energy"], area(design, f)
+    nominal = f["node"][design.node]["clock_ghz"] * 1e9
+    curve = f["voltage"]
+    return float(max(curve["floor"], 1.0 + curve["slope"] * ((design.clock_hz or nominal) / nominal - 1.0)))
+
+
+def power(design: Design, facts: Facts | None = None) -> Power:
+    """Power with every unit at its peak: the TDP that cooling and supply are built for.
+
+    The energy of an operation goes with the square of the voltage that its clock needs (P ~ f·V²).
+    """
+    f = facts or chip_facts()
+    fit, silicon = f["fitted"], area(design, f)
+    scale = f["node"][design.node]["energy"] * voltage(design, f) ** 2
     memory = sum(m.bytes_per_s(f) * _BITS * f["memory"][m.kind]["pj_per_bit"] for m in design.memories)
     links = 2.0 * _BITS * design.scaleup_bytes_per_s * f["link"][design.scaleup_medium]["pj_per_bit"]
     links += 2.0 * _BITS * design.scaleout_bytes_per_s * f["scaleout"]["pj_per_bit"]
@@ -211,6 +224,33 @@ def power(design: Design, facts: Facts | None = None) -> Power:
         links=links * 1e-12,
         leakage=f["leakage"]["w_per_mm2"] * (silicon.compute_dies + silicon.io_dies),
     )
+
+
+def at_clock(design: Design, share: float, facts: Facts | None = None) -> Design:
+    """The same silicon at `share` of its clock; memories and links keep their rates."""
+    f = facts or chip_facts()
+    clock = design.clock_hz or f["node"][design.node]["clock_ghz"] * 1e9
+    return replace(
+        design,
+        fp16_flops=design.fp16_flops * share,
+        vector_flops=design.vector_flops * share,
+        clock_hz=clock * share,
+    )
+
+
+def sustained_share(design: Design, cap_w: float, facts: Facts | None = None) -> float:
+    """Share of its clock that a chip keeps with every unit busy under a power cap: 1 where its peak fits.
+
+    0 where memory, links and leakage alone take the cap.
+    """
+    f = facts or chip_facts()
+    if power(design, f).tdp <= cap_w:
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if power(at_clock(design, middle, f), f).tdp <= cap_w else (low, middle)
+    return low
 
 
 def memory_pj_per_bit(design: Design, facts: Facts | None = None) -> float:

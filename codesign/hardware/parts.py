@@ -21,6 +21,8 @@ class Part:
     compute_mm2: float | None
     tdp_w: float | None
     bom_usd: float | None
+    sustained_flops: float | None
+    """Measured FP16 rate of large matrix products, where the power cap holds it far below the peak."""
     held_out: tuple[str, ...]
     """Of area, tdp and bom: what must not set a constant."""
 
@@ -58,11 +60,13 @@ def _part(name: str, row: Mapping[str, object]) -> Part:
     )
     compute = row.get("compute_mm2", entry.die_area_mm2)
     bom = row.get("bom_usd")
+    sustained = row.get("sustained_tflops")
     return Part(
         name,
         design,
         float(compute) if compute is not None else None,  # type: ignore[arg-type]
         entry.tdp,
         float(bom) if bom is not None else None,  # type: ignore[arg-type]
+        float(sustained) * 1e12 if sustained is not None else None,  # type: ignore[arg-type]
         tuple(row.get("held_out", ())),  # type: ignore[arg-type]
     )
