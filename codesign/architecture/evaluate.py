@@ -23,11 +23,12 @@ from codesign.architecture.part import (
     raised_sram,
 )
 from codesign.architecture.space import Box, Point, Space
-from codesign.candidates.build import build_candidates
+from codesign.candidates.build import Candidates, build_candidates
 from codesign.candidates.data import Bools, FleetData, Floats
 from codesign.hardware.chip import Excess
 from codesign.hardware.tco import annuity_usd_per_hour
 from codesign.optimize.duals import Duals, affordable, column_costs, column_values
+from codesign.optimize.model import Penalty
 from codesign.optimize.relaxation import Relaxation, relax
 from codesign.optimize.strengthen import strengthened
 from codesign.problem import resolve
@@ -37,6 +38,11 @@ from codesign.problem.instance import HardwareOption, Instance
 _SECONDS = 120.0
 """For one relaxation; they take tenths of a second."""
 _SECONDS_PER_HOUR = 3600.0
+_TIE = 1e-9
+_MISSED = 1e3
+"""Price of a task that is not served, in fleets of bought parts."""
+_OF_BLOCK = 8
+"""Columns of each block that a linear program starts from."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,9 @@ class Evaluation:
     second: float | None = None
     """The second objective of the same fleets."""
     distance: float = 0.0
-    """How much too dear the designs are that no fleet buys: least reduced cost of their columns over cost. It
-    leads a search over designs that are all worth what buying is."""
+    """How much too dear designs are that no fleet buys: by least reduced cost of their columns over cost; where none is
+    bought, the share of what a fleet of them alone costs above the value, or 1 + those where they cannot serve all.
+    It leads a search over designs that are all worth what buying is; with a cutoff nobody asks for it."""
     bound: float = -np.inf
     """A lower bound on the value; the value itself where it was solved."""
     excess: Mapping[str, float] = field(default_factory=dict)
@@ -80,12 +87,33 @@ class _Item:
         return not self.reasons
 
 
+@dataclass(frozen=True)
+class _Alone:
+    """The optimum of a workload's fleet without designs."""
+
+    value: float
+    second: float
+    duals: Duals
+    commodities: tuple[str, ...]
+
+    def duals_for(self, data: FleetData) -> Duals:
+        """These prices for data with further hardware.
+
+        Commodities of a vendor who sells nothing yet get the highest price of their like from those who do: any
+        price proves what it proves, and this one says what a finished prompt is worth to a fleet that buys.
+        """
+        known = dict(zip(self.commodities, self.duals.commodity.tolist(), strict=True))
+        alike: dict[str, float] = {}
+        for name, price in known.items():
+            alike[_without_vendor(name)] = max(price, alike.get(_without_vendor(name), -np.inf))
+        prices = [known.get(name, alike.get(_without_vendor(name), 0.0)) for name in data.commodities]
+        return replace(self.duals, commodity=np.array(prices), bought=np.zeros(len(data.hardware)))
+
+
 class Evaluator:
     """Evaluates designs of one problem under one set of assumptions."""
 
-    def __init__(
-        self, space: Space, assumptions: Assumptions | None = None, first_variants: bool = False
-    ) -> None:
+    def __init__(self, space: Space, assumptions: Assumptions | None = None, first_variants: bool = False) -> None:
         self.space, self.problem = space, space.problem
         self.assumptions = assumptions or Assumptions.of(space.problem)
         self._instances = [_instance(self.problem, i, first_variants) for i in range(len(self.problem.problems))]
@@ -93,6 +121,8 @@ class Evaluator:
         self._weights = weights / weights.sum()
         self._duals: list[list[Duals]] = [[] for _ in self._instances]
         self._baseline: Evaluation | None = None
+        self._bought_alone: dict[int, _Alone | None] = {}
+        self._common: dict[int, Candidates] = {}
         self.solves = 0
         """Linear programs solved so far."""
 
@@ -124,6 +154,27 @@ class Evaluator:
             else:
                 self._baseline = self._solve([_Item({}, {}, ())], np.inf)[0]
         return self._baseline
+
+    def _alone(self, w: int) -> _Alone | None:
+        """The fleet without designs in a workload; None where no part competes or those that do can't serve it."""
+        if w not in self._bought_alone:
+            found = None
+            if self.problem.compete:
+                data, _ = self._built(w, [])
+                fleet = self._relaxed(data)
+                if not fleet.infeasible:
+                    found = _Alone(fleet.value, self._other(w, data, fleet), fleet.duals, data.commodities)
+            self._bought_alone[w] = found
+        return self._bought_alone[w]
+
+    def makeable(self, point: Point) -> bool:
+        """Whether every chip of a point keeps the limits of manufacture and cooling. Costs no linear program."""
+        facts = self.assumptions.facts
+        return all(
+            excess.over <= _TIE
+            for design in self.space.designs(point).values()
+            for excess in design_excesses(self.problem, design, facts)
+        )
 
     def _point(self, point: Point, number: int) -> _Item:
         options: dict[str, tuple[HardwareOption, ...]] = {}
@@ -186,7 +237,7 @@ class Evaluator:
             best = min(group, key=lambda item: item.value)
             buy = self.baseline
             if buy.value <= best.value and buy.feasible:
-                best = replace(buy, excess=best.excess)
+                best = replace(buy, excess=best.excess, distance=best.distance)
             results[i] = replace(best, bound=min(*(g.bound for g in group), buy.value, best.value))
         return results
 
@@ -201,38 +252,81 @@ class Evaluator:
         charge = np.array(charges or [0.0] * len(items))
         bounds = np.zeros(len(items)) + charge
         built = [self._built(w, items) for w in range(len(self._instances))]
-        for w, (data, masks) in enumerate(built):
-            bounds += self._weights[w] * self._screen(w, data, masks)
-        results = []
-        for i, item in enumerate(items):
-            if bounds[i] >= cutoff:
-                results.append(Evaluation(np.inf, bound=float(bounds[i]), excess=item.excess))
-                continue
-            results.append(self._solved(i, item, built, float(charge[i])))
+        if np.isfinite(cutoff):
+            for w, (data, masks) in enumerate(built):
+                bounds += self._weights[w] * self._screen(w, data, masks)
+        open_items = np.flatnonzero(~(bounds >= cutoff)).tolist()
+        priced = [self._priced(w, data) if open_items else None for w, (data, _) in enumerate(built)]
+        results = [
+            Evaluation(np.inf, bound=bound, excess=item.excess)
+            for bound, item in zip(bounds.tolist(), items, strict=True)
+        ]
+        for i in open_items:
+            found = self._solved(i, items[i], built, priced, float(charge[i]))
+            if not np.isfinite(cutoff) and found.feasible and not found.used and items[i].options:
+                found = replace(found, distance=self._apart(i, items[i], built, found))
+            results[i] = found
         return results
 
+    def _apart(self, index: int, item: _Item, built: list[tuple[FleetData, list[Bools]]], found: Evaluation) -> float:
+        """How far a fleet of the designs alone is above the value found, d/(1 + d); 1 + the least reduced costs where
+        they cannot serve all."""
+        names = [o.name for options in item.options.values() for o in options]
+        values = []
+        for data, masks in built:
+            own = data.keep(masks[index] & np.isin(_column_hardware(data), names))
+            fleet = self._relaxed(own) if own.columns else None
+            if fleet is None or fleet.infeasible:
+                return 1.0 + found.distance
+            values.append(fleet.value)
+        return max(0.0, 1.0 - found.value / float(np.dot(self._weights, values)))
+
+    def _priced(self, w: int, data: FleetData) -> tuple[Duals, Floats] | None:
+        """The prices of buying alone, and [columns] relative reduced costs at them."""
+        alone = self._alone(w)
+        if alone is None:
+            return None
+        duals = affordable(data, alone.duals_for(data))
+        costs = column_costs(data, duals)
+        values = column_values(data, duals, costs, exact_below=0.0)
+        return duals, np.asarray((costs - values) / np.maximum(costs, 1e-300))
+
     def _solved(
-        self, index: int, item: _Item, built: list[tuple[FleetData, list[Bools]]], charge: float
+        self,
+        index: int,
+        item: _Item,
+        built: list[tuple[FleetData, list[Bools]]],
+        priced: list[tuple[Duals, Floats] | None],
+        charge: float,
     ) -> Evaluation:
         values, seconds, used = [], [], set()
         distances = {name: np.inf for name in item.options}
-        for w, (data, masks) in enumerate(built):
-            own = data.keep(masks[index])
-            found = relax(own, time.monotonic() + _SECONDS)
-            self.solves += 1
-            if found.infeasible or not own.columns:
-                excess = {**item.excess, "demand": float(found.shortfall.sum() + found.excess.sum())}
-                return Evaluation(np.inf, bound=np.inf, excess=excess, reasons=("demand is not met",))
-            values.append(found.value)
-            self._keep(w, found.duals)
-            seconds.append(self._other(w, own, found))
-            bought = {data.hardware[h].name for h in np.flatnonzero(found.servers > 1e-9)}
-            used |= {n for n, options in item.options.items() if bought & {o.name for o in options}}
-            relative = found.reduced_cost / np.maximum(column_costs(own, found.duals), 1e-300)
+        for w, ((data, masks), prices) in enumerate(zip(built, priced, strict=True)):
+            mask, alone = masks[index], self._alone(w)
+            own = data.keep(mask)
+            if alone is not None and prices is not None and np.min(prices[1][mask]) >= -_TIE:
+                # No column of a design earns what it costs at the prices of buying alone: so that is the optimum.
+                values.append(alone.value)
+                seconds.append(alone.second)
+                near = prices[1][mask]
+            else:
+                if alone is None or prices is None:
+                    found = self._relaxed(own)
+                else:
+                    found = self._relaxed(own, alone.value, prices[0], _promising(own, prices[1][mask]))
+                if found.infeasible or not own.columns:
+                    excess = {**item.excess, "demand": float(found.shortfall.sum() + found.excess.sum())}
+                    return Evaluation(np.inf, bound=np.inf, excess=excess, reasons=("demand is not met",))
+                values.append(found.value)
+                self._keep(w, found.duals)
+                seconds.append(self._other(w, own, found))
+                bought = {data.hardware[h].name for h in np.flatnonzero(found.servers > 1e-9)}
+                used |= {n for n, options in item.options.items() if bought & {o.name for o in options}}
+                near = found.reduced_cost / np.maximum(column_costs(own, found.duals), 1e-300)
             homes = _column_hardware(own)
             for name, options in item.options.items():
                 mine = np.isin(homes, [o.name for o in options])
-                distances[name] = min(distances[name], float(np.min(relative[mine], initial=1.0)))
+                distances[name] = min(distances[name], float(np.min(near[mine], initial=1.0)))
         value = float(np.dot(self._weights, values)) + charge
         second = float(np.dot(self._weights, seconds)) if len(self.problem.objectives) > 1 else None
         return Evaluation(
@@ -245,6 +339,19 @@ class Evaluator:
             tuple(values),
             tuple(n for n in self.problem.designs if n in used),
         )
+
+    def _relaxed(
+        self, data: FleetData, value: float = 0.0, duals: Duals | None = None, start: Sequence[int] = ()
+    ) -> Relaxation:
+        """The relaxation's optimum, from `start` columns that are promising at the `duals` of a fleet of `value`."""
+        self.solves += 1
+        if len(start):
+            price = _MISSED * value
+            penalty = Penalty(price, (price,) * len(data.limits))
+            found = relax(data, time.monotonic() + _SECONDS, start=start, penalty=penalty, duals=duals)
+            if not found.infeasible:  # else the price of missing demand may be what was too low
+                return found
+        return relax(data, time.monotonic() + _SECONDS)
 
     def _other(self, w: int, data: FleetData, found: Relaxation) -> float:
         """The second objective of the fleet that the relaxation found."""
@@ -266,8 +373,10 @@ class Evaluator:
         extra = tuple(o for item in items for options in item.options.values() for o in options)
         # Items of subsets share options: each is built once.
         unique = {option.name: option for option in (*base.hardware, *extra)}
-        candidates = build_candidates(replace(base, hardware=tuple(unique.values())))
-        data = strengthened(candidates.data)
+        if w not in self._common and base.hardware:
+            self._common[w] = build_candidates(base)
+        instance = replace(base, hardware=tuple(unique.values()))
+        data = strengthened(build_candidates(instance, known=self._common.get(w)).data)
         homes = _column_hardware(data)
         common = {option.name for option in base.hardware}
         masks = []
@@ -291,8 +400,7 @@ class Evaluator:
             costs = column_costs(data, duals)
             values = column_values(data, duals, costs, exact_below=0.0)
             limits = sum(
-                float(sigma) * limit.limit / limit.scale
-                for sigma, limit in zip(duals.limit, data.limits, strict=True)
+                float(sigma) * limit.limit / limit.scale for sigma, limit in zip(duals.limit, data.limits, strict=True)
             )
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = np.where(values > 0, costs / values, np.inf)
@@ -300,6 +408,21 @@ class Evaluator:
                 factor = min(1.0, float(np.min(ratio[mask], initial=np.inf))) * (1 - 1e-9)
                 best[i] = max(best[i], factor * float(duals.demand.sum()) - limits)
         return best
+
+
+def _without_vendor(commodity: str) -> str:
+    """A commodity's name without its vendor, which stands before fabric, levels, time-to-live and period."""
+    words = commodity.split("|")
+    return "|".join([*words[:-6], *words[-5:]])
+
+
+def _promising(data: FleetData, relative: Floats) -> list[int]:
+    """The columns of least relative reduced cost, a few of each block: what a fleet is likely to hold."""
+    chosen: list[int] = []
+    for b, block in enumerate(data.blocks):
+        order = np.argsort(relative[data.offsets[b] : data.offsets[b + 1]], kind="stable")[:_OF_BLOCK]
+        chosen += (order[order < len(block)] + data.offsets[b]).tolist()
+    return chosen
 
 
 def _column_hardware(data: FleetData) -> NDArray[np.str_]:

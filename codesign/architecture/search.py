@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 INFEASIBLE = 1e12
 """Value of a trial whose chips cannot be made or do not meet the demand; its constraints say by how much."""
 
+_STARTS = 8
+"""Batches of random chips before TPE models them."""
+
 _STALE_LOCK_SECONDS = 5
 """After which the lock of a process that died with it is taken over: it is held for milliseconds."""
 
@@ -94,20 +97,20 @@ def search(
     wanted = space.problem.search
     total, seeded = trials or wanted.trials, wanted.seed if seed is None else seed
     kind = sampler or wanted.sampler
-    _sampler(kind, 0, wanted.batch)  # a missing library is said before any work
+    distributions = {axis.name: distribution(axis) for axis in space.axes}
+
+    def seeded_sampler(number: int) -> Any:
+        return _sampler(kind, seeded * 1_000_003 + number, wanted.batch, distributions, evaluator.makeable)
+
+    first = seeded_sampler(0)  # a missing library is said before any work
     study = optuna.create_study(
         study_name=space.problem.name,
         directions=["minimize"] * len(space.problem.objectives),
         storage=_storage(storage if storage is not None else wanted.storage, space.problem.file),
         load_if_exists=True,
-        sampler=_sampler(kind, seeded, wanted.batch),
+        sampler=first,
     )
     _same_problem(study, space)
-    distributions = {axis.name: distribution(axis) for axis in space.axes}
-
-    def seeded_sampler(number: int) -> Any:
-        return _sampler(kind, seeded * 1_000_003 + number, wanted.batch)
-
     own = f"{socket.gethostname()}:{os.getpid()}"
     with _evaluation(space.problem, evaluator, workers or wanted.workers) as evaluate:
         while not cancelled():
@@ -235,8 +238,12 @@ def distribution(axis: Axis) -> Any:
 # ---- samplers and storages
 
 
-def _sampler(kind: str, seed: int, batch: int) -> Any:
+def _sampler(
+    kind: str, seed: int, batch: int, distributions: dict[str, Any], makeable: Callable[[Point], bool]
+) -> Any:
     import optuna
+
+    from codesign.architecture.sampler import MakeableSampler
 
     seed %= 2**32
     if kind == "gp":
@@ -252,9 +259,10 @@ def _sampler(kind: str, seed: int, batch: int) -> Any:
     if kind == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     # Batches are asked for before any of them is told: the liar keeps their members apart.
-    return optuna.samplers.TPESampler(
-        seed=seed, multivariate=True, group=False, constant_liar=True, n_startup_trials=3 * batch
+    tpe = optuna.samplers.TPESampler(
+        seed=seed, multivariate=True, group=False, constant_liar=True, n_startup_trials=_STARTS * batch
     )
+    return MakeableSampler(tpe, distributions, makeable, seed, _STARTS * batch)
 
 
 def _storage(text: str | None, problem_file: str) -> Any:

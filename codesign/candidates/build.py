@@ -66,8 +66,13 @@ def build_candidates(
     instance: Instance,
     progress: Callable[[str, float], None] | None = None,
     grids: Grids | None = None,
+    known: Candidates | None = None,
 ) -> Candidates:
-    """Enumerate configurations, flows and operating points.  `progress` hears (what, share done)."""
+    """Enumerate configurations, flows and operating points.  `progress` hears (what, share done).
+
+    `known` are candidates of the same instance with only the first of its hardware: where a vendor sells nothing
+    else, its columns are taken over.
+    """
     if instance.stages:
         return _staged(instance, progress, grids)
     grids = grids or Grids()
@@ -84,7 +89,7 @@ def build_candidates(
     points: list[OperatingPoints | None] = []
     slices = _slices(instance, grids, book, configurations) if configurations else []
     for number, part in enumerate(slices):
-        for block, point in _columns(part):
+        for block, point in _known_columns(part, known) or _columns(part):
             blocks.append(block)
             points.append(point)
         if progress is not None:
@@ -203,30 +208,46 @@ def _slices(
 
 
 def _columns(part: Slice) -> list[tuple[ColumnBlock, OperatingPoints]]:
-    """Columns of all roles of a slice."""
-    moments = MomentBook(part)
+    """Columns of all roles of a slice, each on the hardware that may take the role."""
     model = int(part.configurations.model[part.index[0]])
     kv = PRECISIONS[int(part.table.kv[0])]
-    option = part.instance.hardware[int(part.configurations.hardware[part.index[0]])]
+    hardware = part.configurations.hardware[part.index]
+    vendor = part.instance.hardware[int(hardware[0])].accelerator.vendor
     found: list[tuple[ColumnBlock, OperatingPoints]] = []
     builders = {"prefill": prefill_blocks, "decode": decode_blocks, "colocated": colocated_blocks}
+    books: dict[bytes, MomentBook] = {}
     for role in ROLES:
-        select = part.book.select(role, model, kv, option.accelerator.vendor)
-        found += builders[role](part, moments, select)
-    allowed = [set(o.roles) for o in part.instance.hardware]
+        allowed = np.array([role in option.roles for option in part.instance.hardware])[hardware]
+        if not allowed.any():
+            continue
+        book = books.setdefault(allowed.tobytes(), MomentBook(replace(part, index=part.index[allowed])))
+        select = part.book.select(role, model, kv, vendor)
+        found += builders[role](book.part, book, select)
     kept = []
     for block, point in found:
         hardware = part.configurations.hardware[point.configuration]
         served = part.instance.models[model].name
         block = tightened(part.instance, _good_enough(part, block, point), point.role, served, hardware)
-        rows = np.flatnonzero(
-            np.array([point.role in allowed[h] for h in hardware.tolist()]) & block.admissible.any(axis=1)
-        )
+        rows = np.flatnonzero(block.admissible.any(axis=1))
         if len(rows):
-            kept.append(
-                (block, point) if len(rows) == len(block) else (block.take(rows), point.take(rows))
-            )
+            kept.append((block, point) if len(rows) == len(block) else (block.take(rows), point.take(rows)))
     return kept
+
+
+def _known_columns(part: Slice, known: Candidates | None) -> list[tuple[ColumnBlock, OperatingPoints]]:
+    """The columns that `known` has of a slice, with this instance's numbers of flows and groups; none of a new one.
+
+    Hardware of `known` comes first in the instance, so its configurations and packings keep their numbers.
+    """
+    if known is None or part.configurations.hardware[part.index].max() >= len(known.instance.hardware):
+        return []
+    number = {flow.name: f for f, flow in enumerate(part.book.flows)}
+    flows = np.array([number[flow.name] for flow in known.book.flows], dtype=np.int64)
+    return [
+        (replace(block, flows=flows[block.flows], group=part.group(point.role, point.configuration)), point)
+        for block, point in zip(known.data.blocks, known.points, strict=True)
+        if point is not None and int(point.configuration[0]) in part.index
+    ]
 
 
 def _good_enough(part: Slice, block: ColumnBlock, point: OperatingPoints) -> ColumnBlock:

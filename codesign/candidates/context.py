@@ -140,7 +140,7 @@ class MomentBook:
     """Moments of every task variant on a slice's configurations, built once."""
 
     def __init__(self, part: Slice) -> None:
-        self._part = part
+        self.part = part
         self._decode: dict[tuple[str, str], DecodeMoments] = {}
         self._prompt: dict[tuple[str, str, str, float], PromptMoments] = {}
 
@@ -148,7 +148,7 @@ class MomentBook:
         """Decode moments of a task variant."""
         key = (calls.task.name, calls.variant.name)
         if key not in self._decode:
-            self._decode[key] = decode_moments(self._part.table, calls)
+            self._decode[key] = decode_moments(self.part.table, calls)
         return self._decode[key]
 
     def prompt(self, calls: TaskCalls, residency: str) -> PromptMoments:
@@ -156,7 +156,7 @@ class MomentBook:
         place = "tier:" if residency.startswith("tier:") else residency  # all tiers move the same bytes
         key = (calls.task.name, calls.variant.name, place, calls.ttl_s)
         if key not in self._prompt:
-            self._prompt[key] = prompt_moments(self._part.table, calls, residency)
+            self._prompt[key] = prompt_moments(self.part.table, calls, residency)
         return self._prompt[key]
 
 

@@ -214,8 +214,10 @@ def first_master(
 
     With `duals`, those of `start` bring the flows that earn there; without, all of theirs.
     """
-    chosen, _, alone = first_columns(data)
+    chosen: dict[int, set[int]] = {}
     dearer: list[Penalty] = []
+    if penalty is None or not len(start):
+        chosen, _, alone = first_columns(data)
     if penalty is None:
         prices = [factor * float(alone[np.isfinite(alone)].sum() or 1.0) for factor in _DEARER]
         penalty, *dearer = [Penalty(price, (price,) * len(data.limits)) for price in prices]
