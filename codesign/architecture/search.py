@@ -276,7 +276,9 @@ def _storage(text: str | None, problem_file: str) -> Any:
         import optuna
 
         try:
-            return optuna.storages.RDBStorage(text, engine_kwargs={"pool_pre_ping": True})
+            # Which driver a bare scheme means depends on SQLAlchemy's version.
+            url = text.replace("postgresql://", "postgresql+psycopg://", 1)
+            return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
         except ImportError as error:
             raise SearchError(
                 f"found no driver for {text.split('://')[0]} ({error}); expected `pip install 'codesign[postgres]'`"
