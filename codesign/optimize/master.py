@@ -46,13 +46,6 @@ class MasterSolution:
     """[held columns], in the order of `Master.columns`."""
 
 
-def _objective_unit(data: FleetData) -> float:
-    """Objective of the cheapest server, or of a kilowatt where servers cost nothing; 1 where neither counts."""
-    servers = [data.server_price(offer) for offer in data.offers]
-    watts = [1e3 * data.watt_price(h) for h in range(len(data.hardware))]
-    return next((min(priced) for prices in (servers, watts) if (priced := [p for p in prices if p > 0])), 1.0)
-
-
 class Master:
     """A growing linear program.  Columns are those of `data`; `penalty` prices missed demand and limits."""
 
@@ -74,8 +67,6 @@ class Master:
         self.highs.setOptionValue("presolve", "off")
         # Rows are scaled to one replica already; scaling them again makes the first programs four times as slow.
         self.highs.setOptionValue("simplex_scale_strategy", 0)
-        # The simplex method takes reduced costs for zero within an absolute tolerance: dollars per task would be.
-        self._unit = _objective_unit(data)
         self._intervals: dict[str, tuple[int, SideLimit]] = {}
         self._slacks: list[int] = []
         self._penalty = penalty
@@ -160,7 +151,7 @@ class Master:
         matrix = coo_matrix((value, (row, column)), shape=(self._rows, len(cost))).tocsc()
         self.highs.addCols(
             len(cost),
-            cost / self._unit,
+            cost,
             np.zeros(len(cost)),
             np.full(len(cost), np.inf),
             matrix.nnz,
@@ -174,9 +165,9 @@ class Master:
         """Other prices for missed demand and limits."""
         self._penalty = penalty
         for c in range(len(self.data.tasks)):
-            self.highs.changeColCost(self._shortfalls + c, penalty.shortfall / self._unit)
+            self.highs.changeColCost(self._shortfalls + c, penalty.shortfall)
         for i in range(len(self.data.limits)):
-            self.highs.changeColCost(self._excesses + i, penalty.excess[i] / self._unit)
+            self.highs.changeColCost(self._excesses + i, penalty.excess[i])
 
     def extend(self, columns: Ints, flows: Bools) -> int:
         """Hold these columns with these flows [n, widest block]; what is held already is not added twice.
@@ -345,7 +336,7 @@ class Master:
         """The optimum; duals of `intervals` follow those of the limits, upper side first, each ≥ 0."""
         self.highs.run()
         solution = self.highs.getSolution()
-        values, dual = np.array(solution.col_value), np.array(solution.row_dual) * self._unit
+        values, dual = np.array(solution.col_value), np.array(solution.row_dual)
         data = self.data
         limit = np.maximum(0.0, -dual[self._limit : self._limit + len(data.limits)])
         sides: list[float] = []
@@ -359,7 +350,7 @@ class Master:
             np.maximum(0.0, -dual[self._bought : self._limit]),
         )
         return MasterSolution(
-            float(self.highs.getInfo().objective_function_value) * self._unit,
+            float(self.highs.getInfo().objective_function_value),
             duals,
             values[self._offers : self._packings],
             values[self._packings : self._modules],
