@@ -28,7 +28,8 @@ INFEASIBLE = 1e12
 """Value of a trial whose chips cannot be made or do not meet the demand; its constraints say by how much."""
 
 _STARTS = 8
-"""Batches of random chips before TPE models them."""
+_START_SHARE = 0.2
+"""Batches of random chips before TPE models them, and at most this share of all trials."""
 
 _STALE_LOCK_SECONDS = 5
 """After which the lock of a process that died with it is taken over: it is held for milliseconds."""
@@ -99,8 +100,11 @@ def search(
     kind = sampler or wanted.sampler
     distributions = {axis.name: distribution(axis) for axis in space.axes}
 
+    starts = min(_STARTS * wanted.batch, int(_START_SHARE * total))
+
     def seeded_sampler(number: int) -> Any:
-        return _sampler(kind, seeded * 1_000_003 + number, wanted.batch, distributions, evaluator.makeable)
+        seed = seeded * 1_000_003 + number
+        return _sampler(kind, seed, wanted.batch, starts, distributions, evaluator.makeable)
 
     first = seeded_sampler(0)  # a missing library is said before any work
     study = optuna.create_study(
@@ -239,7 +243,12 @@ def distribution(axis: Axis) -> Any:
 
 
 def _sampler(
-    kind: str, seed: int, batch: int, distributions: dict[str, Any], makeable: Callable[[Point], bool]
+    kind: str,
+    seed: int,
+    batch: int,
+    starts: int,
+    distributions: dict[str, Any],
+    makeable: Callable[[Point], bool],
 ) -> Any:
     import optuna
 
@@ -260,9 +269,9 @@ def _sampler(
         return optuna.samplers.RandomSampler(seed=seed)
     # Batches are asked for before any of them is told: the liar keeps their members apart.
     tpe = optuna.samplers.TPESampler(
-        seed=seed, multivariate=True, group=False, constant_liar=True, n_startup_trials=_STARTS * batch
+        seed=seed, multivariate=True, group=False, constant_liar=True, n_startup_trials=starts
     )
-    return MakeableSampler(tpe, distributions, makeable, seed, _STARTS * batch)
+    return MakeableSampler(tpe, distributions, makeable, seed, starts)
 
 
 def _storage(text: str | None, problem_file: str) -> Any:
