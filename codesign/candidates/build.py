@@ -193,12 +193,13 @@ def _staged(
 def _slices(
     instance: Instance, grids: Grids, book: FlowBook, configurations: Configurations
 ) -> list[Slice]:
-    """One slice for each (model, KV precision, vendor) that has configurations."""
+    """One slice for each (model, KV precision, vendor, context-parallel or not) that has configurations."""
     vendor = np.array([option.accelerator.vendor for option in instance.hardware])[
         configurations.hardware
     ]
+    shared = configurations.table.cp > 1
     keys = np.stack(
-        [configurations.model.astype(str), configurations.table.kv.astype(str), vendor], axis=1
+        [configurations.model.astype(str), configurations.table.kv.astype(str), vendor, shared.astype(str)], axis=1
     )
     found, where = np.unique(keys, axis=0, return_inverse=True)
     return [
@@ -216,7 +217,7 @@ def _columns(part: Slice) -> list[tuple[ColumnBlock, OperatingPoints]]:
     found: list[tuple[ColumnBlock, OperatingPoints]] = []
     builders = {"prefill": prefill_blocks, "decode": decode_blocks, "colocated": colocated_blocks}
     books: dict[bytes, MomentBook] = {}
-    for role in ROLES:
+    for role in ROLES if int(part.table.cp[0]) == 1 else ("prefill",):
         allowed = np.array([role in option.roles for option in part.instance.hardware])[hardware]
         if not allowed.any():
             continue
@@ -277,6 +278,8 @@ def _groups(instance: Instance, configurations: Configurations) -> list[Group]:
                 PRECISIONS[int(p[k])] for p in (table.weights, table.activations, table.kv)
             )
             shape = f"tp{table.tp[k]}pp{table.pp[k]}ep{table.ep[k]}dp{table.dp[k]}"
+            if table.cp[k] > 1:
+                shape += f"cp{table.cp[k]}"
             if table.memory[k] >= 0:
                 shape += f" {configurations.attachments[int(table.memory[k])].name}"
             lost = max(1, option.server_accelerators // int(configurations.packed[k]))

@@ -1,4 +1,4 @@
-"""Which deployment configurations exist: hardware × model × precisions × TP × PP × EP × attention DP × memory.
+"""Which deployment configurations exist: hardware × model × precisions × TP × PP × EP × DP × CP × memory.
 
 Replica sizes that divide one another share servers exactly by counting slots; a size outside that chain
 (16 or 64 in a 72-accelerator rack) gets servers of its own, whose left-over slots count as lost.
@@ -66,21 +66,23 @@ def enumerate_configurations(instance: Instance, places: list[Places]) -> Config
         for m, model in enumerate(instance.models):
             memories = [(-1, None), *((i, a) for i, a in enumerate(beside) if a.suits(instance, option, model))]
             shapes = _shapes(option, model, instance.options.max_replica_accelerators)
-            for tp, pp, ep, dp in shapes:
-                for memory, attachment in memories:
-                    packing, packed = places[h].of(tp * pp * dp, attachment)
-                    rows += [
-                        (h, m, *(PRECISIONS.index(p) for p in precision), tp, pp, ep, dp, memory, packing, packed)
-                        for precision in model.precisions
-                    ]
-    columns = np.array(rows, dtype=np.int64).reshape(-1, 12).T
+            kinds = [(*shape, 1, *memory) for shape in shapes for memory in memories]
+            kinds += [(*shape, -1, None) for shape in _context_parallel(instance, option, shapes)]
+            for tp, pp, ep, dp, cp, memory, attachment in kinds:
+                packing, packed = places[h].of(tp * pp * dp * cp, attachment)
+                rows += [
+                    (h, m, *(PRECISIONS.index(p) for p in precision), tp, pp, ep, dp, cp, memory, packing, packed)
+                    for precision in model.precisions
+                ]
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 13).T
     if not rows:
         return None
     table = ConfigurationTable(
         [option.accelerator for option in instance.hardware],
         [model.card for model in instance.models],
         *columns[:9],
-        memory=columns[9],
+        cp=columns[9],
+        memory=columns[10],
         memories=tuple(attachment.memory for attachment in beside),
         engines=engines(instance),
         safety=instance.options.safety,
@@ -94,8 +96,8 @@ def enumerate_configurations(instance: Instance, places: list[Places]) -> Config
         table.take(keep),
         columns[0, keep],
         columns[1, keep],
-        columns[10, keep],
-        columns[11, keep].astype(np.float64),
+        columns[11, keep],
+        columns[12, keep].astype(np.float64),
         beside,
     )
 
@@ -133,6 +135,23 @@ def _shapes(option: HardwareOption, model: Model, most: int | None) -> list[tupl
                 experts = {1, ranks} if is_moe and dp == 1 else {ranks} if is_moe else {1}
                 shapes += [(tp, pp, ep, dp) for ep in sorted(experts)]
     return shapes
+
+
+def _context_parallel(
+    instance: Instance, option: HardwareOption, shapes: list[tuple[int, int, int, int]]
+) -> list[tuple[int, int, int, int, int]]:
+    """(tp, pp, ep, dp, cp) of prefill replicas whose groups share a prompt, as far as the file allows any."""
+    options, server = instance.options, option.server_accelerators
+    largest = min(options.max_replica_accelerators or _MOST_ACCELERATORS, _MOST_ACCELERATORS)
+    if "prefill" not in option.roles:
+        return []
+    return [
+        (tp, pp, ep, dp, cp)
+        for tp, pp, ep, dp in shapes
+        for cp in _POWERS[1:]
+        if pp == dp == 1 and cp <= options.max_context_parallel and tp * cp <= largest
+        if tp * cp <= server or tp * cp % server == 0
+    ]
 
 
 class Places:

@@ -214,11 +214,11 @@ def _modelled(instance: Instance, entry: Pool, findings: Findings) -> ModelledPo
     shape = entry.parallelism
     if not findings.one_of(f"{name}: precision", "/".join(chosen), allowed):
         return None
-    if min(shape.tp, shape.pp, shape.ep, shape.dp) < 1:
-        findings.fail(
-            f"{name}: parallelism", "at least 1 each", f"{shape.tp}/{shape.pp}/{shape.ep}/{shape.dp}"
-        )
+    if min(shape.tp, shape.pp, shape.ep, shape.dp, shape.cp) < 1:
+        findings.fail(f"{name}: parallelism", "at least 1 each", str(shape))
         return None
+    sharing = instance.options.max_context_parallel if entry.role == "prefill" else 1
+    findings.at_most(f"{name}: context-parallel groups of a {entry.role} replica", shape.cp, sharing)
     findings.one_of(f"{name}: accelerator", entry.accelerator, (option.catalogue_id,))
     if entry.role == "split-decode":
         return _split(instance, entry, option, model, findings)
@@ -232,6 +232,7 @@ def _modelled(instance: Instance, entry: Pool, findings: Findings) -> ModelledPo
         *(np.array([value]) for value in (0, 0)),
         *(np.array([PRECISIONS.index(value)]) for value in chosen),
         *(np.array([value]) for value in (shape.tp, shape.pp, shape.ep, shape.dp)),
+        cp=np.array([shape.cp]),
         memory=np.array([-1 if memory is None else 0]),
         memories=() if memory is None else (memory,),
         engines=tuple(read_profile(path) for path in instance.options.profiles),

@@ -59,6 +59,11 @@ def deployment(solution: Solution, instance: Instance, engine: str) -> dict[str,
         for pool in solution.fleet
         if (use := pool.attached) is not None
     }
+    left_out |= {
+        pool.pool: f"{pool.parallelism.cp} groups share each prompt: no arguments of an engine are known for it"
+        for pool in solution.fleet
+        if pool.parallelism is not None and pool.parallelism.cp > 1
+    }
     runs = [worker for worker in every if worker.pool not in left_out]
     if not runs:
         why = "; ".join(f"{pool}: {reason}" for pool, reason in left_out.items()) or f"status {solution.status}"

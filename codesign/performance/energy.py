@@ -165,18 +165,19 @@ def prefill_energy_j(table: ConfigurationTable, new_tokens: ArrayLike, cached_to
     """Energy of one prefill above the base power [K, J], J: seconds × (min(TDP, base + …) − base).
 
     Counted over the accelerators of one attention group and stage at a time (replica/(pp·dp)), which is what
-    a prefill keeps busy.
+    a prefill keeps busy. Context-parallel groups stream weights and keys each for itself.
     """
-    busy = table.tp[:, None]
+    groups = table.cp[:, None]
+    busy = table.tp[:, None] * groups
     seconds = prefill_seconds(table, new_tokens, cached_tokens)
     total = np.asarray(new_tokens, dtype=float) + np.asarray(cached_tokens, dtype=float)
     # Weights of the group that prefills: experts touched by its tokens, everything else once.
     # (A step of pp·new tokens sends `new` through each stage, pp times.)
     stages = table.pp[:, None]
-    weights = weight_joules(table, np.asarray(new_tokens, dtype=float) * stages)
+    weights = weight_joules(table, np.asarray(new_tokens, dtype=float) * stages / groups)
     weights = weights / (stages * table.dp[:, None])
-    dynamic = weights + kv_transfer_bytes(table, total) * kv_joules_per_byte(table)[:, None]
+    dynamic = (weights + kv_transfer_bytes(table, total) * kv_joules_per_byte(table)[:, None]) * groups
     dynamic = dynamic + prefill_flops(table, new_tokens, cached_tokens) * joules_per_flop(table)[:, None]
     above = tdp_w(table) - power_arrays(table).base_w[table.accelerator]
     ceiling = np.maximum(above, 0.0)[:, None] * busy
-    return np.minimum(dynamic, seconds * ceiling)
+    return np.asarray(np.minimum(dynamic, seconds * ceiling))

@@ -252,11 +252,12 @@ def shape_valid(table: ConfigurationTable) -> BoolArray:
 
     tp divides the query heads and the recurrent value heads, and KV heads evenly or by replication; experts
     divide over ep, their width over the remaining slices; attention data parallelism belongs to MoE models;
-    tensor parallelism stays inside the scale-up domain, and what leaves it needs scale-out.
+    tensor parallelism stays inside the scale-up domain, and what leaves it needs scale-out. Context parallelism is
+    for attention alone: recurrent layers pass a state from token to token, and one group holds all weights.
     """
     r = replica(table)
     card, parts, a = r.card, table.part_accelerators, table.accelerator
-    positive = (table.tp > 0) & (table.pp > 0) & (table.ep > 0) & (table.dp > 0)
+    positive = (table.tp > 0) & (table.pp > 0) & (table.ep > 0) & (table.dp > 0) & (table.cp > 0)
     kv_heads = card["kv_heads"]
     heads = (card["attention_layers"] == 0) | (
         _divides(r.tp, card["heads"])
@@ -271,10 +272,11 @@ def shape_valid(table: ConfigurationTable) -> BoolArray:
     )
     widths = _divides(r.tp, card["dense_width"]) & _divides(r.tp, card["shared_width"])
     domain = parts.domain[a]
-    reach = (r.tp <= domain) & ((r.group * r.pp <= domain) | (parts.scaleout[a] > 0))
+    reach = (r.tp <= domain) & ((r.group * r.pp * r.cp <= domain) | (parts.scaleout[a] > 0))
+    shared = (r.cp == 1) | ((r.dp == 1) & (r.pp == 1) & (card["linear"] == 0))
     linked = (table.replica_accelerators == 1) | (parts.scaleup[a] > 0) | (r.group <= 1)
     return np.asarray(
-        positive & heads & states & experts & widths & (r.pp <= card["layers"]) & reach & linked, dtype=bool
+        positive & heads & states & experts & widths & (r.pp <= card["layers"]) & reach & shared & linked, dtype=bool
     )
 
 

@@ -83,14 +83,16 @@ def prefill_seconds(table: ConfigurationTable, new_tokens: ArrayLike, cached_tok
 
     Sum over the stages; the replica is busy for latency/(pp·dp) of it, see :func:`prefill_occupancy_seconds`.
     With attention data parallelism the other groups are taken to prefill as much at the same time, which is
-    what a loaded prefill replica does and decides how many experts are touched.
+    what a loaded prefill replica does and decides how many experts are touched. With context parallelism each
+    group computes 1/cp of the tokens, attends with them to all keys, and passes its keys and values on meanwhile.
     """
     r = replica(table)
     new, cached = points_first(new_tokens), points_first(cached_tokens)
     card = r.card
     # Keys and values of an MLA prefix are expanded again from its latents; sparse attention reads latents.
     expanded = new + np.where(card["sparse"] > 0, 0.0, cached)
-    time = _layers(r, new, expanded, new * r.dp)
+    own = new / r.cp
+    time = _layers(r, own, expanded, own * r.dp)
     time += _prefill_attention(r, new, cached)
     if np.any(card["linear"]):
         flop = r.constant("linear_attention", "flop_per_state_element") * card["state_elements"] / r.tp
@@ -99,7 +101,7 @@ def prefill_seconds(table: ConfigurationTable, new_tokens: ArrayLike, cached_tok
         time += scanned + c["recurrent_prefill.t0"] * card["linear"]
     time *= r.imbalance
     time += r.gemms["head"].seconds(np.ones((1, 1)))
-    time += _pipeline(r, new)
+    time += _pipeline(r, own)
     time *= table.part_accelerators.prefill_factor[table.accelerator] * table.time_factor
     time += host_step_seconds(table) * r.pp
     return time.T
@@ -232,17 +234,24 @@ def _state_seconds(r: Replica) -> FloatArray:
 
 
 def _prefill_attention(r: Replica, new: FloatArray, cached: FloatArray) -> FloatArray:
-    """Softmax attention of one prefill on one rank, all layers [J, K]."""
-    card, terms = r.card, r.prefill_attention
+    """Softmax attention of one prefill on one rank, all layers [J, K].
+
+    Context-parallel ranks have equal shares of the pairs (each takes a piece from either end of the prompt).
+    """
+    card, terms, own = r.card, r.prefill_attention, new / r.cp
+    ring = r.card["kv_elements"] * r.kv_bytes * r.kv_copies / (r.tp * r.cp)
 
     def layer(window: FloatArray) -> FloatArray:
-        pairs = 2.0 * causal_pairs(new, cached, window)
+        pairs = 2.0 * causal_pairs(new, cached, window) / r.cp
         seen = new + np.minimum(cached, window)
-        memory = terms["query"] * new + terms["keys"] * seen
-        compute = pairs * (1.0 + terms["fill"] / new)
+        memory = terms["query"] * own + terms["keys"] * seen
+        compute = pairs * (1.0 + terms["fill"] / own)
         compute *= terms["compute"]
-        compute += terms["row"] * new
-        return smooth_maximum(compute, memory, terms["p"]) + terms["floor"]
+        compute += terms["row"] * own
+        return exchanged(smooth_maximum(compute, memory, terms["p"]) + terms["floor"], seen)
+
+    def exchanged(seconds: FloatArray, seen: FloatArray) -> FloatArray:
+        return np.maximum(seconds, r.ring_seconds(ring * seen)) if np.any(r.cp > 1) else seconds
 
     unlimited = np.full_like(r.tp, np.inf)
     dense = layer(unlimited)
@@ -250,11 +259,11 @@ def _prefill_attention(r: Replica, new: FloatArray, cached: FloatArray) -> Float
         # Sparse models attend densely as long as that is cheaper, their prefix expanded from latents then.
         expansion = 2.0 * cached * card["kv_lora"] * r.heads_rank * (card["qk_nope"] + card["v_head"])
         expanded = dense + expansion / (r.half_peak * r.gather("gemm", np.zeros_like(r.table.kv))["gemm.e"])
-        selected = causal_pairs(new, cached, card["attended"])
-        index = terms["index"] * causal_pairs(new, cached, unlimited)
-        chosen = 2.0 * terms["absorbed"] * selected * (1.0 + terms["fill"] / new) + terms["row"] * new
+        selected = causal_pairs(new, cached, card["attended"]) / r.cp
+        index = terms["index"] * causal_pairs(new, cached, unlimited) / r.cp
+        chosen = 2.0 * terms["absorbed"] * selected * (1.0 + terms["fill"] / own) + terms["row"] * own
         launch = terms["floor"] + r.index_floor
-        sparse = chosen + index + launch
+        sparse = exchanged(chosen + index + launch, new + cached)
         dense = np.where(card["sparse"] > 0, np.minimum(expanded, sparse), dense)
     time = card["full"] * dense
     if np.any(card["sliding"]):

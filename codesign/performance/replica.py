@@ -43,6 +43,7 @@ class Replica:
         self.card = {name: values[table.card] for name, values in cards.values.items()}
         self.tp, self.pp = table.tp.astype(np.float64), table.pp.astype(np.float64)
         self.ep, self.dp = table.ep.astype(np.float64), table.dp.astype(np.float64)
+        self.cp = table.cp.astype(np.float64)
         self.group = self.tp * self.dp
         """Accelerators of one stage."""
         self.slices = self.group / self.ep
@@ -279,6 +280,18 @@ class Replica:
         share = np.where(peers > 0, np.minimum(1.0, (ranks - 1.0) / np.maximum(peers, 1.0)), 1.0)
         inside = parts.scaleup[a] * np.maximum(share, 1e-9)
         return np.maximum(np.where(ranks <= parts.domain[a], inside, parts.scaleout[a]), 1.0)
+
+    def ring_seconds(self, shard_bytes: FloatArray) -> FloatArray:
+        """Keys and values of a layer go round the groups of a prompt: cp − 1 times a rank hands its shard on.
+
+        To a neighbour alone, so in a full mesh over one of its links; over scale-out where the ring leaves the domain.
+        """
+        parts, a = self.table.part_accelerators, self.table.accelerator
+        inside = parts.scaleup[a] / np.maximum(parts.mesh_peers[a], 1.0)
+        rate = np.where(self.tp * self.cp <= parts.domain[a], inside, parts.scaleout[a])
+        hop = self.constant("pipeline", "hop_us") * 1e-6
+        moving = shard_bytes / np.maximum(rate * self.constant("pipeline", "e"), 1.0)
+        return np.asarray((self.cp - 1.0) * (hop + moving))
 
     @cached_property
     def rank_class(self) -> NDArray[np.intp]:

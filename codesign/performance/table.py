@@ -28,11 +28,12 @@ _NONE: IntArray = np.full(0, -1)
 class ConfigurationTable:
     """K configurations of one replica each; all arrays have shape [K].
 
-    A replica has tp·pp·dp accelerators: ``pp`` pipeline stages, each of ``dp`` attention data-parallel groups
-    of ``tp`` tensor-parallel ranks. Experts are spread over the tp·dp ranks of a stage: ``ep``
-    expert-parallel ranks times tp·dp/ep tensor slices. ``weights``, ``activations`` and ``kv`` index
-    :data:`~codesign.performance.parts.PRECISIONS`. Any integers are accepted; whether a shape makes sense is
-    asked of :func:`~codesign.performance.footprint.shape_valid`.
+    A replica has tp·pp·dp·cp accelerators: ``pp`` pipeline stages, each of ``dp`` attention data-parallel groups
+    of ``tp`` tensor-parallel ranks. With context parallelism ``cp`` such groups, each with all weights, share every
+    prompt: its tokens are divided, and keys and values go round the groups in a ring. Experts are spread over the
+    tp·dp ranks of a stage: ``ep`` expert-parallel ranks times tp·dp/ep tensor slices. ``weights``, ``activations``
+    and ``kv`` index :data:`~codesign.performance.parts.PRECISIONS`. Any integers are accepted; whether a shape makes
+    sense is asked of :func:`~codesign.performance.footprint.shape_valid`.
     """
 
     accelerators: Sequence[Accelerator]
@@ -48,6 +49,8 @@ class ConfigurationTable:
     pp: IntArray
     ep: IntArray
     dp: IntArray
+    cp: IntArray = field(default_factory=lambda: _NONE, kw_only=True)
+    """Groups that share a prompt; 1 by default, and in all replicas that decode."""
     memory: IntArray = field(default_factory=lambda: _NONE, kw_only=True)
     """Index into ``memories``; -1 where everything lies in the accelerators' own memory, as it does by default."""
     memories: tuple[AttachedMemory, ...] = field(default=(), kw_only=True)
@@ -59,8 +62,9 @@ class ConfigurationTable:
 
     def __post_init__(self) -> None:
         """Make every column an integer array; raises ValueError when their lengths differ."""
-        if self.memory is _NONE:
-            object.__setattr__(self, "memory", np.full(np.shape(self.accelerator), -1))
+        for name, default in (("cp", 1), ("memory", -1)):
+            if getattr(self, name) is _NONE:
+                object.__setattr__(self, name, np.full(np.shape(self.accelerator), default))
         for name in COLUMNS:
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.intp))
         shapes = {name: getattr(self, name).shape for name in COLUMNS}
@@ -113,7 +117,7 @@ class ConfigurationTable:
     @cached_property
     def replica_accelerators(self) -> IntArray:
         """Accelerators of one replica [K]."""
-        return self.tp * self.pp * self.dp
+        return self.tp * self.pp * self.dp * self.cp
 
 
 _SHARED = ("accelerators", "cards", "memories", "engines", "safety")

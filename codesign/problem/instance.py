@@ -401,6 +401,7 @@ class Options:
     memory_reserve_bytes: float = 1.5e9
     max_sequences: int = 1024
     max_replica_accelerators: int | None = None
+    max_context_parallel: int = 1
     profiles: tuple[str, ...] = ()
     """Paths of engine profiles."""
     safety: float = 0.5

@@ -553,6 +553,7 @@ def _options(problem: Problem, profiles: tuple[str, ...]) -> inst.Options:
         memory_reserve_bytes=options.memory_reserve,
         max_sequences=options.max_sequences,
         max_replica_accelerators=options.max_replica_accelerators,
+        max_context_parallel=options.max_context_parallel,
         profiles=profiles,
         safety=float(options.safety[1:]) / 100.0,
     )

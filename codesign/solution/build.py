@@ -319,6 +319,7 @@ def _pool(
             pp=int(table.pp[0]),
             ep=int(table.ep[0]),
             dp=int(splits.table.groups[k]) if splits else int(table.dp[0]),
+            cp=int(table.cp[0]),
         ),
         feed_forward=_feed_forward(instance, splits, k) if splits else None,
         attached=None if splits else _attached(candidates, k),

@@ -80,6 +80,8 @@ class Parallelism(_Frozen):
     pp: int
     ep: int
     dp: int
+    cp: int = 1
+    """Groups that share each prompt, in prefill pools."""
 
 
 class FeedForward(_Frozen):
