@@ -77,6 +77,8 @@ class _Pool:
         self.power = np.zeros((len(usable), len(self.flows)))
         self.exponent = np.ones(rows)
         self.exponent[segments + 5] = 2.0
+        self.longest_chunks = 0.0
+        """Largest E[chunks²]/E[chunks] of a flow."""
         steepest = chords.slope.max(axis=1)
         for v, flow in enumerate(self.flows):
             moments, prompt = self.book.decode(flow.calls), self.book.prompt(flow.calls, flow.residency)
@@ -85,6 +87,7 @@ class _Pool:
             mean_chunks = float(chunks @ prompt.weight)
             square = moments.tokens * steepest**2 + 2 * steepest * moments.attention
             square = square + moments.attention_square + prompt.attention**2 / max(mean_chunks, 1.0)
+            self.longest_chunks = max(self.longest_chunks, float(chunks**2 @ prompt.weight) / mean_chunks)
             steps = np.ceil(chunks) * prompt.weight
             held = flow.calls.held_s if flow.residency == "colocated" else 0.0
             self.scaled[:, :segments, v] = per_step[usable]
@@ -171,7 +174,8 @@ class _Pool:
         if flow.tier is not None:
             # One copy of a cache is as large on every configuration of a slice.
             seconds = seconds + flow.transfer_seconds(prompt.reload[:1], np.zeros(1))
-        one = longest_waits(flow, self.queues, seconds, prompt.weight, np.full(1, tau))
+        longest = np.full(1, self.longest_chunks * tau)
+        one = longest_waits(flow, self.queues, seconds, prompt.weight, np.full(1, tau), longest)
         waits = np.repeat(one, len(usable), axis=0)
         if flow.tier is not None:
             waits[self.part.link[self.usable[usable]] < flow.fabric_bytes_per_s] = -1

@@ -21,7 +21,9 @@ def prefill_blocks(
         return []
     grids = part.grids
     queues = Queues.product(grids.utilizations, grids.pools, grids.waits_s)
-    waits = np.stack([_waits(part, queues, book, flow) for flow in flows], axis=2)
+    prompts = [book.prompt(flow.calls, flow.residency) for flow in flows]
+    longest = np.max([prompt.busy_square / prompt.busy for prompt in prompts], axis=0)
+    waits = np.stack([_waits(part, queues, book, flow, longest) for flow in flows], axis=2)
     keep_k, keep_o, wait = distinct_waits(waits)
     if not len(keep_k):
         return []
@@ -46,13 +48,12 @@ def distinct_waits(waits: Ints) -> tuple[Ints, Ints, Ints]:
     return k, o, waits[k, o, flow]
 
 
-def _waits(part: Slice, queues: Queues, book: MomentBook, flow: CallFlow) -> Ints:
+def _waits(part: Slice, queues: Queues, book: MomentBook, flow: CallFlow, longest: Floats) -> Ints:
     """[K, O] longest wait of a flow: what reload, prefill, transfer and decode admission leave of its TTFT."""
     prompt = book.prompt(flow.calls, flow.residency)
     seconds = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send) + flow.admission_s
-    waits = longest_waits(
-        flow, queues, seconds, prompt.weight, np.full(len(part.index), flow.tpot_level_s)
-    )
+    steps = np.full(len(part.index), flow.tpot_level_s)
+    waits = longest_waits(flow, queues, seconds, prompt.weight, steps, longest)
     waits[part.link < flow.fabric_bytes_per_s] = -1
     if flow.residency == "prefill":
         waits[:, queues.pooled > 1] = -1  # a session goes back to the replica that keeps its KV

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from codesign.candidates.data import Floats, Ints
 from codesign.candidates.flows import CallFlow, task_latency_probability
-from codesign.performance.queueing import pooling_factor, wait_exceeds, wait_probability
+from codesign.performance.queueing import pooling_factor, worst_wait_deviation, worst_wait_exceeds
 
 
 @dataclass(frozen=True)
@@ -36,42 +36,50 @@ class Queues:
 
 
 def longest_waits(
-    flow: CallFlow, queues: Queues, seconds: Floats, weight: Floats, steps: Floats
+    flow: CallFlow, queues: Queues, seconds: Floats, weight: Floats, steps: Floats, longest: Floats
 ) -> NDArray[np.int64]:
     """[K, O] position in `queues.waits` of the longest mean wait that meets the flow's SLOs, -1 where none does.
 
-    `seconds` [K, J] is the rest of the TTFT of each prompt point, `weight` [J]; `steps` [K] the decode step
-    that a task-latency SLO counts on.
+    At every load within the rows: one that fills the wait's row alone has a worse tail than one that fills both.
+    `seconds` [K, J] is the rest of the TTFT of each prompt point, `weight` [J]; `steps` [K] the decode step that a
+    task-latency SLO counts on; `longest` [K] the largest E[S²]/E[S] of a flow that may come.
     """
     low = np.full((seconds.shape[0], len(queues.pooled)), -1)
     high = np.full_like(low, len(queues.waits) - 1)
     while np.any(low < high):
         middle = (low + high + 1) // 2
-        good = _holds(flow, queues, seconds, weight, steps, queues.waits[middle])
+        good = _holds(flow, queues, seconds, weight, steps, longest, queues.waits[middle])
         low = np.where(good & (low < high), middle, low)
         high = np.where(~good & (low < high), middle - 1, high)
     return low
 
 
 def _holds(
-    flow: CallFlow, queues: Queues, seconds: Floats, weight: Floats, steps: Floats, wait: Floats
+    flow: CallFlow,
+    queues: Queues,
+    seconds: Floats,
+    weight: Floats,
+    steps: Floats,
+    longest: Floats,
+    wait: Floats,
 ) -> NDArray[np.bool_]:
     good = np.ones(wait.shape, dtype=bool)
     for percentile, target in flow.calls.task.ttft_slo:
-        late = wait_exceeds(
+        late = worst_wait_exceeds(
             target - seconds[:, None, :],
             wait[:, :, None],
             queues.utilization[None, :, None],
             queues.pooled[None, :, None],
+            longest[:, None, None],
         )
         good &= late @ weight <= 1.0 - percentile + 1e-12
     if not flow.calls.task.task_latency_slo:
         return good
     mean = seconds @ weight
     spread = np.maximum(seconds**2 @ weight - mean**2, 0.0)
-    waits = wait_probability(queues.utilization, queues.pooled)[None, :]
     ttft = wait + mean[:, None]
-    deviation = np.sqrt(spread[:, None] + 2.0 * wait**2 / waits - wait**2)
+    own = worst_wait_deviation(wait, queues.utilization[None, :], queues.pooled[None, :], longest[:, None])
+    deviation = np.sqrt(spread[:, None] + own**2)
     if np.isfinite(flow.ttft_level_s):
         return good & (np.maximum(ttft, deviation) <= flow.ttft_level_s)
     for percentile, target in flow.calls.task.task_latency_slo:
