@@ -2,8 +2,9 @@
 
     python scripts/report_pictures.py [NAME ...]
 
-NAME is the stem of a problem file; without one, all that have a plan are drawn. Needs the `browser` extra and
-Chromium on the path. The picture shows the head of the page, its flow diagram, and its map of intensity and footprint.
+NAME is a problem file without its ending (agent-fleet, architecture/decode-chip); without one, all that have a plan are
+drawn. Needs the `browser` extra and Chromium on the path. The picture shows the head of the page, what to buy, the flow
+diagram and the map of intensity and footprint; of a designed chip, its head, its bill and the search.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from codesign.problem import load_problem
-from codesign.report.page import PlanFile, render_report, write_report
-from codesign.solution import load_solution
+from codesign.report.page import read_architecture, read_plan, render_architecture, render_report, write_report
 
 ROOT = Path(__file__).parents[1]
-HIDDEN = "main section:not([id$='-routing']):not([id$='-intensity']):not([id$='-buy']), nav, .scroll ~ p"
+SHOWN = ("routing", "intensity", "buy", "chip", "search")
+HIDDEN = "main section" + "".join(f":not([id$='-{name}'])" for name in SHOWN) + ", nav, .scroll ~ p, figure ~ .scroll"
 """What the picture leaves out, as a selector."""
 
 
 def main() -> None:
     """Render, photograph, and print one line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = sorted(path.stem for path in (ROOT / "solutions").glob("*.json"))
+    every = [*(ROOT / "solutions").glob("*.json"), *(ROOT / "solutions" / "architecture").glob("*.json")]
+    known = sorted(path.relative_to(ROOT / "solutions").with_suffix("").as_posix() for path in every)
     parser.add_argument("names", nargs="*", metavar="NAME", help="one of " + ", ".join(known))
     names = parser.parse_args().names or known
     from playwright.sync_api import sync_playwright
@@ -33,16 +34,19 @@ def main() -> None:
     with sync_playwright() as driver, tempfile.TemporaryDirectory() as folder:
         chromium = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for name in names:
-            solution = load_solution(ROOT / "solutions" / f"{name}.json")
-            if solution.totals is None:
-                continue
-            page = Path(folder) / f"{name}.html"
-            problem = load_problem(ROOT / "problems" / f"{name}.yaml")
-            write_report(render_report([PlanFile(name, solution, problem)]), page)
+            source = ROOT / "solutions" / f"{name}.json"
+            page = Path(folder) / f"{source.stem}.html"
+            designed = read_architecture(source)
+            if designed is not None:
+                write_report(render_architecture(designed, name), page)
+            else:
+                plan = read_plan(source, ROOT / "problems" / f"{name}.yaml")
+                if plan.solution.totals is None:
+                    continue
+                write_report(render_report([plan]), page)
             tab = chromium.new_page(viewport={"width": 1200, "height": 3000}, color_scheme="light")
             tab.goto(page.as_uri())
             tab.add_style_tag(content=f"{HIDDEN} {{ display: none; }} #theme {{ display: none; }}")
-            tab.add_style_tag(content="[id$='-routing'] .scroll, [id$='-intensity'] .scroll { display: none; }")
             picture = ROOT / "solutions" / f"{name}-report.png"
             tab.screenshot(path=picture, full_page=False, clip=_extent(tab))
             print(f"wrote {picture.relative_to(ROOT)}")

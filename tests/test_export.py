@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import shlex
 import subprocess
@@ -14,9 +15,12 @@ from typer.testing import CliRunner
 
 from codesign import load_problem
 from codesign.candidates.build import build_candidates
+from codesign.catalog import accelerators
 from codesign.cli import app
 from codesign.export import ENGINES, ExportError, deployment, write_milp
-from codesign.export.engine import engines, workers
+from codesign.export.arguments import sglang_arguments, vllm_arguments, vllm_environment
+from codesign.export.engine import engines, node_accelerators, workers
+from codesign.export.manifests import dynamo_graph, kubernetes, llmd_values
 from codesign.optimize.fleet import solve_fleet
 from codesign.problem import resolve
 from codesign.problem.load import problem_from_data
@@ -167,6 +171,98 @@ def test_the_command_writes_a_folder(tmp_path):
     told = CliRunner().invoke(app, [*words[:-1], "tgi", "-o", str(tmp_path / "out")])
     assert told.exit_code == 2
     assert "vllm, sglang, dynamo, llm-d" in told.output
+
+
+# ---- replicas of several nodes, and KV in memory beside the accelerators
+
+
+def worker_of(pool: str, **changes):
+    return dataclasses.replace({w.pool: w for w in workers(*exported())}[pool], **changes)
+
+
+def test_a_replica_of_several_nodes_is_a_leader_and_its_workers():
+    wide = worker_of("h200-coder-decode", nodes=2, accelerators=16, dp=8)
+    for name, arguments, serve in (
+        ("vllm", vllm_arguments(wide), ["vllm", "serve", wide.model]),
+        ("sglang", sglang_arguments(wide), ["python3", "-m", "sglang.launch_server"]),
+    ):
+        known, rest = own_parser(name).parse_known_args(arguments)
+        assert rest == []
+        assert (known.nnodes, known.node_rank) == ("2", "$(LWS_WORKER_INDEX)")
+        follower = [*serve, *arguments, "--headless"]
+        pods, service = YAML(typ="safe").load_all(kubernetes(engines()[name], wide, [*serve, *arguments], follower))
+        assert pods["kind"] == "LeaderWorkerSet"
+        assert pods["spec"]["replicas"] == wide.replicas
+        group = pods["spec"]["leaderWorkerTemplate"]
+        assert group["size"] == 2
+        first, other = (group[f"{who}Template"]["spec"]["containers"][0] for who in ("leader", "worker"))
+        assert first["resources"]["limits"] == {"nvidia.com/gpu": "8"}
+        assert other["args"][:-1] == first["args"]
+        assert service["spec"]["selector"]["leaderworkerset.sigs.k8s.io/worker-index"] == "0"
+
+
+def test_charts_know_replicas_of_several_nodes():
+    wide = worker_of("h200-coder-decode", nodes=2, accelerators=16, dp=8)
+    values = YAML(typ="safe").load(llmd_values(engines()["llm-d"], wide))
+    assert values["multinode"] is True
+    assert values["decode"]["parallelism"] == {"tensor": wide.tp, "data": 8, "dataLocal": 4, "workers": 2}
+    graph = YAML(typ="safe").load(dynamo_graph(engines()["dynamo"], 0, [wide]))
+    part = graph["spec"]["components"][1]
+    assert part["multinode"] == {"nodeCount": 2}
+    container = part["podTemplate"]["spec"]["containers"][0]
+    assert container["resources"]["limits"] == {"nvidia.com/gpu": "8"}
+    assert "--node-rank" not in container["args"]  # the operator gives ranks
+
+
+def test_a_rack_is_many_nodes():
+    assert node_accelerators(accelerators()["gb200-nvl72"]) == 4
+    assert node_accelerators(accelerators()["h200-sxm"]) == 8
+
+
+def test_kv_in_host_memory_is_the_engines_own_offloading():
+    """1.6 TB for a replica of eight: 1,490 GiB in all to vLLM, 200 GB a rank to SGLang and LMCache."""
+    both = worker_of("h200-coder-prefill", tier="ddr5-rdimm", tier_bytes=1.6e12)
+    alone = dataclasses.replace(both, role="colocated", chunk=2048)
+    for worker in (both, alone):
+        known, rest = own_parser("sglang").parse_known_args(sglang_arguments(worker))
+        assert rest == []
+        assert (known.hicache_size, known.enable_hierarchical_cache) == ("200", True)
+    known, rest = own_parser("vllm").parse_known_args(vllm_arguments(alone))
+    assert rest == []
+    assert (known.kv_offloading_size, known.kv_offloading_backend) == ("1490", "native")
+    assert vllm_environment(alone) == {}
+    config = json.loads(own_parser("vllm").parse_known_args(vllm_arguments(both))[0].kv_transfer_config)
+    assert config["kv_connector"] == "MultiConnector"
+    parts = [each["kv_connector"] for each in config["kv_connector_extra_config"]["connectors"]]
+    assert parts == ["NixlConnector", "LMCacheConnectorV1"]
+    assert vllm_environment(both) == {"LMCACHE_LOCAL_CPU": "True", "LMCACHE_MAX_LOCAL_CPU_SIZE": "200.0"}
+    drives = dataclasses.replace(both, tier="nvme-ssd")
+    assert vllm_environment(drives)["LMCACHE_MAX_LOCAL_DISK_SIZE"] == "200.0"
+    assert "--hicache-storage-backend" in sglang_arguments(drives)
+
+
+def test_tiers_of_a_plan_go_to_those_who_read_them(tmp_path):
+    """A quarter of what is parked belongs to chat: so does a quarter of the modules, shared by its replicas."""
+    document = json.loads((DATA / "exported.json").read_text())
+    kv = {"ttl_s": 300.0, "hit_ratio": 0.9, "reloaded_bytes_per_s": 1.0, "sent_bytes_per_s": 1.0,
+          "returned_bytes_per_s": 1.0}  # fmt: skip
+    for route in document["routing"]:
+        kept = {"h200-coder-prefill": 3e12, "h200-chat-colocated": 1e12}.get(route["prefill_pool"])
+        if kept:
+            route |= {"kv_policy": "tier:host", "kv": {**kv, "kept_bytes": kept}}
+    document["memory"] = [{"tier": "host", "modules": 100, "capacity_bytes": 6.4e12, "used_bytes": 4e12,
+                           "bandwidth_utilization": 0.1}]  # fmt: skip
+    (tmp_path / "plan.json").write_text(json.dumps(document))
+    memory = "memory:\n  host: {tier: ddr5-rdimm, price: 13.8 $/GB, module: 64 GB}\n"
+    text = (DATA / "exported.yaml").read_text() + memory
+    (tmp_path / "problem.yaml").write_text(text)
+    found = {w.pool: w for w in workers(load_solution(tmp_path / "plan.json"),
+                                        resolve(load_problem(tmp_path / "problem.yaml")))}  # fmt: skip
+    reader, chat = found["h200-coder-prefill"], found["h200-chat-colocated"]
+    assert reader.tier == "ddr5-rdimm"
+    assert reader.tier_bytes * reader.replicas == pytest.approx(4.8e12)
+    assert chat.tier_bytes * chat.replicas == pytest.approx(1.6e12)
+    assert found["h200-coder-decode"].tier == ""
 
 
 # ---- the MILP

@@ -14,8 +14,11 @@ import pytest
 from typer.testing import CliRunner
 
 from codesign import load_problem
+from codesign.architecture.solution import load_architecture_solution
 from codesign.cli import app
+from codesign.report.console import money
 from codesign.report.page import PlanFile, ReportError, read_front, read_plans, read_simulated, render_report
+from codesign.report.page.architecture import architecture_document
 from codesign.report.page.flow import flow
 from codesign.report.page.front import efficient, front_figure, front_table
 from codesign.report.page.plan import plan_document
@@ -276,6 +279,35 @@ def test_a_folder_of_something_else_called_front_is_refused(tmp_path):
     (tmp_path / "front.json").write_text("[1]")
     with pytest.raises(ReportError, match="found no front"):
         read_plans(tmp_path)
+
+
+# ---- designed chips
+
+
+@pytest.mark.parametrize("name", ["decode-chip", "pair"])
+def test_a_designed_chip_has_a_report(name, tmp_path):
+    source = ROOT / "solutions" / "architecture" / f"{name}.json"
+    told = CliRunner().invoke(app, ["report", str(source), "-o", str(tmp_path / "chip.html")])
+    assert told.exit_code == 0, told.output
+    found = load_architecture_solution(source)
+    document = architecture_document(found)
+    assert money(found.designs[0].price_usd) in document.answer[0]
+    assert f"Of {found.search.trials} designs tried" in document.answer[1]
+    names = [section.name for section in document.sections]
+    assert names[:4] == ["chip", "search", "fleet", "hangs"]
+    bill = next(b for b in document.sections[0].blocks if "what it costs" in b.caption)
+    assert bill.rows[0][0].text == max(found.designs[0].cost_usd, key=found.designs[0].cost_usd.get).replace("_", " ")
+    page = (tmp_path / "chip.html").read_text()
+    assert len(page) < LARGEST
+    for text in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+        ElementTree.fromstring(text)
+
+
+def test_a_designed_chip_takes_no_options_of_plans(tmp_path):
+    source = str(ROOT / "solutions" / "architecture" / "pair.json")
+    told = CliRunner().invoke(app, ["report", source, "--why-not", "-o", str(tmp_path / "chip.html")])
+    assert told.exit_code == 2
+    assert "designed chips" in told.output
 
 
 # ---- files

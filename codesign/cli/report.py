@@ -16,7 +16,8 @@ from codesign.cli.output import plan_view, worked
 @command()
 def report(
     source: Annotated[
-        str, typer.Argument(metavar="SOLUTION|DIR", help="A solution file, or a folder of them (a front, a sweep).")
+        str,
+        typer.Argument(metavar="SOLUTION|DIR", help="A solution file (plan or chip), or a folder (front or sweep)."),
     ],
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="REPORT.html", help="Write the page here.")
@@ -32,9 +33,25 @@ def report(
 ) -> None:
     """Write a plan, or a folder of plans, as one HTML page that needs no network."""
     target = writable(output, source, "solution")
-    from codesign.report.page import ReportError, read_front, read_plans, read_simulated, render_report, write_report
+    from codesign.report.page import (
+        ReportError,
+        read_architecture,
+        read_front,
+        read_plans,
+        read_simulated,
+        render_architecture,
+        render_report,
+        write_report,
+    )
 
     try:
+        designed = read_architecture(source)
+        if designed is not None:
+            if problem is not None or why_not or simulated:
+                raise ReportError(f"{source}: found designed chips; expected no --problem, --why-not or --simulated")
+            write_report(render_architecture(designed, Path(source).stem), target)
+            say(f"wrote {output}")
+            return
         plans = read_plans(source, problem)
         if simulated and len(plans) > 1:
             raise ReportError("--simulated: found several plans; expected one solution")

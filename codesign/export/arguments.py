@@ -18,10 +18,15 @@ _VLLM_KV = {"bf16": "auto", "fp16": "auto", "fp8": "fp8"}
 _SGLANG_KV = {"bf16": "auto", "fp16": "auto", "fp8": "fp8_e4m3", "nvfp4": "nvfp4"}
 TRANSFER = {"kv_connector": "NixlConnector", "kv_role": "kv_both"}
 """Both ways: a prefill worker reads the prefix that a decode worker kept, and sends the new tokens back."""
+OFFLOAD = {"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}
+HOST_TIERS = ("ddr5-rdimm", "cxl-ddr5")
+"""Tiers of the catalogue that a host addresses as memory; others are drives to it."""
+LEADER, RANK = "$(LWS_LEADER_ADDRESS)", "$(LWS_WORKER_INDEX)"
+"""What LeaderWorkerSet tells each node of a replica, as Kubernetes fills it in."""
 
 
-def vllm_arguments(worker: Worker, *, transfer: bool = True) -> list[str]:
-    """What follows `vllm serve MODEL`; `transfer` adds the KV connector of disaggregated pools."""
+def vllm_arguments(worker: Worker, *, ranks: bool = True) -> list[str]:
+    """What follows `vllm serve MODEL`; `ranks` says to each node of a larger replica which it is."""
     words = ["--served-model-name", worker.served_name, "--tensor-parallel-size", str(worker.tp)]
     words += ["--pipeline-parallel-size", str(worker.pp)] if worker.pp > 1 else []
     words += ["--data-parallel-size", str(worker.dp)] if worker.dp > 1 else []
@@ -36,9 +41,38 @@ def vllm_arguments(worker: Worker, *, transfer: bool = True) -> list[str]:
         words += ["--max-num-batched-tokens", str(math.ceil(worker.chunk / worker.dp) + sequences)]
     words += ["--gpu-memory-utilization", f"{worker.memory_fraction:g}"]
     words += ["--enable-prefix-caching" if worker.keeps_prefixes else "--disable-prefix-caching"]
-    if transfer and worker.role != "colocated":
-        words += ["--kv-transfer-config", json.dumps(TRANSFER)]
+    words += _vllm_kept(worker, worker.role != "colocated")
+    if ranks and worker.nodes > 1:
+        words += ["--nnodes", str(worker.nodes), "--node-rank", RANK, "--master-addr", LEADER]
     return words
+
+
+def _vllm_kept(worker: Worker, transfer: bool) -> list[str]:
+    """Where KV goes besides the accelerators: to another pool, to memory of the host, or both.
+
+    `--kv-offloading-size` sets a connector of its own, so that a pool which also transfers names both.
+    """
+    if worker.tier and not transfer and worker.tier in HOST_TIERS:
+        return ["--kv-offloading-backend", "native", "--kv-offloading-size", f"{worker.tier_bytes / 2**30:.0f}"]
+    wanted = [*([TRANSFER] if transfer else []), *([OFFLOAD] if worker.tier else [])]
+    if len(wanted) < 2:
+        return ["--kv-transfer-config", json.dumps(wanted[0])] if wanted else []
+    both = {
+        "kv_connector": "MultiConnector",
+        "kv_role": "kv_both",
+        "kv_connector_extra_config": {"connectors": wanted},
+    }
+    return ["--kv-transfer-config", json.dumps(both)]
+
+
+def vllm_environment(worker: Worker) -> dict[str, str]:
+    """Variables that LMCache reads beside vLLM's arguments: bytes of a tier for each process of a replica."""
+    if not worker.tier or (worker.role == "colocated" and worker.tier in HOST_TIERS):
+        return {}
+    size = f"{worker.tier_bytes / 1e9 / worker.accelerators:.1f}"
+    if worker.tier in HOST_TIERS:
+        return {"LMCACHE_LOCAL_CPU": "True", "LMCACHE_MAX_LOCAL_CPU_SIZE": size}
+    return {"LMCACHE_LOCAL_DISK": "file:///var/lib/lmcache/", "LMCACHE_MAX_LOCAL_DISK_SIZE": size}
 
 
 def sglang_arguments(worker: Worker) -> list[str]:
@@ -55,8 +89,14 @@ def sglang_arguments(worker: Worker) -> list[str]:
     words += ["--chunked-prefill-size", str(worker.chunk)] if worker.chunk is not None else []
     words += ["--mem-fraction-static", f"{worker.memory_fraction:g}"]
     words += [] if worker.keeps_prefixes else ["--disable-radix-cache"]
+    if worker.tier:
+        size = math.ceil(worker.tier_bytes / 1e9 / worker.accelerators)  # for each rank
+        words += ["--enable-hierarchical-cache", "--hicache-size", str(size), "--hicache-write-policy", "write_through"]
+        words += [] if worker.tier in HOST_TIERS else ["--hicache-storage-backend", "file"]
     if worker.role != "colocated":
         words += ["--disaggregation-mode", worker.role, "--disaggregation-transfer-backend", "nixl"]
+    if worker.nodes > 1:
+        words += ["--nnodes", str(worker.nodes), "--node-rank", RANK, "--dist-init-addr", f"{LEADER}:20000"]
     return [*words, "--host", "0.0.0.0", "--port", "8000"]
 
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from codesign.export.arguments import needs_checkpoint, obstacle, sglang_arguments, vllm_arguments
+from codesign.export.arguments import (
+    HOST_TIERS,
+    needs_checkpoint,
+    obstacle,
+    sglang_arguments,
+    vllm_arguments,
+    vllm_environment,
+)
 from codesign.export.engine import Engine, Worker, engines, workers
 from codesign.export.manifests import dynamo_graph, kubernetes, llmd_values, route_manifest
 from codesign.files import write_atomically
@@ -114,8 +122,9 @@ def _engine_files(engine: Engine, runs: Sequence[Worker], weights: Sequence[Weig
     for worker in runs:
         arguments = sglang_arguments(worker) if engine.name == "sglang" else vllm_arguments(worker)
         command = _command(engine.name, worker) + arguments
-        yield f"{worker.slug}.sh", _script(worker, command)
-        yield f"{worker.slug}.yaml", kubernetes(engine, worker, command)
+        follower = [*command, "--headless"] if engine.name == "vllm" else command
+        yield f"{worker.slug}.sh", _script(engine.name, worker, command, follower)
+        yield f"{worker.slug}.yaml", kubernetes(engine, worker, command, follower)
     if engine.name == "sglang":
         for cell in cells:
             yield f"router-cell-{cell}.sh", _sglang_router(cell, [w for w in runs if w.cell == cell])
@@ -125,13 +134,21 @@ def _command(engine: str, worker: Worker) -> list[str]:
     return ["python3", "-m", "sglang.launch_server"] if engine == "sglang" else ["vllm", "serve", worker.model]
 
 
-def _script(worker: Worker, command: Sequence[str]) -> str:
-    flags = _lines(command)
-    return (
-        "#!/bin/sh\n"
-        f"# {worker.replicas} of these, each on {worker.accelerators} x {worker.accelerator}: {worker.role}\n"
-        f"exec {flags}\n"
-    )
+def _script(engine: str, worker: Worker, command: Sequence[str], follower: Sequence[str]) -> str:
+    lines = [
+        "#!/bin/sh",
+        f"# {worker.replicas} of these, each on {worker.accelerators} x {worker.accelerator}: {worker.role}",
+    ]
+    if worker.nodes > 1:
+        lines += [
+            f"# Runs on each of the {worker.nodes} nodes of a replica: set LWS_LEADER_ADDRESS to its first node, and",
+            "# LWS_WORKER_INDEX to 0 there, to 1, 2, ... on the others.",
+        ]
+    known = {} if engine == "sglang" else vllm_environment(worker)
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in known.items()]
+    if worker.nodes > 1 and list(follower) != list(command):
+        lines += ['if [ "${LWS_WORKER_INDEX:?}" != 0 ]; then', f"  exec {_lines(follower)}", "fi"]
+    return "\n".join([*lines, f"exec {_lines(command)}"]) + "\n"
 
 
 def _lines(command: Sequence[str]) -> str:
@@ -140,7 +157,8 @@ def _lines(command: Sequence[str]) -> str:
     for word in command:
         if word.startswith("--"):
             lines.append([])
-        lines[-1].append(shlex.quote(word))
+        named = re.fullmatch(r"\$\((LWS_[A-Z_]+)\)(:\d+)?", word)
+        lines[-1].append(f'"${{{named[1]}:?}}{named[2] or ""}"' if named else shlex.quote(word))
     return " \\\n  ".join(" ".join(line) for line in lines)
 
 
@@ -192,11 +210,28 @@ def _readme(
     ]
     if engine.name == "vllm" and any(w.role != "colocated" for w in runs):
         notes.append("- vLLM itself brings no router between prefill and decode: take `--to llm-d` or `--to dynamo`.")
-    if any(w.accelerators > 8 for w in runs):
-        notes.append("- Replicas of more than 8 accelerators span hosts: run them as a LeaderWorkerSet.")
+    notes += [
+        f"- A replica of {w.slug} spans {w.nodes} nodes: its manifest needs LeaderWorkerSet (lws.sigs.k8s.io)."
+        for w in runs
+        if w.nodes > 1 and engine.name != "dynamo"
+    ]
+    notes += [_residency(engine, w) for w in runs if w.tier]
     if notes:
         lines += ["", "Notes:", "", *notes]
     return "\n".join(lines) + "\n"
+
+
+def _residency(engine: Engine, worker: Worker) -> str:
+    """How a pool's tier is set up, and what the plan takes for granted of it."""
+    how = "HiCache" if engine.name == "sglang" else "LMCache"
+    if engine.name != "sglang" and worker.role == "colocated" and worker.tier in HOST_TIERS:
+        how = "vLLM's own offloading"
+    size = f"{worker.tier_bytes / 1e9:,.0f} GB of {worker.tier} for each replica"
+    return (
+        f"- {worker.slug} parks KV by {how} in {size}. The plan lets any replica read any session's KV: route a "
+        "session back to its replica, or give the cache a shared backend (LMCache's server, HiCache's mooncake). "
+        "Engines do not offload every kind of attention: try yours first."
+    )
 
 
 def _text(name: str) -> str:

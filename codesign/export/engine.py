@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Literal
+from typing import Any, Literal
 
+from codesign.catalog import Accelerator
 from codesign.problem.instance import Instance
 from codesign.solution import Pool, Route, Solution
 from codesign.solution.labels import stage_of
@@ -31,8 +32,13 @@ class Engine:
 @cache
 def engines() -> dict[str, Engine]:
     """Engines by name."""
+    return {name: Engine(name, **entry) for name, entry in _exported()["engines"].items()}
+
+
+@cache
+def _exported() -> dict[str, Any]:
     text = files("codesign.export").joinpath("data/engines.toml").read_text(encoding="utf-8")
-    return {name: Engine(name, **entry) for name, entry in tomllib.loads(text).items()}
+    return tomllib.loads(text)
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,12 @@ class Worker:
     chunk: int | None
     max_context: int
     memory_fraction: float
+    nodes: int
+    """Kubernetes nodes that a replica spans."""
+    tier: str
+    """Kind of memory beside the accelerators in which the pool parks KV (an id of the catalogue); empty: none."""
+    tier_bytes: float
+    """Of that memory, for each replica."""
     keeps_prefixes: bool
     """Some route of the pool counts on a prefix that is kept in it."""
     cell: int
@@ -87,6 +99,7 @@ def workers(solution: Solution, instance: Instance) -> list[Worker]:
         part = next(option.accelerator for option in instance.hardware if option.name == pool.hardware)
         replicas = pool.replicas + pool.spares
         ways = pool.parallelism
+        tier, held = _parked(solution, instance, pool)
         found.append(
             Worker(
                 pool=pool.pool,
@@ -111,11 +124,40 @@ def workers(solution: Solution, instance: Instance) -> list[Worker]:
                 chunk=pool.prefill_chunk,
                 max_context=_max_context(instance, routes, card.max_context),
                 memory_fraction=instance.options.memory_fraction,
+                nodes=math.ceil(pool.accelerators / replicas / node_accelerators(part)),
+                tier=tier,
+                tier_bytes=held / replicas,
                 keeps_prefixes=any(route.kv_policy != "drop" for route in routes),
                 cell=cells[stage_of(pool), pool.pool],
             )
         )
     return found
+
+
+def node_accelerators(part: Accelerator) -> int:
+    """Accelerators of one Kubernetes node: a rack of one server has many nodes."""
+    return int(_exported()["nodes"].get(part.id, part.server_accelerators))
+
+
+def _parked(solution: Solution, instance: Instance, pool: Pool) -> tuple[str, float]:
+    """The tier that a pool's prompts are reloaded from, and its bytes: the tier's capacity by what routes keep in it.
+
+    The side that computes prompts keeps them, since the engines look prefixes up there. Where a pool uses several
+    tiers, the one that keeps most is taken, with the bytes of all.
+    """
+    tiers = {option.name: option.tier for option in instance.memory}
+    kept: dict[str, float] = {}
+    for use in solution.memory:
+        if (use.period, use.scenario) != (pool.period, pool.scenario):
+            continue
+        here = [
+            r for r in solution.routing if stage_of(r) == stage_of(pool) and r.kv_policy == f"tier:{use.tier}" and r.kv
+        ]
+        total = sum(r.kv.kept_bytes for r in here if r.kv)
+        own = sum(r.kv.kept_bytes for r in here if r.kv and r.prefill_pool == pool.pool)
+        if own:
+            kept[tiers[use.tier]] = kept.get(tiers[use.tier], 0.0) + use.capacity_bytes * own / total
+    return (max(kept, key=lambda tier: kept[tier]), sum(kept.values())) if kept else ("", 0.0)
 
 
 def _routes(solution: Solution, pool: Pool) -> list[Route]:

@@ -6,48 +6,64 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from codesign.export.arguments import vllm_arguments
+from codesign.export.arguments import vllm_arguments, vllm_environment
 from codesign.export.engine import Engine, Worker
 
 _RESOURCES = {"NVIDIA": "nvidia.com/gpu", "AMD": "amd.com/gpu", "Google": "google.com/tpu"}
 """Extended resource that a vendor's device plugin offers."""
 _LLMD_ACCELERATORS = {"NVIDIA": "nvidia", "AMD": "amd", "Google": "google"}
+LWS = "leaderworkerset.x-k8s.io/v1"
+"""Of LeaderWorkerSet 0.9 (lws.sigs.k8s.io), which llm-d uses for replicas of several nodes, too."""
 PART_LABEL = "codesign/accelerator"
 """Node label that tells parts of one vendor apart: `kubectl label node NODE codesign/accelerator=h200-sxm`."""
 
 
-def kubernetes(engine: Engine, worker: Worker, command: Sequence[str]) -> str:
-    """A Deployment of the worker's replicas, and the Service in front of them."""
+def kubernetes(engine: Engine, worker: Worker, command: Sequence[str], follower: Sequence[str]) -> str:
+    """The worker's replicas and the Service in front of them.
+
+    A Deployment, or a LeaderWorkerSet where a replica spans nodes: its first node runs `command` and answers, the
+    others run `follower`.
+    """
     labels = {"app": worker.slug}
+    meta: dict[str, Any] = {"name": worker.slug, "labels": labels}
+    template = _template(engine, worker, command)
+    answers = dict(labels)
+    if worker.nodes == 1:
+        spec = {"replicas": worker.replicas, "selector": {"matchLabels": labels}, "template": template}
+        pods = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec}
+    else:
+        group = {
+            "size": worker.nodes,
+            "restartPolicy": "RecreateGroupOnPodRestart",
+            "leaderTemplate": template,
+            "workerTemplate": _template(engine, worker, follower),
+        }
+        spec = {"replicas": worker.replicas, "leaderWorkerTemplate": group}
+        pods = {"apiVersion": LWS, "kind": "LeaderWorkerSet", "metadata": meta, "spec": spec}
+        answers["leaderworkerset.sigs.k8s.io/worker-index"] = "0"
+    service = {"selector": answers, "ports": [{"port": 8000, "targetPort": 8000}]}
+    return _yaml(pods, {"apiVersion": "v1", "kind": "Service", "metadata": {"name": worker.slug}, "spec": service})
+
+
+def _template(engine: Engine, worker: Worker, command: Sequence[str]) -> dict[str, Any]:
+    """Pods of one node of the worker."""
     container = {
         "name": "engine",
         "image": engine.images[worker.vendor],
         "command": list(command[:1]),
         "args": list(command[1:]),
         "ports": [{"containerPort": 8000}],
-        "resources": {"limits": {_RESOURCES[worker.vendor]: str(worker.accelerators)}},
+        "resources": {"limits": {_RESOURCES[worker.vendor]: str(worker.accelerators // worker.nodes)}},
+        **_environment(engine, worker),
     }
-    return _yaml(
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": worker.slug, "labels": labels},
-            "spec": {
-                "replicas": worker.replicas,
-                "selector": {"matchLabels": labels},
-                "template": {
-                    "metadata": {"labels": labels},
-                    "spec": {"nodeSelector": {PART_LABEL: worker.accelerator}, "containers": [container]},
-                },
-            },
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": worker.slug},
-            "spec": {"selector": labels, "ports": [{"port": 8000, "targetPort": 8000}]},
-        },
-    )
+    spec = {"nodeSelector": {PART_LABEL: worker.accelerator}, "containers": [container]}
+    return {"metadata": {"labels": {"app": worker.slug}}, "spec": spec}
+
+
+def _environment(engine: Engine, worker: Worker) -> dict[str, Any]:
+    """The `env` of a container that runs vLLM, where it needs one."""
+    known = {} if engine.name == "sglang" else vllm_environment(worker)
+    return {"env": [{"name": name, "value": value} for name, value in known.items()]} if known else {}
 
 
 def dynamo_graph(engine: Engine, cell: int, members: Sequence[Worker]) -> str:
@@ -60,19 +76,22 @@ def dynamo_graph(engine: Engine, cell: int, members: Sequence[Worker]) -> str:
     ]
     for worker in members:
         split = worker.role != "colocated"
-        arguments = ["--model", worker.model, *vllm_arguments(worker)]
+        # Dynamo's operator tells the nodes of a replica their ranks itself.
+        arguments = ["--model", worker.model, *vllm_arguments(worker, ranks=False)]
         container = {
             "name": "main",
             "image": image,
             "command": ["python3", "-m", "dynamo.vllm"],
             "args": arguments + (["--disaggregation-mode", worker.role] if split else []),
-            "resources": {"limits": {"nvidia.com/gpu": str(worker.accelerators)}},
+            "resources": {"limits": {"nvidia.com/gpu": str(worker.accelerators // worker.nodes)}},
+            **_environment(engine, worker),
         }
         components.append(
             {
                 "name": worker.slug,
                 "type": worker.role if split else "worker",
                 "replicas": worker.replicas,
+                **({"multinode": {"nodeCount": worker.nodes}} if worker.nodes > 1 else {}),
                 "podTemplate": {
                     "spec": {"nodeSelector": {PART_LABEL: worker.accelerator}, "containers": [container]}
                 },
@@ -94,14 +113,16 @@ def llmd_values(engine: Engine, worker: Worker) -> str:
         "name": "vllm",
         "image": engine.images[worker.vendor],
         "modelCommand": "vllmServe",
-        "args": vllm_arguments(worker),
+        "args": vllm_arguments(worker, ranks=False),
         "mountModelVolume": True,
         "resources": {"limits": {}, "requests": {}},
+        **_environment(engine, worker),
     }
+    local = max(1, worker.dp // worker.nodes)
     part: dict[str, Any] = {
         "create": True,
         "replicas": worker.replicas,
-        "parallelism": {"tensor": worker.tp, "data": worker.dp, "dataLocal": worker.dp, "workers": 1},
+        "parallelism": {"tensor": worker.tp, "data": worker.dp, "dataLocal": local, "workers": worker.nodes},
         "acceleratorTypes": {"labelKey": PART_LABEL, "labelValues": [worker.accelerator]},
         "containers": [container],
     }
@@ -109,6 +130,7 @@ def llmd_values(engine: Engine, worker: Worker) -> str:
     return _yaml(
         {
             "fullnameOverride": worker.slug,
+            **({"multinode": True} if worker.nodes > 1 else {}),
             "modelArtifacts": {
                 "name": worker.served_name,
                 "uri": f"hf://{worker.model}",

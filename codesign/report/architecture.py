@@ -11,13 +11,9 @@ from codesign.report.console import amount, line, make_table, money, percent, qu
 
 if TYPE_CHECKING:
     from codesign.architecture.solution import ArchitectureSolution, ChipRecord
+    from codesign.architecture.space import Value
 
-_KINDS = (
-    ("fp16", "flops"),
-    ("sram", "bytes"),
-    ("scaleup.bandwidth", "bandwidth"),
-    ("scaleout", "bandwidth"),
-)
+_KINDS = {"fp16": "flops", "sram": "bytes", "scaleup.bandwidth": "bandwidth", "scaleout": "bandwidth"}
 
 
 def architecture_report(found: ArchitectureSolution) -> Group:
@@ -78,14 +74,17 @@ def _parts(found: ArchitectureSolution) -> Iterator[RenderableType]:
     yield from _reasons(found)
 
 
+def parameter_text(name: str, value: Value) -> str:
+    """A parameter of a design as people write it."""
+    kind = _KINDS.get(name)
+    return quantity(float(value), kind) if kind and not isinstance(value, str) else f"{value}"
+
+
 def _chip(chip: ChipRecord) -> RenderableType:
     title = f"Chip '{chip.name}'" + ("" if chip.used else " (not bought: buying parts is cheaper)")
     table = make_table(title, ("what",), ("value",))
-    kinds = dict(_KINDS)
     for name, value in chip.parameters.items():
-        kind = kinds.get(name)
-        text = quantity(float(value), kind) if kind and not isinstance(value, str) else f"{value}"
-        table.add_row(name, text)
+        table.add_row(name, parameter_text(name, value))
     area = chip.area_mm2
     table.add_row("compute dies", f"{area['compute_dies']:,.0f} mm²")
     if area["io_dies"]:

@@ -1,7 +1,15 @@
-"""`codesign report`: a plan, or a folder of them, as one self-contained HTML page."""
+"""`codesign report`: a plan, a folder of them, or a designed chip, as one self-contained HTML page."""
 
-from codesign.report.page.plans import PlanFile, ReportError, find_problem, read_front, read_plan, read_plans
-from codesign.report.page.render import render_report, write_report
+from codesign.report.page.plans import (
+    PlanFile,
+    ReportError,
+    find_problem,
+    read_architecture,
+    read_front,
+    read_plan,
+    read_plans,
+)
+from codesign.report.page.render import render_architecture, render_report, write_report
 from codesign.report.page.simulated import Simulated, read_simulated
 
 __all__ = [
@@ -9,10 +17,12 @@ __all__ = [
     "ReportError",
     "Simulated",
     "find_problem",
+    "read_architecture",
     "read_front",
     "read_plan",
     "read_plans",
     "read_simulated",
+    "render_architecture",
     "render_report",
     "write_report",
 ]

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from codesign.report.console import percent
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -91,3 +93,8 @@ def table(
         tuple(tuple(c if isinstance(c, Cell) else Cell(c) for c in row) for row in rows),
         words,
     )
+
+
+def share_cell(share: float | None, strong: bool = False) -> Cell:
+    """A share with its bar."""
+    return Cell(percent(share, 3 if share is not None and share >= 0.995 else 2), share, strong)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from codesign.report.console import amount, joules, money, number, percent, quantity, worth
-from codesign.report.page.blocks import Block, Cell, Document, Items, Section, Text, table
+from codesign.report.page.blocks import Block, Cell, Document, Items, Section, Text, share_cell, table
 from codesign.report.page.figures import costs
 from codesign.report.page.flow import flow
 from codesign.report.page.intensity import intensity_blocks
@@ -133,8 +133,8 @@ def _memory(solution: Solution) -> Iterator[Block]:
                 f"{tier.modules:,}",
                 f"{tier.attached_modules:,g}" if tier.attached_modules else "–",
                 quantity(tier.capacity_bytes, "bytes"),
-                _bar(tier.used_bytes / tier.capacity_bytes if tier.capacity_bytes else None),
-                _bar(tier.bandwidth_utilization),
+                share_cell(tier.used_bytes / tier.capacity_bytes if tier.capacity_bytes else None),
+                share_cell(tier.bandwidth_utilization),
             ]
             for tier in solution.memory
         ]
@@ -184,7 +184,7 @@ def _routing(solution: Solution) -> Iterator[Block]:
                 route.decode_pool,
                 route.kv_policy or "–",
                 number(route.calls_per_s),
-                _bar(route.calls_per_s / total if total else None),
+                share_cell(route.calls_per_s / total if total else None),
             ]
         )
     head = ("task", "variant", "prefill pool", "decode pool", "KV between calls", "calls/s", "share of the task")
@@ -231,7 +231,7 @@ def _split(solution: Solution) -> Iterator[Block]:
     total = sum(split.values())
     if total:
         rows: list[list[Cell | str]] = [
-            [PHASES[phase], money(usd), _bar(usd / total)] for phase, usd in split.items() if usd
+            [PHASES[phase], money(usd), share_cell(usd / total)] for phase, usd in split.items() if usd
         ]
         yield table("Cost by phase", ("phase", "$/h", "share"), rows)
 
@@ -263,7 +263,7 @@ def _promises(solution: Solution, simulated: Simulated) -> Iterator[Block]:
                     quantity(slo.target, "time", 3),
                     quantity(slo.achieved, "time", 3),
                     held,
-                    _bar(slo.achieved / slo.target if slo.target else None),
+                    share_cell(slo.achieved / slo.target if slo.target else None),
                 ]
             )
     if rows:
@@ -295,7 +295,7 @@ def _resources(solution: Solution) -> Block:
     shown = [name for name in RESOURCES if any(getattr(p.utilization, name) is not None for p in solution.fleet)]
     rows: list[list[Cell | str]] = []
     for pool in solution.fleet:
-        cells = [_bar(getattr(pool.utilization, name), name == pool.binding) for name in shown]
+        cells = [share_cell(getattr(pool.utilization, name), name == pool.binding) for name in shown]
         rows.append([labelled(pool.pool, pool), pool.binding, *cells])
     return table("Share of each resource in use, per replica; the one that binds is bold", ("pool", "binds", *shown),
                  rows, words=2)  # fmt: skip
@@ -356,7 +356,3 @@ def _provenance(solution: Solution) -> Section:
     if solution.objective.grid_error is not None:
         rows.append(["grid error", f"{percent(solution.objective.grid_error)} on grids twice as fine"])
     return Section("provenance", "Where it comes from", (table("To make it again", ("", ""), rows, words=2),))
-
-
-def _bar(share: float | None, strong: bool = False) -> Cell:
-    return Cell(percent(share, 3 if share is not None and share >= 0.995 else 2), share, strong)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from codesign.problem import Problem, load_problem
 from codesign.solution import Solution, load_solution
 
 if TYPE_CHECKING:
+    from codesign.architecture.solution import ArchitectureSolution
     from codesign.study.front import Front
 
 MOST_PLANS = 200
@@ -49,6 +51,22 @@ def read_plan(source: str | Path, problem: str | Path | None = None) -> PlanFile
             "expected that very file"
         )
     return PlanFile(place.stem, solution, given or find_problem(solution))
+
+
+def read_architecture(source: str | Path) -> ArchitectureSolution | None:
+    """The designed chips of a file; None where it is not one of those.  Raises ReportError for a damaged one."""
+    try:
+        told = json.loads(Path(source).read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(told, dict) or told.get("kind") != "architecture":
+        return None
+    from codesign.architecture.solution import load_architecture_solution
+
+    try:
+        return load_architecture_solution(source)
+    except ValueError as error:
+        raise ReportError(str(error)) from None
 
 
 def read_plans(source: str | Path, problem: str | Path | None = None) -> list[PlanFile]:
