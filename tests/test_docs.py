@@ -33,7 +33,7 @@ def in_problem(path: Path) -> list[list[str]]:
     """The commands that a problem file's comments name."""
     text = "\n".join(line[1:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#"))
     lines = re.sub(r"\\\n\s*", "", text).splitlines()
-    told = [re.split(r"\s{3,}", line.strip())[0] for line in lines if line.strip().startswith("codesign ")]
+    told = [re.split(r"\s{4,}", line.strip())[0] for line in lines if line.strip().startswith("codesign ")]
     return [shlex.split(line)[1:] for line in told]
 
 
