@@ -22,6 +22,8 @@ import hypotheses_fleets as fleets
 import hypotheses_tiers as tiers
 from hypotheses_lab import Plot
 
+from codesign.files import write_atomically
+
 ROOT = Path(__file__).parents[1]
 TESTS = {
     "T1": fleets.t1,
@@ -37,14 +39,15 @@ TESTS = {
     "T11": fleets.t11,
     "T12": fleets.t12,
 }
+OPTIMA = "least costs over every configuration, without whole servers (optima of the relaxation)"
 INTRODUCTION = """# Hypotheses of arXiv 2601.22001, tested
 
 The paper is a position paper: it has no tool and no measured result, and its full text was not available. Each test
 below is a problem in [`problems/hypotheses/`](../../problems/hypotheses/) that anyone can run again with
 `python scripts/hypotheses.py`. Least costs are optima of the relaxation over every configuration (no whole servers), so
-that two settings differ by their setting alone; T1 also solves a plan. Performance is modelled: calibrated on kernels
-where there are measurements, inherited from a relative where there are none (SPAD's chip). Prices are of the dates
-named.
+that two settings differ by their setting alone; plans of whole servers stand beside them, with what is proven of each.
+Performance is modelled: calibrated on kernels where there are measurements, inherited from a relative where there are
+none (SPAD's chip). Prices are of the dates named.
 """
 
 
@@ -67,9 +70,9 @@ def main() -> None:
         for plot in finding.plots:
             draw(plot, arguments.output / f"{name}-{plot.name}.png")
         known[name] = plain(asdict(finding))
-    ordered = {name: known[name] for name in TESTS if name in known}
-    store.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (arguments.output / "report.md").write_text(report(ordered), encoding="utf-8")
+        ordered = {test: known[test] for test in TESTS if test in known}
+        write_atomically(store, json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
+        write_atomically(arguments.output / "report.md", report(ordered))
 
 
 def plain(value: Any) -> Any:
@@ -83,6 +86,18 @@ def plain(value: Any) -> Any:
     return value
 
 
+def whole_row(entry: dict[str, Any]) -> str:
+    """A row of the report for a plan of whole servers."""
+    plan = "none in time" if entry["plan"] is None else amount(entry["plan"])
+    gap = "–" if entry["gap"] is None else f"{100 * entry['gap']:.1f} %"
+    return f"| {entry['setting']} | {amount(entry['least'])} | {plan} | {gap} |"
+
+
+def amount(value: Any) -> str:
+    """A cost with four digits; words for what is none."""
+    return value if isinstance(value, str) else f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
 def report(found: dict[str, Any]) -> str:
     """The report as Markdown: verdicts first, then each test."""
     lines = [INTRODUCTION, "| test | question | verdict |", "|---|---|---|"]
@@ -91,6 +106,11 @@ def report(found: dict[str, Any]) -> str:
         lines += ["", f"## {name}", "", f"**{f['question']}**", "", f"Setting: {f['setting']}", ""]
         lines += ["| " + " | ".join(f["header"]) + " |", "|" + "---|" * len(f["header"])]
         lines += ["| " + " | ".join(row) + " |" for row in f["rows"]]
+        if f["optima"]:
+            lines += ["", f"Costs in this table are {OPTIMA}."]
+        if f["plans"]:
+            lines += ["", "Plans of whole servers beside them:", "", "| setting | least | plan | proven within |"]
+            lines += ["|---|---|---|---|", *(whole_row(entry) for entry in f["plans"])]
         lines += [
             "",
             f"- Crossover: {f['crossover']}.",
@@ -109,12 +129,23 @@ def draw(plot: Plot, path: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for series in plot.series:
-        axes.plot(series.x, series.y, marker="o", markersize=3, label=series.name)
-    if plot.level is not None:
-        name, value = plot.level
-        axes.axhline(value, color="#888888", linestyle="--", linewidth=1, label=name)
+    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    for number, series in enumerate(plot.series):
+        if plot.kind == "points":
+            axes.plot(series.x, series.y, marker="os^Dv<>P"[number % 8], markersize=6, linestyle="", label=series.name)
+        elif plot.kind == "bars":
+            width = 0.8 / len(plot.series)
+            places = [x + width * (number - (len(plot.series) - 1) / 2) for x in series.x]
+            axes.bar(places, series.y, width, label=series.name)
+        else:
+            axes.plot(series.x, series.y, marker="o", markersize=3, label=series.name)
+    for mark, style in ((plot.level, "--"), (plot.published, ":")):
+        if mark is not None:
+            axes.axhline(mark[1], color="#555555", linestyle=style, linewidth=1, label=mark[0])
+    if plot.upright is not None:
+        axes.axvline(plot.upright[1], color="#555555", linestyle="-.", linewidth=1, label=plot.upright[0])
+    if plot.words:
+        axes.set_xticks(range(len(plot.words)), plot.words, rotation=20, ha="right", fontsize=8)
     axes.set_xlabel(plot.x)
     axes.set_ylabel(plot.y)
     if plot.log_x:
@@ -123,7 +154,7 @@ def draw(plot: Plot, path: Path) -> None:
         axes.set_yscale("log")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.2)
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(frameon=False, fontsize=8, loc="outside right upper")
     figure.savefig(path, dpi=100, metadata={"Software": None})
     plt.close(figure)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from hypotheses_lab import REFUTED, SUPPORTED, Finding, Plot, Series, stated
+from hypotheses_lab import REFUTED, SUPPORTED, Finding, Plot, Series, least, percent, stated
 
 from codesign.catalog import ModelCard
-from codesign.problem import resolve
-from codesign.workload.intensity import Formats, attention_decode_work, cf_request, decode_work
+from codesign.problem import Problem, resolve
+from codesign.problem.instance import Instance
+from codesign.workload.intensity import Formats, attention_decode_work, cf_request, decode_work, prefill_work
 from codesign.workload.kvcache import kv_bytes
 from codesign.workload.parameters import weight_bytes
 
@@ -61,9 +64,30 @@ def t2() -> Finding:
         verdict,
         f"{len(modest)} of {len(agents)} agent presets exceed it at a batch of 16 or less in BF16.",
         "half of the agent presets or fewer exceeding one B200 at batch 16.",
-        (Plot("footprint", "batch", "GB", curves, True, True, ("one B200", memory / GB)),),
+        (Plot("footprint", "batch", "GB", curves, True, True, ("one B200", memory / GB)), _quadrants(instance)),
         {f"batch {name} {kv}": float(b or np.inf) for (name, kv), b in exceeded.items()},
+        optima=False,
     )
+
+
+def _quadrants(instance: Instance) -> Plot:
+    """Figure 1 from our model: intensity and footprint of each workflow's prefill and decode, 16 sequences at once."""
+    part, card, formats = instance.hardware[0].accelerator, instance.models[0].card, Formats("bf16", "bf16", "bf16")
+    points = []
+    for task in instance.tasks:
+        context = task.context.quantile(0.5)
+        new = min(task.append.quantile(0.5), context)
+        held = float(cf_request(card, 16, context, formats)) / GB
+        decode = float(decode_work(card, 16, context, formats).intensity)
+        prefill = float(prefill_work(card, 1, new, context - new, formats).intensity)
+        cold = float(prefill_work(card, 1, context, 0.0, formats).intensity)
+        points.append(Series(task.name, (decode, prefill, cold), (held,) * 3))
+    return Plot(
+        "quadrants", "operational intensity, FLOP/B: decode, prefill after a hit, prefill without",
+        "footprint per request at batch 16, GB", points,
+        True, True, ("a sixteenth of one B200", part.memory_capacity / 16 / GB),
+        upright=("ridge of a B200 in BF16", (part.fp16_flops or 0) / part.memory_bandwidth), kind="points",
+    )  # fmt: skip
 
 
 def t6() -> Finding:
@@ -80,29 +104,66 @@ def t6() -> Finding:
             held[model.name, kv] = float(kv_bytes(model.card, context, kv))
             rows.append((model.name, kv, f"{held[model.name, kv] / GB:.2f}", f"{intensity[model.name, kv]:.1f}"))
         footprints.append(Series(model.name, CONTEXTS, [float(kv_bytes(model.card, c, "bf16")) / GB for c in CONTEXTS]))
+    read, kept = _sparsity(stated("T6"))
+    for share, one, other in zip(SHARES, read, kept, strict=True):
+        what = f"mha, fleet with 1/{1 / share:.0f} of the KV"
+        rows.append((what, "fp8", f"held and read: {other:,.0f} $/h", f"read alone: {one:,.0f} $/h"))
     down = held["mha", "bf16"] > held["gqa", "bf16"] > held["mla", "bf16"] > held["mla", "fp8"]
     up = intensity["mha", "bf16"] < intensity["gqa", "bf16"] < intensity["mla", "bf16"] < intensity["mla", "fp8"]
     accelerator = instance.hardware[0].accelerator
     return Finding(
         "T6",
         "Do MLA, GQA and fewer KV bits move decode out of the low-OI, high-CF quadrant?",
-        f"One decode step of attention at {context:,.0f} tokens (median of the coding preset), one sequence.",
+        f"One decode step of attention at {context:,.0f} tokens (median of the coding preset), one sequence. Sparsity "
+        "as an axis: the coding fleet (1 task/s) on B200, the multi-head card reading a share of its KV, or holding no "
+        "more.",
         ("attention", "KV", "GB per request", "OI of decode attention, FLOP/B"),
         rows,
         "MLA in BF16 reaches the ridge of a B200 in BF16 "
         f"({(accelerator.fp16_flops or 0) / accelerator.memory_bandwidth:.0f} FLOP/B) nearly; GQA stays below a "
-        "tenth of it.",
+        f"tenth of it. Reading a 64th of the KV saves {percent(1 - read[-1] / read[0])} of the fleet's cost, "
+        f"holding and reading a 64th {percent(1 - kept[-1] / kept[0])}",
         "closed forms: MHA 1, GQA-8 8, MLA absorbed about 242 FLOP/B at FP16; figure 3 (MHA steepest, MLA almost "
-        "flat).",
+        "flat). A hardware author's reply: indexed and sparse attention with speculation shrink CF some 128-fold.",
         SUPPORTED if down and up else REFUTED,
         "bytes fall and intensity rises from MHA to GQA to MLA and again with KV in FP8. Sparse attention (a "
         "top-2,048 "
         f"of the context) holds {held['sparse', 'fp8'] / held['mla', 'fp8']:.2f} times the bytes of MLA: it cuts "
         "reads, not CF.",
         "an order other than MHA > GQA > MLA in bytes, or other than MHA < GQA < MLA in intensity.",
-        (Plot("kv-by-context", "context, tokens", "KV per request, GB (BF16)", footprints, True, True),),
-        {f"OI {name} {kv}": value for (name, kv), value in intensity.items()},
-    )
+        (
+            Plot("kv-by-context", "context, tokens", "KV per request, GB (BF16)", footprints, True, True),
+            Plot(
+                "fleet-by-sparsity", "KV read or held, share of the dense one", "least $/h of the coding fleet",
+                (Series("reads less, holds all", SHARES, read), Series("holds and reads less", SHARES, kept)),
+                True, True,
+            ),
+        ),
+        {f"OI {name} {kv}": value for (name, kv), value in intensity.items()}
+        | {f"$/h reading {share:g}": cost for share, cost in zip(SHARES, read, strict=True)}
+        | {f"$/h holding {share:g}": cost for share, cost in zip(SHARES, kept, strict=True)},
+    )  # fmt: skip
+
+
+SHARES = (1.0, 1 / 4, 1 / 16, 1 / 64)
+
+
+def _sparsity(problem: Problem) -> tuple[list[float], list[float]]:
+    """Least $/h of the coding fleet where attention reads a share of its KV, and where that share is all that there is.
+
+    The card is that of multi-head attention.  Reading less is a top-k of the context with an indexer of no weight to
+    speak of; holding less is fewer KV heads, whose reads fall with it.
+    """
+    task = problem.tasks[0].name
+    alone = {f"tasks.{task}.models": ["mha"], "models.mha.kv": ["fp8"]}
+    context = resolve(problem).tasks[0].context.quantile(0.5)
+    read, kept = [], []
+    for share in SHARES:
+        sparse: dict[str, Any] = {"models.mha.sparse_topk": round(share * context)} | {
+            "models.mha.sparse_index_heads": 1, "models.mha.sparse_index_dim": 1} if share < 1 else {}  # fmt: skip
+        read.append(least(problem, alone | sparse))
+        kept.append(least(problem, alone | {"models.mha.kv_heads": round(64 * share)}))
+    return read, kept
 
 
 def t7() -> Finding:
@@ -110,13 +171,14 @@ def t7() -> Finding:
     instance = resolve(stated("T7"))
     cards = {model.name: (model.card, model.weights[0]) for model in instance.models}
     context = instance.tasks[0].context.quantile(0.5)
-    rows, curves = [], []
+    rows, curves, held = [], [], []
     recovered: dict[str, float] = {}
     at_16: dict[str, tuple[float, float]] = {}
     fine = np.unique(np.round(np.geomspace(1, 16384, 400)))
     for name, (card, weights) in cards.items():
         formats = Formats(weights, "bf16", "fp8")
         curves.append(Series(name, BATCHES, _per_weight(card, formats, np.array(BATCHES), context).tolist()))
+        held.append(Series(name, BATCHES, (cf_request(card, np.array(BATCHES), context, formats) / GB).tolist()))
         at_16[name] = (
             float(decode_work(card, 16, context, formats, "ffn").intensity),
             float(cf_request(card, 16, context, formats)) / GB,
@@ -153,9 +215,16 @@ def t7() -> Finding:
         SUPPORTED if lower and higher else REFUTED,
         "both pairs have lower intensity and a larger footprint at batch 16.",
         "a mixture of experts with the higher intensity or the smaller footprint of its pair at batch 16.",
-        (Plot("ffn-intensity", "batch", "OI of the FFN, FLOP/B", curves, True, True),),
+        (
+            Plot("ffn-intensity", "batch", "OI of the FFN, FLOP/B", curves, True, True),
+            Plot(
+                "footprint", "batch", "CF per request, GB", held, True, True,
+                published=("figure 4, at 16: 100+ GB", 100),
+            ),
+        ),
         {f"batch that recovers {name}": batch for name, batch in recovered.items()},
-    )
+        optima=False,
+    )  # fmt: skip
 
 
 def _per_weight(card: ModelCard, formats: Formats, batch: np.ndarray, context: float) -> np.ndarray:

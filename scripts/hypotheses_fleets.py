@@ -18,6 +18,7 @@ from hypotheses_lab import (
     percent,
     servers,
     stated,
+    whole,
     without,
 )
 
@@ -92,9 +93,34 @@ def t1() -> Finding:
         f"{', '.join(sorted(roles)) or 'no'} pools. "
         "Pools of other roles read their memory hard (MBU above) or are bound by their queue.",
         "less than a tenth of the money in such pools, or the same least cost (within 5 %) without capacity rows.",
-        (),
+        (_worth_by_life(problem),),
         {"walled": walled / serving, "without": without_rows / with_rows, **worth},
+        optima=False,
     )
+
+
+LIVES = (60, 300, 900, 3600)
+"""Seconds for which the KV of a waiting session is kept."""
+
+
+def _worth_by_life(problem: Problem) -> Plot:
+    """Share of the cost that a share more GB or GB/s saves, on one part with 141 GB and one with 288 GB."""
+    lines = []
+    for part in ("h200", "mi355x"):
+        alone = without(problem, "hardware", [part])
+        chip = next(option.accelerator for option in resolve(problem).hardware if option.name == part)
+        more = {
+            "GB": {f"hardware.{part}.memory_capacity": f"{1.05 * chip.memory_capacity / 1e9} GB"},
+            "GB/s": {f"hardware.{part}.memory_bandwidth": f"{1.05 * chip.memory_bandwidth / 1e9} GB/s"},
+        }
+        saved: dict[str, list[float]] = {word: [] for word in more}
+        for life in LIVES:
+            at = alone | {"tasks.coding.prefix.ttl": f"{life} s"}
+            base = least(problem, at)
+            for word, change in more.items():
+                saved[word].append((1 - least(problem, at | change) / base) / 0.05)
+        lines += [Series(f"{part}, {word}", LIVES, shares) for word, shares in saved.items()]
+    return Plot("worth-by-time-to-live", "KV kept for, s", "share of cost saved per share more", lines, True)
 
 
 def _prefill_bandwidth(problem: Problem, plan: Solution) -> dict[str, float]:
@@ -155,18 +181,24 @@ def t3() -> Finding:
     rows = [(f"{name} alone", f"{cost:.2f}", percent(1 - cost / alone[best])) for name, cost in alone.items()]
     for word, cost in (("all, colocated only", together), ("all, phases apart", apart), ("all, as decided", mixed)):
         rows.append((word, f"{cost:.2f}", percent(1 - cost / alone[best])))
-    # Splitwise's pair: prefill on H100, decode on A100, against H100 alone and A100 alone, at equal cost and power.
-    rates = {}
-    for word, kept in (("a100", ["a100"]), ("h100", ["h100"]), ("a100 + h100", ["a100", "h100"])):
-        changes = without(problem, "hardware", kept) | {
-            "site.power": "100 kW",
-            "limits.budget.cost_per_hour": "100 $/h",
-        }
-        data = build_candidates(resolve(problem.replace(changes))).data
-        rates[word] = most_rate(data, time.monotonic() + 60)
-        rows.append((f"{word}: rate at 100 $/h and 100 kW", f"{40 * rates[word]:.1f} calls/s", ""))
     saving = 1 - mixed / alone[best]
-    gain = rates["a100 + h100"] / max(rates["a100"], rates["h100"])
+    cheaper, turn = _cheaper_helper(problem, best)
+    rows += [
+        (f"{best} and rtx-pro at {share:.0%} of its price", f"{cost:.2f}", percent(1 - cost / alone[best]))
+        for share, cost in zip(SHARES, cheaper, strict=True)
+    ]
+    gains, together_gains = _at_equal_cost(problem)
+    rows += [
+        (f"a100 at {share:.0%} of an h100's price: a100 + h100 against the better of both, rate at 100 $/h and 100 kW",
+         f"{gain:.2f} times; {mixed_gain:.2f} times the colocated one", "")
+        for share, gain, mixed_gain in zip(PRICES, gains, together_gains, strict=True)
+    ]  # fmt: skip
+    plans = [
+        whole(f"{word}, {rate} calls/s", problem, {"tasks.chat.rate": f"{rate}/s"} | kept)
+        for rate in (40, 400)
+        for word, kept in (("all kinds", {}), (f"{best} alone", without(problem, "hardware", [best])))
+    ]
+    pays = crossing(PRICES, [gain - 1.05 for gain in gains])
     return Finding(
         "T3",
         "Do accelerators of different kinds for prefill and decode lower cost at equal SLOs?",
@@ -174,18 +206,74 @@ def t3() -> Finding:
         "relaxation.",
         ("fleet", "$/h", "saving against the best single kind"),
         rows,
-        f"mixture against the best single kind ({best}): {percent(saving)}; A100 + H100 carry {gain:.2f} times "
-        "the better "
-        "of the two alone at equal cost and power",
+        f"mixture against the best single kind ({best}): {percent(saving)}; an RTX PRO beside it saves more than 1 % "
+        + (f"below {turn:.0%} of its price" if turn else f"at no price down to {SHARES[-1]:.0%} of today's")
+        + "; A100 + H100 carry 5 % more than the better of the two alone (equal cost and power) "
+        + (f"where an A100 costs less than {pays:.0%} of an H100" if pays else "at no price ratio tried")
+        + f", {max(gains):.2f} times at most, {max(together_gains):.2f} times against colocated fleets of one kind",
         "SPAD: 19 to 41 % less hardware cost; Splitwise: 1.4 times the throughput at 20 % less cost, 2.35 times "
         "at equal "
         "cost and power (in its own prices of 2023).",
         SUPPORTED if saving >= 0.05 else f"depends on prices: {percent(saving)} here" if saving > 0.01 else REFUTED,
-        f"the best fleet of one kind is {best} at {alone[best]:.2f} $/h, that of all kinds {mixed:.2f}.",
+        f"the best fleet of one kind is {best} at {alone[best]:.2f} $/h, that of all kinds {mixed:.2f}. Where a fleet "
+        "is a few servers, a second kind may still round better: in whole servers "
+        + ", ".join(f"{p.setting} {p.plan:.1f} $/h" for p in plans if p.plan is not None)
+        + ".",
         "a mixture that saves less than 1 %; between 1 and 5 % the verdict is 'depends'.",
-        (),
-        {"saving": saving, "gain": gain},
-    )
+        (
+            Plot(
+                "rate-at-equal-cost", "price of an A100, share of an H100's", "rate of A100 + H100, 100 $/h and 100 kW",
+                (Series("against the better of both", PRICES, gains),
+                 Series("against the better of both, colocated", PRICES, together_gains)),
+                level=("no gain", 1.0), published=("Splitwise: 2.35", 2.35),
+            ),
+            Plot(
+                "saving-by-price", "price of an RTX PRO, share of today's", f"saving beside {best}",
+                (Series("RTX PRO offered", SHARES, [1 - cost / alone[best] for cost in cheaper]),),
+                level=("no saving", 0.0), published=("SPAD: 19 % at least", 0.19),
+            ),
+        ),
+        {"saving": saving, **{f"gain at {share:g}": gain for share, gain in zip(PRICES, gains, strict=True)}},
+        plans=plans,
+    )  # fmt: skip
+
+
+SHARES = (1.0, 0.75, 0.5, 0.25)
+"""Of the price of a part that may help another."""
+PRICES = (0.2, 0.3, 0.4, 0.6, 0.8)
+"""Of an A100, as shares of an H100's."""
+
+
+def _cheaper_helper(problem: Problem, best: str) -> tuple[list[float], float | None]:
+    """Least $/h of the best part and an RTX PRO at shares of its price, and the share at which it saves 1 %."""
+    pair = without(problem, "hardware", [best, "rtx-pro"])
+    listed = next(option for option in resolve(problem).hardware if option.name == "rtx-pro").offers[0]
+    today = listed.usd_per_accelerator_hour or 0.0
+    costs = [least(problem, pair | {"hardware.rtx-pro.price": f"{share * today} $/h"}) for share in SHARES]
+    alone = least(problem, without(problem, "hardware", [best]))
+    return costs, crossing(SHARES, [1 - cost / alone - 0.01 for cost in costs])
+
+
+def _at_equal_cost(problem: Problem) -> tuple[list[float], list[float]]:
+    """Rate of A100 + H100 in 16 bit, against the better of both alone: phases as decided, and colocated alone."""
+
+    def rate(kept: list[str], share: float, phases: str) -> float:
+        prices = {"a100": f"{2.0 * share} $/h", "h100": "2 $/h"}
+        changes = without(problem, "hardware", kept) | {
+            "site.power": "100 kW",
+            "limits.budget.cost_per_hour": "100 $/h",
+            "models.m.weights": ["bf16"],
+            "options.disaggregation": phases,
+        }
+        changes |= {f"hardware.{name}.price": prices[name] for name in kept}
+        return most_rate(build_candidates(resolve(problem.replace(changes))).data, time.monotonic() + 60)
+
+    free, colocated = [], []
+    for share in PRICES:
+        both = rate(["a100", "h100"], share, "decide")
+        free.append(both / max(rate([name], share, "decide") for name in ("a100", "h100")))
+        colocated.append(both / max(rate([name], share, "never") for name in ("a100", "h100")))
+    return free, colocated
 
 
 def t4() -> Finding:
@@ -238,10 +326,15 @@ def t4() -> Finding:
             Plot(
                 "saving-by-hit-ratio", "prefix hit ratio", "saving",
                 (Series("offered", HITS, choice), Series("rack of the best ratio without hits", HITS, sign)),
-                level=("no saving", 0.0),
+                level=("no saving", 0.0), published=("SPAD: 41 % at most", 0.41),
             ),
         ),
         {f"offered at {hit}": x for hit, x in zip(HITS, choice, strict=True)},
+        plans=[
+            whole(f"{word}, hit ratio {hit:.2f}", problem, {"tasks.coding.prefix.hit": hit} | kept)
+            for hit in (0.0, 0.96)
+            for word, kept in (("H100 alone", without(problem, "hardware", ["h100"])), ("chip offered", {}))
+        ],
     )  # fmt: skip
 
 
@@ -307,7 +400,12 @@ def t11() -> Finding:
         "no premium above 2 % of the price at any TPOT.",
         (Plot("cost-by-domain", "accelerators in the domain", "cost per task against domain 8", curves, True),),
         {f"worth at {tpot} ms": value for tpot, value in worth.items()},
-    )
+        plans=[
+            whole(f"domain {n}, TPOT 20 ms", problem, {"hardware.gpu.scaleup_domain": n,
+                                                       "tasks.reasoning.slo.tpot.p95": "20 ms"})
+            for n in (8, 72)
+        ],
+    )  # fmt: skip
 
 
 def t12() -> Finding:
@@ -373,6 +471,17 @@ def t12() -> Finding:
         "the joint optimum is never dearer by construction; what is tested is whether it is cheaper by more than "
         "2 %.",
         "2 % or less against every order.",
-        (),
+        (
+            Plot(
+                "cost-by-order", "order of decisions", "least $/h",
+                (Series("fleet", list(range(len(orders) + 1)), [together, *orders.values()]),),
+                kind="bars", words=["together", *orders],
+            ),
+        ),
         savings,
-    )
+        plans=(
+            whole("together", problem),
+            whole("hardware first", problem, without(problem, "hardware", [chosen])),
+            whole("agent first, by quality", problem, reference),
+        ),
+    )  # fmt: skip

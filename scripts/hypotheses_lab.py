@@ -7,12 +7,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from codesign.candidates.build import build_candidates
 from codesign.candidates.data import SideLimit
 from codesign.optimize.relaxation import relax
 from codesign.optimize.strengthen import strengthened
+from codesign.planner import solve
 from codesign.problem import Problem, load_problem, resolve
 
 PROBLEMS = Path(__file__).parents[1] / "problems" / "hypotheses"
@@ -32,7 +33,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture: axes, lines, and levels drawn across."""
+    """A picture: axes, lines, points or bars, and levels drawn across."""
 
     name: str
     x: str
@@ -42,6 +43,26 @@ class Plot:
     log_y: bool = False
     level: tuple[str, float] | None = None
     """A horizontal line and its name."""
+    published: tuple[str, float] | None = None
+    """What others report in the same unit, as another horizontal line."""
+    upright: tuple[str, float] | None = None
+    """A vertical line and its name."""
+    kind: Literal["lines", "points", "bars"] = "lines"
+    """Points carry their series' name; bars stand on words: x of a series counts them, `words` names them."""
+    words: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A solved plan of whole servers beside the relaxation's optimum of the same setting."""
+
+    setting: str
+    least: float
+    """The relaxation's optimum."""
+    plan: float | None
+    """Of the plan; None where the clock ended without one."""
+    gap: float | None
+    """Within which it is proven."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +84,10 @@ class Finding:
     plots: Sequence[Plot] = ()
     figures: Mapping[str, float] = field(default_factory=dict)
     """The numbers that the verdict rests on."""
+    optima: bool = True
+    """Whether its costs are optima of relaxations."""
+    plans: Sequence[Whole] = ()
+    """Plans of whole servers beside those optima."""
 
 
 def stated(test: str) -> Problem:
@@ -79,6 +104,13 @@ def least(problem: Problem, changes: Mapping[str, Any] | None = None) -> float:
     if not found.converged:
         raise RuntimeError(f"{problem.name}: no optimum of the relaxation within {_RELAX_SECONDS:g} s")
     return float("inf") if found.infeasible else found.bound
+
+
+def whole(setting: str, problem: Problem, changes: Mapping[str, Any] | None = None) -> Whole:
+    """A plan of the problem within 5 % of its bound, beside the relaxation's optimum."""
+    stated = problem.replace({**(changes or {}), "options.gap": "5%", "options.time_limit": "60 s"})
+    found = solve(stated).objective
+    return Whole(setting, least(stated), found.value, found.gap)
 
 
 def servers(problem: Problem, changes: Mapping[str, Any]) -> dict[str, float]:

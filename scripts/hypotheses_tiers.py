@@ -6,13 +6,14 @@ import math
 from typing import Any
 
 import numpy as np
-from hypotheses_lab import REFUTED, SUPPORTED, Finding, Plot, Series, least, percent, stated, without
+from hypotheses_lab import REFUTED, SUPPORTED, Finding, Plot, Series, crossing, least, percent, stated, whole, without
 
 from codesign.catalog import memory_tiers, models
+from codesign.problem import resolve
 from codesign.workload.kvcache import kv_bytes
 from codesign.workload.parameters import parameter_counts, weight_bytes
 
-CONTEXTS = (16_000, 32_000, 64_000, 128_000, 256_000, 512_000, 900_000)
+CONTEXTS = (16_000, 20_000, 25_000, 32_000, 64_000, 128_000, 256_000, 512_000, 900_000)
 PRICES = {"2025": 2.2, "2026": 15.2}
 """$/GB of DDR5 behind CXL: 2.0 in mid 2025 and 13.8 in 2026 Q1, and 10 % for the controller."""
 _PAYS = 0.01
@@ -74,6 +75,13 @@ def t5() -> Finding:
             ),
         ),
         {f"break-even {c}": e or 0.0 for c, e in zip(CONTEXTS, even, strict=True)},
+        plans=[
+            whole(f"{word}, 128,000 tokens", problem, {"tasks.agent.context": 128_000} | memory)
+            for word, memory in (
+                ("no pool", {"memory": {}}),
+                ("CXL of 2026", without(problem, "memory", ["cxl"])),
+            )
+        ],
     )  # fmt: skip
 
 
@@ -103,10 +111,13 @@ def t8() -> Finding:
     for word, kept in sets.items():
         for card, changes in cards.items():
             at = without(problem, "hardware", kept) | changes | {"models.m.card": card}
-            whole = least(problem, at | {"options.split_decode": "never"})
+            unsplit = least(problem, at | {"options.split_decode": "never"})
             split = least(problem, at)
-            gains[word, card] = whole / split
-            rows.append((word, card, f"{whole:,.1f}", f"{split:,.1f}", f"{whole / split:.3f}"))
+            gains[word, card] = unsplit / split
+            rows.append((word, card, f"{unsplit:,.1f}", f"{split:,.1f}", f"{unsplit / split:.3f}"))
+    pair = without(problem, "hardware", sets["H200 + RTX PRO"])
+    by_price = _split_by_price(problem, pair)
+    turn = crossing(SHARES, [gain - 1.02 for gain in by_price])
     paying = [f"{word} ({card})" for (word, card), gain in gains.items() if gain > 1.02]
     verdict = SUPPORTED if len(paying) == len(gains) else f"depends on the parts: pays with {', '.join(paying)}"
     return Finding(
@@ -117,7 +128,9 @@ def t8() -> Finding:
         "of 2026-08; prefill has pools of its own in both. Relaxation.",
         ("parts on offer", "model", "whole replicas, $/h", "split allowed, $/h", "throughput per $ against whole"),
         rows,
-        ", ".join(f"{gain:.3f} times with {word} ({card})" for (word, card), gain in gains.items()),
+        ", ".join(f"{gain:.3f} times with {word} ({card})" for (word, card), gain in gains.items() if gain > 1.001)
+        + (f"; beside H200s the gain passes 2 % where an RTX PRO costs {turn:.0%} of today's" if turn else "")
+        + f"; {max(by_price):.2f} times at {SHARES[by_price.index(max(by_price))]:.0%} of its price",
         "MegaScale-Infer: 1.90 times per GPU, 1.86 (v1) or 1.66 (published) times per cost, with H20 for "
         "attention and L40S for "
         "experts, against whole replicas of one kind.",
@@ -126,9 +139,39 @@ def t8() -> Finding:
         "HBM and another "
         "per FLOP, and not where one part is best at both.",
         "no more than 2 % per $ with any set of parts.",
-        (),
-        {f"gain with {word} ({card})": gain for (word, card), gain in gains.items()},
-    )
+        (
+            Plot(
+                "gain-by-parts", "parts on offer", "throughput per $ against whole replicas",
+                [Series(card, list(range(len(sets))), [gains[word, card] for word in sets]) for card in cards],
+                level=("no gain", 1.0), published=("MegaScale-Infer: 1.66", 1.66), kind="bars", words=list(sets),
+            ),
+            Plot(
+                "gain-by-price", "price of an RTX PRO, share of today's", "throughput per $ against whole replicas",
+                (Series("Kimi-K2 on H200 + RTX PRO", SHARES, by_price),),
+                level=("no gain", 1.0), published=("MegaScale-Infer: 1.66", 1.66),
+            ),
+        ),
+        {f"gain with {word} ({card})": gain for (word, card), gain in gains.items()}
+        | {f"gain at {share:g} of the price": gain for share, gain in zip(SHARES, by_price, strict=True)},
+        plans=(
+            whole("H200 + RTX PRO (Kimi-K2), whole replicas", problem, pair | {"options.split_decode": "never"}),
+            whole("H200 + RTX PRO (Kimi-K2), split allowed", problem, pair),
+        ),
+    )  # fmt: skip
+
+
+SHARES = (2.0, 1.5, 1.0, 0.6, 0.3)
+"""Of today's price of the part that may take the experts."""
+
+
+def _split_by_price(problem: Any, pair: dict[str, Any]) -> list[float]:
+    """Throughput per $ of the split against whole replicas, by the price of the cheap part."""
+    listed = next(option for option in resolve(problem).hardware if option.name == "rtx-pro").offers[0]
+    found = []
+    for share in SHARES:
+        at = pair | {"hardware.rtx-pro.price": f"{share * (listed.usd_per_accelerator_hour or 0.0)} $/h"}
+        found.append(least(problem, at | {"options.split_decode": "never"}) / least(problem, at))
+    return found
 
 
 def t9() -> Finding:
@@ -178,6 +221,10 @@ def t9() -> Finding:
             ),
         ),
         {"saving": saving, "against recomputing": 1 - parked / recompute},
+        plans=(
+            whole("HBM alone, 5 min", problem, {"memory": {}, "tasks.coding.prefix.ttl": "5 min"}),
+            whole("+ both, 1 h", problem, {"tasks.coding.prefix.ttl": "1 h"}),
+        ),
     )  # fmt: skip
 
 

@@ -33,7 +33,10 @@ def test_a_verdict_stands_on_figures_and_says_what_would_have_refuted_it(name):
     found = FOUND[name]
     assert found["verdict"].startswith(("supported", "not supported", "depends on"))
     assert found["refuted_by"]
+    assert found["published"]
+    assert found["crossover"]
     assert found["figures"]
+    assert found["plots"]
     assert all(len(row) == len(found["header"]) for row in found["rows"])
     for plot in found["plots"]:
         assert (ROOT / "solutions" / "hypotheses" / f"{name}-{plot['name']}.png").exists()
@@ -58,6 +61,22 @@ def test_published_closed_forms():
     assert figures["OI mha bf16"] == pytest.approx(1.0)
     assert figures["OI gqa bf16"] == pytest.approx(8.0)
     assert figures["OI mla bf16"] == pytest.approx(242, rel=0.01)
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_optima_are_called_so_and_plans_are_no_better(name):
+    found = FOUND[name]
+    section = hypotheses.report({name: found})
+    assert (hypotheses.OPTIMA in section) == found["optima"]
+    for entry in found["plans"]:
+        assert entry["plan"] is None or entry["plan"] >= entry["least"] * (1 - 1e-6)
+        assert f"| {entry['setting']} |" in section
+
+
+def test_sparsity_that_holds_less_saves_more_than_sparsity_that_reads_less():
+    figures = FOUND["T6"]["figures"]
+    for share in ("0.25", "0.0625", "0.015625"):
+        assert figures[f"$/h holding {share}"] < figures[f"$/h reading {share}"] < figures["$/h reading 1"]
 
 
 def test_crossing_by_straight_lines():
