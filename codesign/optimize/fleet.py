@@ -32,7 +32,7 @@ Progress = Callable[[str, float, float], None]
 
 _SMALL = 40_000
 """Row entries up to which the whole problem goes to the MILP at once."""
-_RESTRICTED = (80, 200)
+_RESTRICTED = (60, 120)
 """Columns of the first MILPs, which look for plans."""
 _INSIDE = 1 - 1e-9
 _EXACT, _WHOLE = 1e-6, 1e-6
