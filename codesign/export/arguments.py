@@ -66,7 +66,10 @@ def _vllm_kept(worker: Worker, transfer: bool) -> list[str]:
 
 
 def vllm_environment(worker: Worker) -> dict[str, str]:
-    """Variables that LMCache reads beside vLLM's arguments: bytes of a tier for each process of a replica."""
+    """Variables that LMCache reads beside vLLM's arguments: bytes of a tier for each process of a replica.
+
+    The names are not checked against a release of LMCache: compare them with the one that you install.
+    """
     if not worker.tier or (worker.role == "colocated" and worker.tier in HOST_TIERS):
         return {}
     size = f"{worker.tier_bytes / 1e9 / worker.accelerators:.1f}"
