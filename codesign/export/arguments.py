@@ -93,7 +93,8 @@ def sglang_arguments(worker: Worker) -> list[str]:
     words += ["--mem-fraction-static", f"{worker.memory_fraction:g}"]
     words += [] if worker.keeps_prefixes else ["--disable-radix-cache"]
     if worker.tier:
-        size = math.ceil(worker.tier_bytes / 1e9 / worker.accelerators)  # for each rank
+        # For each rank, as remembered of HiCache: not looked up.
+        size = math.ceil(worker.tier_bytes / 1e9 / worker.accelerators)
         words += ["--enable-hierarchical-cache", "--hicache-size", str(size), "--hicache-write-policy", "write_through"]
         words += [] if worker.tier in HOST_TIERS else ["--hicache-storage-backend", "file"]
     if worker.role != "colocated":

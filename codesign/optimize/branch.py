@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from codesign.candidates.data import Bools, FleetData, Floats, Ints, SideLimit
-from codesign.optimize.counts import FRACTIONAL, Gains, Side, Split, fractions, units
+from codesign.optimize.counts import FRACTIONAL, PseudoCosts, Side, Split, fractions, units
 from codesign.optimize.duals import Duals, slot_prices
 from codesign.optimize.master import Interval
 from codesign.optimize.redundancy import Rows, most_servers, spared, usable_rows
@@ -57,7 +57,7 @@ class Tree:
         self.landed = False
         """Did the last step end a dive?"""
         self._children: list[Node] = []
-        self._gains = Gains()
+        self._gains = PseudoCosts()
         self._leaf_bound = math.inf
         self._units = units(data)
         self._recent = dict.fromkeys(sorted(start))

@@ -52,7 +52,7 @@ class Split:
         moved = self.above - self.value if up else self.value - self.below
         return max(moved, self.missing, FRACTIONAL)
 
-    def score(self, gains: Gains) -> float:
+    def score(self, gains: PseudoCosts) -> float:
         """How much both sides are expected to raise the objective."""
         down, up = (gains.expected(self.members.name, up, self.distance(up), self.price) for up in (False, True))
         return max(down, _NO_GAIN * self.price) * max(up, _NO_GAIN * self.price)
@@ -76,8 +76,8 @@ class Side:
     """Objective of the parent's relaxation."""
 
 
-class Gains:
-    """What splits have moved the relaxation by: the best guide to what they will (pseudo-costs)."""
+class PseudoCosts:
+    """What splits have moved the relaxation by: the best guide to what they will."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, bool], tuple[float, int]] = {}

@@ -35,6 +35,7 @@ _SMALL = 40_000
 _RESTRICTED = (60, 120)
 """Columns of the first MILPs, which look for plans."""
 _INSIDE = 1 - 1e-9
+"""Of the gap asked for: what nodes are given up at, so that the gap reported is not above it by rounding."""
 _EXACT, _WHOLE = 1e-6, 1e-6
 """Relative tolerance within which an objective is its bound: that of the rows."""
 _POLISH_SECONDS = 2.0
@@ -42,6 +43,7 @@ _FIRST_PLAN_SHARE = 0.1
 _PLAN_SHARE = 0.06
 """Of the time left, for one MILP: while there is no plan yet, and once there is one."""
 _NODE_SHARE, _POLISH_SHARE = 0.06, 0.03
+"""The same where a dive ended, and for the columns of a plan just found."""
 _DIVE, _BETWEEN_DIVES = 20, 16
 """Nodes of a dive at the most, and nodes of least bound before the next."""
 _AT_HAND, _AT_HAND_PER_GROUP = 60, 4
