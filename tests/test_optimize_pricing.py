@@ -12,10 +12,11 @@ from scipy.optimize import linprog
 
 from codesign.candidates.data import Offer, SideLimit
 from codesign.optimize import fleet as fleet_module
-from codesign.optimize.duals import Duals, lower_bound
+from codesign.optimize.duals import Duals
 from codesign.optimize.fleet import FleetSolver, solve_fleet
 from codesign.optimize.highs import CompiledModel
 from codesign.optimize.model import FleetModel
+from codesign.optimize.pricer import lower_bound
 from codesign.optimize.pricing import best_ratios, best_values, upper_values
 from codesign.optimize.relaxation import relax
 from codesign.optimize.strengthen import strengthened
@@ -41,6 +42,12 @@ def random_columns(seed, count=60, rows=6, flows=5):
     return use, limit, worth
 
 
+def units(use):
+    """Calls/s that a unit of each row carries."""
+    with np.errstate(divide="ignore"):
+        return 1.0 / use.transpose(2, 1, 0)
+
+
 def by_scipy(use, limit, worth):
     scale = np.where(use.max(axis=1) > 0, use.max(axis=1), np.maximum(limit, 1.0))
     found = linprog(-worth, A_ub=use / scale[:, None], b_ub=limit / scale, method="highs")
@@ -59,12 +66,13 @@ def test_best_values_are_those_of_linear_programs(seed):
 def test_upper_values_are_upper(seed):
     use, limit, worth = random_columns(seed, rows=3)
     exact = best_values(use, limit, worth)
-    assert np.all(upper_values(best_ratios(use, worth), limit) >= exact * (1 - 1e-9))
+    assert np.all(upper_values(best_ratios(units(use), worth.T), limit.T) >= exact * (1 - 1e-9))
 
 
 def test_upper_values_of_one_row_are_exact():
     use, limit, worth = random_columns(7, rows=1)
-    assert upper_values(best_ratios(use, worth), limit) == pytest.approx(best_values(use, limit, worth), rel=1e-9)
+    found = upper_values(best_ratios(units(use), worth.T), limit.T)
+    assert found == pytest.approx(best_values(use, limit, worth), rel=1e-9)
 
 
 def test_best_value_by_hand():

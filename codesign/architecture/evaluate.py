@@ -27,8 +27,9 @@ from codesign.candidates.build import Candidates, build_candidates
 from codesign.candidates.data import Bools, FleetData, Floats
 from codesign.hardware.chip import Excess
 from codesign.hardware.tco import annuity_usd_per_hour
-from codesign.optimize.duals import Duals, affordable, column_costs, column_values
+from codesign.optimize.duals import Duals, affordable, column_costs
 from codesign.optimize.model import Penalty
+from codesign.optimize.pricer import column_values
 from codesign.optimize.relaxation import Relaxation, relax
 from codesign.optimize.strengthen import strengthened
 from codesign.problem import resolve

@@ -36,9 +36,6 @@ class Flow:
     commodity_sign: int
     """+1 supplies the commodity's decode side, -1 consumes it (its prefill side), 0 without one."""
 
-_MOST_HELD = 5_000_000
-"""Entries of a block that are held beside it to price its columns faster."""
-
 
 @dataclass(frozen=True)
 class RowUse:
@@ -153,18 +150,6 @@ class ColumnBlock:
         whole = key.view(np.dtype((np.void, key.shape[1]))).ravel()
         _, first, kind = np.unique(whole, return_index=True, return_inverse=True)
         return first.astype(np.int64), kind.ravel().astype(np.int64)
-
-    @cached_property
-    def units_of_row(self) -> Floats | None:
-        """[V, kinds, R] calls/s of each flow that one unit of a row carries, inf where the flow spares it.
-
-        None where that is too much to hold (`_MOST_HELD`): it is worked out in every pricing then.
-        """
-        first, _ = self.kinds
-        if len(first) * self.use.shape[1] * len(self.flows) > _MOST_HELD:
-            return None
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.ascontiguousarray(1.0 / self.use.of(first).transpose(2, 0, 1)))
 
     def places(self) -> list[tuple[Ints, Ints, Floats]]:
         """(columns, packing, slots) of each kind of accelerator in the replicas: the first, then the other."""

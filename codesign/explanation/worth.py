@@ -6,8 +6,9 @@ import numpy as np
 from scipy.optimize import linprog
 
 from codesign.candidates.data import FleetData, Floats
-from codesign.optimize.duals import Duals, Gains, column_costs, column_values
+from codesign.optimize.duals import Duals, Gains, column_costs
 from codesign.optimize.fleet import FleetPlan
+from codesign.optimize.pricer import column_values
 
 
 def duals_of(plan: FleetPlan) -> Duals:

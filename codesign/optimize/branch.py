@@ -13,21 +13,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from codesign.candidates.data import Bools, FleetData, Floats, Ints, SideLimit
+from codesign.candidates.data import Bools, FleetData, Floats, SideLimit
 from codesign.optimize.counts import FRACTIONAL, PseudoCosts, Side, Split, fractions, units
 from codesign.optimize.duals import Duals, slot_prices
 from codesign.optimize.master import Interval
+from codesign.optimize.node import NodeSolver
 from codesign.optimize.redundancy import Rows, most_servers, spared, usable_rows
-from codesign.optimize.relaxation import Relaxation, first_master, generate
-
-_RECENT = 150
-"""Columns that a master is begun anew with."""
-_GROWN = 120
-"""Columns that it may grow by before."""
-_FEW_COLUMNS, _NEAREST = 10_000, 8
-"""From so many columns on, a few of each group are priced first in every round."""
+from codesign.optimize.relaxation import Relaxation
 
 
 @dataclass(order=True)
@@ -49,8 +41,7 @@ class Tree:
 
     def __init__(self, data: FleetData, root: Relaxation, start: Sequence[int], reduced: Floats) -> None:
         self.data = data
-        self.master, _ = first_master(data, start, duals=root.duals)
-        self._near = _nearest(data, reduced)
+        self._solver = NodeSolver(data, start, root.duals, reduced)
         self.bound = root.bound
         self._count = 0
         self._open: list[Node] = []
@@ -60,37 +51,18 @@ class Tree:
         self._gains = PseudoCosts()
         self._leaf_bound = math.inf
         self._units = units(data)
-        self._recent = dict.fromkeys(sorted(start))
-        self._room = self._outgrown()
         self._spared = spared(data)
         self._slot_price = slot_prices(data, Duals.none(data))
         self._branch(Node(root.bound, 0, {}), root)
 
-    def _outgrown(self) -> int:
-        """Columns from which the master is begun anew."""
-        return len(self.master.columns) + _GROWN
-
-    def _remember(self, relaxation: Relaxation) -> None:
-        """Columns that ran lately are those that the next nodes need; a master of many others is slow."""
-        for k in relaxation.running:
-            self._recent.pop(k, None)
-            self._recent[k] = None
-        if len(self.master.columns) > self._room:
-            self._recent = dict.fromkeys(list(self._recent)[-_RECENT:])
-            self.master, _ = first_master(self.data, sorted(self._recent), duals=relaxation.duals)
-            self._room = self._outgrown()
-
     def narrow(self, kept: Bools, start: Sequence[int], duals: Duals, reduced: Floats) -> None:
         """Go on with some of the columns [columns]: the others are proven to be in no better plan."""
         self.data = self.data.keep(kept)
-        self.master, _ = first_master(self.data, start, duals=duals)
-        self._near = _nearest(self.data, reduced[kept])
-        self._recent = dict.fromkeys(sorted(start))
-        self._room = self._outgrown()
+        self._solver = NodeSolver(self.data, start, duals, reduced[kept])
 
     def held(self) -> list[int]:
         """Columns that its linear program holds."""
-        return self.master.columns
+        return self._solver.held
 
     def step(
         self, cutoff: float, deadline: float, cancelled: Callable[[], bool], dive: bool = False
@@ -105,8 +77,7 @@ class Tree:
             node = self._next(cutoff, dive)
             self._open.remove(node)
             heapq.heapify(self._open)
-            rows = self._rows(node, cutoff)
-            relaxation = generate(self.master, rows, deadline, stop_above=cutoff, cancelled=cancelled, near=self._near)
+            relaxation = self._solver.relax(self._rows(node, cutoff), deadline, cutoff, cancelled)
             if node.side is not None and relaxation.converged and math.isfinite(cutoff):
                 self._gains.learn(node.side, min(relaxation.value, cutoff))
             if relaxation.infeasible and (relaxation.value >= cutoff or math.isinf(cutoff)):
@@ -114,7 +85,6 @@ class Tree:
             bound = max(node.bound, relaxation.bound)
             if bound >= cutoff:
                 continue
-            self._remember(relaxation)
             self._children = self._branch(Node(bound, node.number, node.intervals), relaxation)
             self.landed = dive and not self._children
             self._refresh()
@@ -180,15 +150,3 @@ class Tree:
     def _refresh(self) -> None:
         least = min([node.bound for node in self._open[:1]], default=math.inf)
         self.bound = max(self.bound, min(least, self._leaf_bound))
-
-
-def _nearest(data: FleetData, reduced: Floats) -> tuple[Ints, FleetData] | None:
-    """The columns of each group that are nearest to running, `reduced` [columns] being what they lose; None for few."""
-    if data.columns < _FEW_COLUMNS:
-        return None
-    group = np.concatenate([block.group for block in data.blocks])
-    order = np.lexsort((reduced, group))
-    first = np.searchsorted(group[order], group[order])  # where each one's group begins in this order
-    kept = np.zeros(data.columns, dtype=bool)
-    kept[order[np.arange(len(order)) - first < _NEAREST]] = True
-    return np.flatnonzero(kept), data.keep(kept)

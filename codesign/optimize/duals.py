@@ -11,8 +11,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from codesign.candidates.data import ColumnBlock, FleetData, Floats, SideLimit
-from codesign.optimize.pricing import best_ratios, best_values, chunks, held_ratios, upper_values
+from codesign.candidates.data import Bools, ColumnBlock, FleetData, Floats, Ints, SideLimit
 
 _ROUNDING = 1e-9
 """Relative error of a linear program's duals that is mended rather than taken for an unbounded ray."""
@@ -110,18 +109,53 @@ def slot_prices(data: FleetData, duals: Duals) -> Floats:
     return np.asarray((server + aside) / np.array([p.slots for p in data.packings], dtype=np.float64))
 
 
+@dataclass(frozen=True)
+class Places:
+    """What a replica of every column takes of the shared rows, whatever it serves."""
+
+    group: Ints
+    """[columns]."""
+    power_w: Floats
+    """[columns]."""
+    packing: Ints
+    """[columns]."""
+    taken: tuple[tuple[Ints, Ints, Floats], ...]
+    """(columns, packing, slots) of each kind of accelerator in the replicas."""
+
+    @staticmethod
+    def of(data: FleetData) -> Places:
+        """Those of all columns of a problem."""
+        places: dict[int, list[tuple[Ints, Ints, Floats]]] = {}
+        for first, block in zip(data.offsets.tolist(), data.blocks, strict=False):
+            for n, (rows, packing, slots) in enumerate(block.places()):
+                places.setdefault(n, []).append((first + rows, packing, slots))
+        return Places(
+            np.concatenate([np.zeros(0, np.int64), *(block.group for block in data.blocks)]),
+            np.concatenate([np.zeros(0), *(block.replica_power_w for block in data.blocks)]),
+            np.concatenate([np.zeros(0, np.int64), *(block.packing for block in data.blocks)]),
+            tuple(
+                (
+                    np.concatenate([r for r, _, _ in parts]),
+                    np.concatenate([p for _, p, _ in parts]),
+                    np.concatenate([s for _, _, s in parts]),
+                )
+                for parts in places.values()
+            ),
+        )
+
+    def costs(self, data: FleetData, duals: Duals) -> Floats:
+        """[columns] objective of one replica: its share of servers at the cheapest offers, and its power."""
+        slot = slot_prices(data, duals)
+        group = charges(data.limits, duals.limit, "per_group", len(data.groups))
+        cost = group[self.group] + watt_prices(data, duals.limit)[self.packing] * self.power_w
+        for columns, packing, slots in self.taken:
+            cost[columns] += slot[packing] * slots
+        return np.asarray(cost)
+
+
 def column_costs(data: FleetData, duals: Duals) -> Floats:
-    """[columns] objective of one replica: its share of servers at the cheapest offers, and its power."""
-    slot = slot_prices(data, duals)
-    watt = watt_prices(data, duals.limit)
-    group = charges(data.limits, duals.limit, "per_group", len(data.groups))
-    costs = []
-    for block in data.blocks:
-        cost = group[block.group] + watt[block.packing] * block.replica_power_w
-        for rows, packing, packed in block.places():
-            cost[rows] += slot[packing] * packed
-        costs.append(cost)
-    return np.concatenate(costs) if costs else np.zeros(0)
+    """The costs [columns] of a problem that is priced once."""
+    return Places.of(data).costs(data, duals)
 
 
 def flow_worth(data: FleetData, duals: Duals) -> Floats:
@@ -147,44 +181,19 @@ class Gains:
 
     def of(self, block: ColumnBlock, part: slice | np.ndarray) -> Floats:
         """[n, V] of some columns of a block; 0 for flows that they may not carry."""
-        packing = block.packing[part]
-        gain = self._worth[block.flows][None, :] - self._watts[packing][:, None] * block.flow_power(part)
-        if block.flow_slots is not None:
-            gain = gain - self._slots[packing][:, None] * block.flow_slots[block.use.source[part]]
+        source = block.use.source[part]
+        slots = None if block.flow_slots is None else block.flow_slots[source]
+        flows = np.broadcast_to(block.flows, (len(source), len(block.flows)))
+        return self.at(flows, block.packing[part], block.flow_power_w[source], slots, block.admissible[part])
+
+    def at(self, flows: Ints, packing: Ints, power: Floats, slots: Floats | None, admissible: Bools) -> Floats:
+        """The same of any columns: `flows`, `power`, `slots` per call/s and `admissible` [n, V], `packing` [n]."""
+        gain = self._worth[flows] - self._watts[packing][:, None] * power
+        if slots is not None:
+            gain = gain - self._slots[packing][:, None] * slots
         if self._charged is not None:
-            gain = gain - self._charged[self._hardware[packing][:, None], block.flows[None, :]]
-        return np.asarray(np.where(block.admissible[part], gain, 0.0))
-
-
-def column_values(data: FleetData, duals: Duals, costs: Floats, exact_below: float = np.inf) -> Floats:
-    """[columns] best earnings of one replica; an upper bound instead where cost − bound ≥ `exact_below`."""
-    gains = Gains(data, duals)
-    values = np.zeros(data.columns)
-    for b, block in enumerate(data.blocks):
-        rows = slice(int(data.offsets[b]), int(data.offsets[b + 1]))
-        first, kind = block.kinds
-        ratios = np.zeros((len(first), block.use.shape[1]))
-        held = block.units_of_row
-        if held is not None:
-            ratios = held_ratios(held, gains.of(block, first))
-        else:
-            for part in chunks(block, len(first)):
-                ratios[part] = best_ratios(block.use.of(first[part]), gains.of(block, first[part]))
-        found = upper_values(ratios[kind], block.limit)
-        close = np.flatnonzero((costs[rows] - found < exact_below) & (found > 0))
-        for part in chunks(block, len(close)):
-            some = close[part]
-            found[some] = best_values(block.use.of(some), block.limit[some], gains.of(block, some))
-        values[rows] = found
-    return values
-
-
-def lower_bound(data: FleetData, duals: Duals) -> tuple[float, Duals, Floats]:
-    """A valid bound from any duals, the scaled duals that prove it, and all reduced costs [columns] there."""
-    duals = affordable(data, duals)
-    costs = column_costs(data, duals)
-    values = column_values(data, duals, costs, exact_below=0.0)
-    return proven(data, duals, costs, values)
+            gain = gain - self._charged[self._hardware[packing][:, None], flows]
+        return np.asarray(np.where(admissible, gain, 0.0))
 
 
 def affordable(data: FleetData, duals: Duals) -> Duals:

@@ -67,9 +67,11 @@ class Master:
         self.highs.setOptionValue("presolve", "off")
         # Rows are scaled to one replica already; scaling them again makes the first programs four times as slow.
         self.highs.setOptionValue("simplex_scale_strategy", 0)
+        # Columns that enter keep a basis primal feasible: left to choose, HiGHS needs a third of the iterations.
+        self.highs.setOptionValue("simplex_strategy", 0)
         self._intervals: dict[str, tuple[int, SideLimit]] = {}
         self._slacks: list[int] = []
-        self._penalty = penalty
+        self.penalty = penalty
         self._start(penalty)
 
     # ---- building ------------------------------------------------------------------------------------------
@@ -163,7 +165,7 @@ class Master:
 
     def set_penalty(self, penalty: Penalty) -> None:
         """Other prices for missed demand and limits."""
-        self._penalty = penalty
+        self.penalty = penalty
         for c in range(len(self.data.tasks)):
             self.highs.changeColCost(self._shortfalls + c, penalty.shortfall)
         for i in range(len(self.data.limits)):
@@ -320,7 +322,7 @@ class Master:
         self._rows += 1
         # Columns that the master does not hold yet may be what keeps to the interval: it is missed at a price.
         self._slacks += [self._count, self._count + 1]
-        price = max(self._penalty.shortfall, 0.0, *self._penalty.excess)
+        price = max(self.penalty.shortfall, 0.0, *self.penalty.excess)
         row = np.full(2, self._rows - 1, dtype=np.int64)
         self._add(np.full(2, price), row, np.arange(2, dtype=np.int64), np.array([1.0, -1.0]))
 

@@ -21,8 +21,12 @@ _CHUNK_DOUBLES = 250_000
 def chunks(block: ColumnBlock, count: int | None = None) -> Iterator[slice]:
     """Slices of a block's columns (or of `count` things of their size) whose dense rows fit the cache."""
     _, rows, flows = block.use.shape
-    size = max(1, _CHUNK_DOUBLES // max(1, rows * flows))
-    count = len(block) if count is None else count
+    return parts(len(block) if count is None else count, rows * flows)
+
+
+def parts(count: int, entries: int) -> Iterator[slice]:
+    """Slices of `count` things of so many entries each that fit the cache."""
+    size = max(1, _CHUNK_DOUBLES // max(1, entries))
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
 
@@ -45,36 +49,24 @@ def binding_rows(use: Floats, limit: Floats, admissible: Bools) -> Bools:
     return np.asarray(needed | np.any(limit < 0, axis=1)[:, None])
 
 
-def best_ratios(use: Floats, worth: Floats) -> Floats:
-    """[K, R] the most that a unit of each row can earn if it alone limits: max worth/use over flows that earn.
+def best_ratios(units: Floats, worth: Floats) -> Floats:
+    """[R, K] the most that a unit of each row can earn if it alone limits: max worth·units over flows that earn.
 
-    `use` is [K, R, V], `worth` [K, V], ≤ 0 where a flow earns nothing; inf where one earns that spares the row.
+    `units` [V, R, K] are the calls/s that a unit of each row carries (1/use, inf where the flow spares the row) and
+    `worth` is [V, K]; inf where a flow earns that spares the row.
     """
-    gain = np.maximum(worth, 0.0)
-    found = np.zeros(use.shape[:2])
-    for row in range(use.shape[1]):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(gain > 0, gain / use[:, row, :], 0.0)
-        found[:, row] = np.max(ratio, axis=1, initial=0.0)
-    return found
-
-
-def held_ratios(units: Floats, worth: Floats) -> Floats:
-    """The same [K, R] from the calls/s that a unit of each row carries, 1/use as [V, K, R], and `worth` [K, V]."""
-    earning = np.flatnonzero((worth > 0).any(axis=0))
-    gain = np.maximum(worth[:, earning].T, 0.0)
     with np.errstate(invalid="ignore"):  # nan where a flow spares a row and earns nothing: no ratio
-        return np.asarray(np.fmax.reduce(gain[:, :, None] * units[earning], axis=0, initial=0.0))
+        return np.asarray(np.fmax.reduce(worth[:, None, :] * units, axis=0, initial=0.0))
 
 
 def upper_values(ratios: Floats, limit: Floats) -> Floats:
     """An upper bound [K] on columns' values: the least over their rows of what the row alone would let them earn.
 
-    `ratios` [K, R] as from `best_ratios`, `limit` [K, R].  Cheap: no simplex.
+    `ratios` [R, K] as from `best_ratios`, `limit` [R, K].  Cheap: no simplex.
     """
     with np.errstate(invalid="ignore"):  # nan where a flow spares a row of limit 0: that row bounds nothing
-        found = np.fmin.reduce(ratios * limit, axis=1, initial=np.inf)
-    return np.asarray(np.where(ratios.max(axis=1, initial=0.0) > 0, found, 0.0))
+        found = np.fmin.reduce(ratios * limit, axis=0, initial=np.inf)
+    return np.asarray(np.where(ratios.max(axis=0, initial=0.0) > 0, found, 0.0))
 
 
 def best_values(use: Floats, limit: Floats, worth: Floats) -> Floats:

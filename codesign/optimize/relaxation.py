@@ -18,12 +18,12 @@ from codesign.optimize.duals import (
     Gains,
     affordable,
     column_costs,
-    column_values,
     proven,
     watt_prices,
 )
 from codesign.optimize.master import Interval, Master, MasterSolution
 from codesign.optimize.model import Penalty
+from codesign.optimize.pricer import Pricer
 from codesign.optimize.pricing import chunks
 from codesign.optimize.scale import objective_scale, scaled
 
@@ -244,12 +244,14 @@ def generate(
     progress: Callable[[float, float], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     most: tuple[int, int] = FEW,
-    near: tuple[Ints, FleetData] | None = None,
+    near: tuple[Ints, FleetData, Pricer] | None = None,
+    pricer: Pricer | None = None,
 ) -> Relaxation:
     """Column generation on a master with sums of counts held in intervals; ends early at a bound ≥ `stop_above`.
 
-    At `most` so many columns enter in a round, and of one group.  Those of `near` (their places, and the data of them
-    alone) are priced before all: the others are looked at when none of these earns its cost.
+    At `most` so many columns enter in a round, and of one group.  Those of `near` (their places, the data of them alone
+    and its pricer) are priced before all: the others are looked at when none of these earns its cost.  `pricer` is that
+    of the master's columns, where there is one.
     """
     master.restrict(intervals)
     own = len(master.data.limits)
@@ -258,7 +260,8 @@ def generate(
     rows = [side for side in sides if side is not None]
     data = master.data.with_limits(rows)
     shut = _shut(data, intervals)
-    some = None if near is None else (near[0], near[1].with_limits(rows), shut[near[0]])
+    pricer = pricer or Pricer(data)
+    some = None if near is None else (near[0], near[1].with_limits(rows), near[2], shut[near[0]])
     scale = np.array([limit.scale for limit in rows])
     best, best_duals = -np.inf, Duals.none(data)
     reduced = column_costs(data, best_duals)
@@ -269,12 +272,12 @@ def generate(
         duals = affordable(data, _on_sides(found.duals, own, finite, scale))
         stop = time.monotonic() > deadline or cancelled()
         if some is not None and not stop:
-            places, nearest, closed = some
-            costs, values = _priced(nearest, duals, closed)
+            places, nearest, few, closed = some
+            costs, values = _priced(few, nearest, duals, closed)
             entering = places[entering_columns(nearest, costs - values, costs, *most)]
             if len(entering) and master.extend(entering, earning_flows(data, duals, entering)):
                 continue
-        costs, values = _priced(data, duals, shut)
+        costs, values = _priced(pricer, data, duals, shut)
         bound, scaled, at_bound = proven(data, duals, costs, values)
         if bound > best:
             best, best_duals, reduced = bound, scaled, at_bound
@@ -290,11 +293,11 @@ def generate(
         return _relaxation(master, found, (best, best_duals, reduced), rounds, converged)
 
 
-def _priced(data: FleetData, duals: Duals, shut: Bools) -> tuple[Floats, Floats]:
+def _priced(pricer: Pricer, data: FleetData, duals: Duals, shut: Bools) -> tuple[Floats, Floats]:
     """Costs and values [columns] at some duals; those that are shut cost infinitely much."""
-    costs = column_costs(data, duals)
+    costs = pricer.costs(data, duals)
     costs[shut] = np.inf
-    return costs, column_values(data, duals, costs, exact_below=0.0)
+    return costs, pricer.values(data, duals, costs, exact_below=0.0)
 
 
 def _shut(data: FleetData, intervals: Mapping[str, tuple[SideLimit, Interval]]) -> Bools:

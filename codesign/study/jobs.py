@@ -21,7 +21,8 @@ import numpy as np
 from codesign.candidates.build import Candidates, build_candidates, resold, unpriced
 from codesign.candidates.data import Ints
 from codesign.candidates.objectives import blended, ceiling, figure, minimising, weighted
-from codesign.optimize.fleet import FleetPlan, FleetSolver, Start, solve_fleet
+from codesign.optimize.fleet import FleetPlan, FleetSolver, solve_fleet
+from codesign.optimize.search import Start
 from codesign.planner import plan_extreme
 from codesign.problem.extremes import EXTREMES
 from codesign.problem.instance import Instance, ObjectiveName

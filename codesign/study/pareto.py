@@ -12,7 +12,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from codesign.optimize.fleet import Start
+from codesign.optimize.search import Start
 from codesign.problem import Problem, resolve
 from codesign.problem.instance import Instance, ObjectiveName
 from codesign.study.axes import AXES, SAFETY_LEVELS, Axis, independent, parse_axes, settled

@@ -1,0 +1,175 @@
+"""A search for the best fleet: the best plan and bound so far, and MILPs over some columns that look for better."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyomo.environ as pyo
+from pyomo.common.errors import InfeasibleConstraintException
+
+from codesign.candidates.data import FleetData, Ints
+from codesign.optimize.highs import CompiledModel, Outcome
+from codesign.optimize.model import FleetModel
+
+Progress = Callable[[str, float, float], None]
+"""Called with (stage, incumbent objective or inf, global bound)."""
+
+_INSIDE = 1 - 1e-9
+"""Of the gap asked for: what nodes are given up at, so that the gap reported is not above it by rounding."""
+_EXACT = 1e-6
+"""Relative tolerance within which an objective is its bound: that of the rows."""
+_POLISH_SHARE = 0.03
+"""Of the time left, for the MILP over the columns of a plan just found."""
+_ADOPT_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a plan of a similar problem buys and runs: where a search may start."""
+
+    columns: tuple[int, ...]
+    """Those of the plan and of its relaxation."""
+    replicas: dict[int, int] = field(default_factory=dict)
+    servers: dict[int, int] = field(default_factory=dict)
+    spares: dict[int, int] = field(default_factory=dict)
+    modules: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass
+class Search:
+    """What is known of the best fleet of `data` while it is looked for."""
+
+    data: FleetData
+    gap: float
+    deadline: float
+    threads: int
+    seed: int
+    cancel: threading.Event
+    progress: Progress | None
+    best: FleetModel | None = None
+    values: dict[int, float] = field(default_factory=dict)
+    objective: float = np.inf
+    bound: float = -np.inf
+    nodes: int = 0
+    considered: int = 0
+
+    def tell(self, stage: str, incumbent: float, bound: float) -> None:
+        """Report progress, if anybody listens: never worse than what is known."""
+        if self.progress is not None:
+            self.progress(stage, min(incumbent, self.objective), max(bound, self.bound))
+
+    def closed(self) -> bool:
+        """Is the gap that was asked for reached?"""
+        allowed = max(self.gap, _EXACT) * abs(self.objective)
+        return bool(np.isfinite(self.objective) and self.objective - self.bound <= allowed)
+
+    def cutoff(self) -> float:
+        """Objective from which a plan no longer matters: the gap asked for below the best, less what rounding takes."""
+        return self.objective - self.gap * _INSIDE * abs(self.objective) if np.isfinite(self.objective) else np.inf
+
+    def left(self) -> float:
+        """Seconds."""
+        return self.deadline - time.monotonic()
+
+    def running(self) -> list[tuple[int, float]]:
+        """(column, calls/s) of what the best plan uses."""
+        if self.best is None:
+            return []
+        rates: dict[int, float] = {}
+        for k, v in self.best.flow_keys:
+            rates[k] = rates.get(k, 0.0) + self.values.get(id(self.best.pyomo.rate[k, v]), 0.0)
+        return [(k, rate) for k, rate in rates.items() if rate > 1e-9]
+
+    def used(self) -> Ints:
+        """Columns that the best plan uses: a MILP over them alone is small, and drops idle replicas and servers."""
+        return np.array([k for k, _ in self.running()], dtype=np.int64)
+
+    def over(self) -> bool:
+        """Is there nothing to do, or no time to do it?"""
+        return self.closed() or self.left() <= 0 or self.cancel.is_set()
+
+    def raise_bound(self, bound: float) -> None:
+        """Note a bound that holds for every column that could improve the plan."""
+        self.bound = max(self.bound, min(bound, self.objective))
+
+    def seek(self, columns: Ints, stage: str, share: float) -> None:
+        """Look for a better plan among some columns for a share of the time left, then for a better one of its kind."""
+        before = self.objective
+        self.milp(columns, stage, share)
+        if self.objective < before and not self.over():
+            self.milp(self.used(), stage, _POLISH_SHARE)
+
+    def adopt(self, start: Start) -> None:
+        """Take the counts of a similar plan where they keep the rows of this problem and cost less than the best."""
+        model = FleetModel(self.data, sorted(start.replicas), relaxed=False)
+        counts: dict[int, float] = {}
+        for name in ("servers", "modules", "replicas", "spares"):
+            held: dict[int, int] = getattr(start, name)
+            for index, variable in model.pyomo.component(name).items():
+                variable.fix(held.get(index, 0))
+                counts[id(variable)] = variable.value
+        try:
+            compiled = CompiledModel(model.pyomo, self.threads, self.seed)
+        except InfeasibleConstraintException:
+            return
+        outcome = compiled.run(time_limit=_ADOPT_SECONDS, cancel=self.cancel)
+        if outcome.values and outcome.objective < self.objective:
+            self.best, self.values, self.objective = model, {**outcome.values, **counts}, outcome.objective
+
+    def milp(
+        self, columns: Ints, stage: str, share: float = 1.0, complete: bool = False, gap: float | None = None
+    ) -> Outcome:
+        """A MILP over some columns; keeps its plan when it is the best so far.
+
+        `complete`: every column that could improve the plan is among them, so the MILP's bound is global.
+        `gap`: its own, whatever is proven; without one it ends as soon as the plan is good enough.
+        """
+        model = FleetModel(self.data, columns.tolist(), relaxed=False)
+        try:
+            compiled = CompiledModel(model.pyomo, self.threads, self.seed)
+        except InfeasibleConstraintException:  # these columns leave a task without any flow
+            return Outcome("infeasible", np.inf, np.inf, 0, {}, {})
+        if self.best is not None:
+            compiled.start_from(_carry(self.best, self.values, model))
+        stops = gap is None and self.bound > 0 and self.gap < 1
+        good_enough = self.bound / (1 - self.gap * _INSIDE) if stops else -np.inf
+        outcome = compiled.run(
+            gap=gap or (self.gap if complete else self.gap * 0.5),
+            time_limit=max(0.2, self.left() * share),
+            good_enough=good_enough,
+            progress=lambda incumbent, bound: self.tell(stage, incumbent, bound if complete else -np.inf),
+            cancel=self.cancel,
+        )
+        self.nodes += outcome.nodes
+        self.considered = max(self.considered, len(columns))
+        if outcome.values and outcome.objective < self.objective:
+            objective, values = _settle(compiled, outcome)
+            if objective < self.objective:
+                self.best, self.values, self.objective = model, values, objective
+        return outcome
+
+
+def _carry(old: FleetModel, values: dict[int, float], new: FleetModel) -> dict[int, float]:
+    """The incumbent's values under the new model's variables."""
+    carried: dict[int, float] = {}
+    for variable in old.pyomo.component_objects(pyo.Var):
+        twin = new.pyomo.component(variable.local_name)
+        if twin is None:
+            continue
+        for index in variable:
+            value = values.get(id(variable[index]), 0.0)
+            if value and index in twin:
+                carried[id(twin[index])] = value
+    return carried
+
+
+def _settle(compiled: CompiledModel, outcome: Outcome) -> tuple[float, dict[int, float]]:
+    """The objective and values of an exactly integer plan: counts rounded, rates solved again."""
+    settled = compiled.settle(outcome.values)
+    if not settled.values:
+        return outcome.objective, outcome.values
+    return settled.objective, settled.values
