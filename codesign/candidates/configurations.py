@@ -65,7 +65,8 @@ def enumerate_configurations(instance: Instance, places: list[Places]) -> Config
     for h, option in enumerate(instance.hardware):
         for m, model in enumerate(instance.models):
             memories = [(-1, None), *((i, a) for i, a in enumerate(beside) if a.suits(instance, option, model))]
-            shapes = _shapes(option, model, instance.options.max_replica_accelerators)
+            most, domains = instance.options.max_replica_accelerators, instance.options.max_expert_domains
+            shapes = _shapes(option, model, most, domains)
             kinds = [(*shape, 1, *memory) for shape in shapes for memory in memories]
             kinds += [(*shape, -1, None) for shape in _context_parallel(instance, option, shapes)]
             for tp, pp, ep, dp, cp, memory, attachment in kinds:
@@ -114,8 +115,10 @@ def engines(instance: Instance) -> tuple[EngineProfile, ...]:
     return tuple(profiles)
 
 
-def _shapes(option: HardwareOption, model: Model, most: int | None) -> list[tuple[int, int, int, int]]:
-    """(tp, pp, ep, dp) worth trying: TP and attention DP inside the scale-up domain, stages across servers."""
+def _shapes(
+    option: HardwareOption, model: Model, most: int | None, domains: int
+) -> list[tuple[int, int, int, int]]:
+    """(tp, pp, ep, dp) worth trying: TP in a scale-up domain, attention DP over `domains`, stages across servers."""
     server = option.server_accelerators
     domain = max(1, option.accelerator.scaleup_domain)
     if "pcie" in option.accelerator.scaleup_topology.lower():
@@ -125,9 +128,10 @@ def _shapes(option: HardwareOption, model: Model, most: int | None) -> list[tupl
     shapes = []
     for tp in _POWERS:
         for dp in _POWERS if is_moe else (1,):
-            if tp * dp > min(domain, largest):
-                continue
             ranks = tp * dp
+            wide = tp <= domain and ranks % domain == 0 and ranks <= domains * domain  # over the network
+            if ranks > largest or (ranks > domain and not wide):
+                continue
             for pp in _STAGES if ranks in (min(server, domain), domain) or ranks >= 8 else (1,):
                 size = ranks * pp
                 if size > largest or (size > server and size % server):

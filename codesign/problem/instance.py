@@ -402,6 +402,7 @@ class Options:
     max_sequences: int = 1024
     max_replica_accelerators: int | None = None
     max_context_parallel: int = 1
+    max_expert_domains: int = 1
     profiles: tuple[str, ...] = ()
     """Paths of engine profiles."""
     safety: float = 0.5

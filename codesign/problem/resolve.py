@@ -554,6 +554,7 @@ def _options(problem: Problem, profiles: tuple[str, ...]) -> inst.Options:
         max_sequences=options.max_sequences,
         max_replica_accelerators=options.max_replica_accelerators,
         max_context_parallel=options.max_context_parallel,
+        max_expert_domains=options.max_expert_domains,
         profiles=profiles,
         safety=float(options.safety[1:]) / 100.0,
     )

@@ -396,6 +396,9 @@ class Options(Part):
     max_context_parallel: PositiveCount = 1
     """Groups of accelerators that may share one prompt in a prefill replica (context parallelism: tokens are divided,
     keys and values go round), at most; 1: none do. Shortens the TTFT of prompts of 100K tokens and more."""
+    max_expert_domains: PositiveCount = 1
+    """Scale-up domains that the experts of one replica may lie in, at most: tokens go to experts over the scale-out
+    network then (attention data parallelism with wide expert parallelism)."""
     profiles: list[str] = Field(default_factory=list)
     """Engine profiles (files that `codesign calibrate` writes), relative to the problem file; the first that
     names an accelerator holds for it."""
