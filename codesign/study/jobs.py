@@ -102,11 +102,14 @@ class Finished:
     solution: Solution
     start: Start
     """What the plan buys and runs, by position among the candidates of `problem_key`: where others may start."""
+    sum_bound: float | None = None
+    """What a weighted sum of objectives is at least, where that was minimised."""
 
     def to_document(self) -> dict[str, Any]:
         """What the store keeps."""
         return {
             "problem_key": self.problem_key,
+            "sum_bound": self.sum_bound,
             "start": {
                 "columns": list(self.start.columns),
                 **{name: sorted(getattr(self.start, name).items()) for name in _COUNTS},
@@ -125,6 +128,7 @@ class Finished:
                 tuple(document["start"]["columns"]),
                 **{name: {int(i): int(n) for i, n in document["start"][name]} for name in _COUNTS},
             ),
+            document["sum_bound"],
         )
 
 
@@ -181,6 +185,7 @@ def run_job(
         start=job.start,
         floor=-np.inf if job.blend else job.floor,
     )
+    sum_bound = plan.bound if job.blend and np.isfinite(plan.bound) else None
     if job.blend and plan.replicas:
         plan = _as_minimised(plan, _value(built, plan, job.objective), job)
     for number, name in enumerate(job.then):
@@ -191,7 +196,7 @@ def run_job(
     if job.point:
         objective = solution.objective.model_copy(update={"ceilings": dict(job.ceilings)})
         solution = solution.model_copy(update={"objective": objective})
-    return Finished(job.key, job.problem_key, solution, plan.start)
+    return Finished(job.key, job.problem_key, solution, plan.start, sum_bound)
 
 
 def _as_minimised(plan: FleetPlan, value: float, job: Job) -> FleetPlan:

@@ -29,8 +29,8 @@ _SLO_PROBES = (1.0, 0.5, 0.25, 0.125, 0.0625)
 _SLICES = (3, 8)
 """Least and most levels of a third objective."""
 
-_BLENDS = 3
-"""Weighted sums that are solved between the ends, at most."""
+_BLENDS, _POINTS_PER_BLEND = 12, 4
+"""Weighted sums that are solved between the ends: at most, and one for so many points."""
 _NEAREST = 2
 """Plans on either side of a ceiling whose configurations are combined."""
 
@@ -198,14 +198,17 @@ class _Frontier:
             answers += yield ask(ceilings)
 
     def _blends(self, fixed: Held, ends: Sequence[dict[str, float]], points: int) -> list[_Ask]:
-        """Weighted sums between the ends: no ceiling hampers their search, so they make good starts for all others."""
+        """Weighted sums between the ends: no ceiling hampers their search, so they make good starts for all others.
+
+        Their bounds hold for all others, too: w·first + v·second is at least so much, whatever the ceiling.
+        """
         if not ends:
             return []
         first, second = self.axes[:2]
         spans = [max(end[axis.name] for end in ends) - min(end[axis.name] for end in ends) for axis in (first, second)]
         if not all(spans):
             return []
-        count = min(_BLENDS, points // _PER_ROUND)
+        count = min(_BLENDS, points // _POINTS_PER_BLEND)
         shares = [(i + 1) / (count + 1) for i in range(count)]
         weights = [{first.name: (1 - share) / spans[0], second.name: share / spans[1]} for share in shares]
         return [_Ask(first, dict(fixed), blend) for blend in weights]
@@ -255,7 +258,22 @@ class _Frontier:
             and a.result.problem_key == problem_key
             and all(name in ask.ceilings and ask.ceilings[name] <= most for name, most in a.ask.ceilings.items())
         )
-        return max((bound for bound in wider if math.isfinite(bound)), default=-math.inf)
+        found = max((bound for bound in wider if math.isfinite(bound)), default=-math.inf)
+        return max(found, self._hull(problem_key, ask.ceilings)) if ask.axis is self.axes[0] else found
+
+    def _hull(self, problem_key: str, ceilings: Held) -> float:
+        """What weighted sums prove of the first axis under some ceilings."""
+        best = -math.inf
+        for answer in self.answers:
+            asked, bound = answer.ask, answer.result.sum_bound
+            narrower = all(name in ceilings and ceilings[name] <= most for name, most in asked.ceilings.items())
+            if bound is None or not narrower or answer.result.problem_key != problem_key:
+                continue
+            others = {name: weight for name, weight in asked.blend.items() if name != self.axes[0].name}
+            if all(name in ceilings for name in others):
+                rest = sum(weight * ceilings[name] for name, weight in others.items())
+                best = max(best, (bound - rest) / asked.blend[self.axes[0].name])
+        return best
 
     def _near(self, problem_key: str, ask: _Ask) -> tuple[Start, ...]:
         """The plans nearest to a question, on either side of each of its ceilings."""
@@ -336,6 +354,7 @@ class _Frontier:
             ),
             default=-math.inf,
         )
+        bound = max(bound, self._hull(answer.result.problem_key, mine))
         first = self.axes[0].name
         solution = answer.result.solution
         shown = {

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from codesign.files import write_atomically
 
-FORMAT = 2
+FORMAT = 3
 
 
 class Store:
