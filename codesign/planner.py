@@ -9,24 +9,13 @@ from dataclasses import dataclass, replace
 
 from codesign.candidates.build import Candidates, build_candidates
 from codesign.candidates.grids import Grids
-from codesign.explanation import (
-    Binding,
-    Conflict,
-    Explanation,
-    NotChosen,
-    Relaxation,
-    explain_infeasible,
-    explain_plan,
-)
-from codesign.extremes import find_extreme
+from codesign.explanation.schema import Binding, Conflict, Explanation, NotChosen, Relaxation
 from codesign.optimize.fleet import FleetPlan, solve_fleet
 from codesign.problem import Issue, Problem, ProblemError, resolve
 from codesign.problem.extremes import EXTREMES, at_cost
 from codesign.problem.instance import Instance
-from codesign.robustness import robustness
 from codesign.solution.build import build_solution
 from codesign.solution.schema import Solution
-from codesign.verification import verified
 
 __all__ = [
     "Binding",
@@ -105,12 +94,16 @@ def solve(
         clock.tell("nominal problem alone")
         nominal = build_candidates(resolve(problem))
         alone = plan_fleet(nominal, gap, time_limit_s, clock, cancel)
+        from codesign.robustness import robustness
+
         found = robustness(candidates, solution, nominal, alone, _EXPLAIN_SECONDS)
         solution = solution.model_copy(update={"robustness": found})
     if verify and plan.replicas:
         solution = _verified(instance, solution, (gap, time_limit_s), clock, cancel, workers)
     if plan.status != "infeasible" or instance.objective in EXTREMES:
         return solution
+    from codesign.explanation.conflicts import explain_infeasible
+
     reason = explain_infeasible(candidates, plan, _CONFLICT_SECONDS, clock.tell)
     return solution.model_copy(update={"conflicts": tuple(c.limit for c in reason.conflicts)})
 
@@ -160,6 +153,8 @@ def _verified(
         )
 
     options = replace(instance.options, gap=instance.options.gap if gap is None else gap)
+    from codesign.verification import verified
+
     solution = verified(replace(instance, options=options), first, attempt, clock.tell, workers)
     seconds = {**solution.solve.seconds, "verify": time.monotonic() - begun}
     return solution.model_copy(update={"solve": solution.solve.model_copy(update={"seconds": seconds})})
@@ -183,6 +178,8 @@ def plan_extreme(
     def attempt(changed: Instance, seconds: float) -> tuple[Candidates, FleetPlan]:
         candidates = build_candidates(changed)
         return candidates, plan_fleet(candidates, _ANY_PLAN, seconds, clock, cancel)
+
+    from codesign.extremes import find_extreme
 
     found = find_extreme(
         instance,
@@ -235,6 +232,9 @@ def explain(problem: Problem, *, progress: Progress | None = None) -> Explanatio
     plan = plan_fleet(candidates, None, None, clock)
     seconds = {"optimize": time.monotonic() - started}
     solution = build_solution(candidates, plan, str(problem.name), "explain", seconds)
+    from codesign.explanation.conflicts import explain_infeasible
+    from codesign.explanation.plan import explain_plan
+
     if plan.replicas:
         return explain_plan(candidates, plan, solution, _EXPLAIN_SECONDS, clock.tell)
     return replace(explain_infeasible(candidates, plan, _CONFLICT_SECONDS, clock.tell), solution=solution)

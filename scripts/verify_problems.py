@@ -20,7 +20,7 @@ from codesign import load_problem, simulate, solve
 from codesign.files import write_atomically
 from codesign.planner import PlanProgress, verify
 from codesign.problem import Problem, resolve
-from codesign.problem.architecture import problem_kind
+from codesign.problem.load import problem_kind
 from codesign.simulate import SimulationReport
 from codesign.solution import Solution
 

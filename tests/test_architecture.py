@@ -25,7 +25,8 @@ from codesign.check import check
 from codesign.hardware.chip import Design, MemorySystem, chip_facts
 from codesign.planner import solve
 from codesign.problem import ProblemError, resolve
-from codesign.problem.architecture import MemoryKind, Node, load_architecture, problem_kind
+from codesign.problem.architecture import MemoryKind, Node, load_architecture
+from codesign.problem.load import problem_kind
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "problems" / "architecture").glob("*.yaml"))

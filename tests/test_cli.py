@@ -234,6 +234,20 @@ def test_help_loads_nothing_heavy() -> None:
         assert command in result.stdout
 
 
+def test_a_plan_loads_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+    """Neither the simulator nor explanations, nor scipy.stats, which Pyomo asks for as soon as SciPy is there."""
+    toy = Path(__file__).parents[1] / "problems" / "melange-toy.yaml"
+    code = (
+        "import sys\nfrom codesign.cli import main\n"
+        f"sys.argv = ['codesign', 'solve', {str(toy)!r}, '-o', {str(tmp_path / 's.json')!r}]\n"
+        "idle = ('scipy.stats', 'codesign.simulate', 'codesign.explanation.plan', 'codesign.problem.architecture')\n"
+        "try: main()\nfinally: print([m for m in idle if m in sys.modules], file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0
+    assert result.stderr.splitlines()[-1] == "[]"
+
+
 def test_a_command_is_imported_when_it_is_asked_for() -> None:
     code = (
         "import sys\nfrom codesign.cli import main, COMMANDS\nsys.argv = ['codesign', 'check', '--help']\n"

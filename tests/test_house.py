@@ -8,7 +8,7 @@ from pathlib import Path
 import codesign
 
 ROOMS = (
-    ("units", "files", "notebook"),
+    ("units", "files", "notebook", "startup"),
     ("catalog",),
     ("problem",),
     ("workload", "hardware"),

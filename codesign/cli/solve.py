@@ -67,7 +67,7 @@ def solve(
     wanted_gap = quantity(gap, "fraction", "--gap")
     seconds = time_limit_seconds(time_limit)
     target = writable(output, problem) if output is not None else None
-    from codesign.problem.architecture import problem_kind
+    from codesign.problem.load import problem_kind
 
     if problem_kind(problem) == "architecture":
         _solve_architecture(problem, target, output, search, as_json)

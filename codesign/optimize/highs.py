@@ -14,7 +14,8 @@ from typing import Any
 import highspy
 import numpy as np
 from pyomo.common.gc_manager import PauseGC
-from pyomo.repn.plugins.standard_form import LinearStandardFormCompiler
+from pyomo.repn.plugins.standard_form import LinearStandardFormCompiler, _LinearStandardFormCompiler_impl
+from scipy.sparse import csc_array, csr_array
 
 from codesign.candidates.data import Floats
 
@@ -32,6 +33,11 @@ _LARGE_SCALE = (
     "mip_heuristic_run_rens",
     "mip_heuristic_run_root_reduced_cost",
 )
+
+# Pyomo's own deferred SciPy would load all of scipy.stats for these, 0.4 s.
+_LinearStandardFormCompiler_impl._to_vector = np.fromiter
+_LinearStandardFormCompiler_impl._csc_matrix = csc_array
+_LinearStandardFormCompiler_impl._csr_matrix = csr_array
 
 Progress = Callable[[float, float], None]
 """Called with (incumbent objective or inf, bound) while a MILP runs."""

@@ -1,5 +1,6 @@
 """Problem files: schema, loading with errors that name file, line and field, names resolved."""
 
+import codesign.startup  # noqa: F401 - before anything that imports SciPy
 from codesign.problem.distributions import Distribution
 from codesign.problem.errors import Issue, ProblemError
 from codesign.problem.instance import Instance

@@ -307,14 +307,6 @@ class ArchitectureProblem(Part):
         return self._problems
 
 
-def problem_kind(path: str | Path) -> str:
-    """The `kind` that a problem file states: "procurement" where it states none. Raises ProblemError."""
-    document, _ = read_yaml(Path(path))
-    data = document.data
-    kind = data.get("kind") if isinstance(data, dict) else None
-    return str(kind) if kind is not None else "procurement"
-
-
 def load_architecture(path: str | Path) -> ArchitectureProblem:
     """The architecture problem in a file, with its workloads' problems. Raises ProblemError with every fault."""
     import hashlib

@@ -19,6 +19,14 @@ from codesign.problem.schema import Problem
 from codesign.problem.yaml_lines import MAX_DEPTH, MAX_NODES, Document, dotted, parse_yaml, read_yaml
 
 
+def problem_kind(path: str | Path) -> str:
+    """The `kind` that a problem file states: "procurement" where it states none. Raises ProblemError."""
+    document, _ = read_yaml(Path(path))
+    data = document.data
+    kind = data.get("kind") if isinstance(data, dict) else None
+    return str(kind) if kind is not None else "procurement"
+
+
 def load_problem(path: str | Path) -> Problem:
     """Return the problem in a YAML file. Whatever is wrong is a ProblemError: file, line, field, found,
     expected."""

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import ndtr
 
 from codesign.candidates.build import Candidates
@@ -116,6 +115,8 @@ def _quantile(tail: Tail, percentile: float, near: float) -> float:
     low = 0.0
     if tail(low) <= allowed:
         return low
+    from scipy.optimize import brentq
+
     root = brentq(lambda t: tail(t) - allowed - 1e-13, low, high, xtol=1e-9 * near, rtol=1e-12)
     while tail(root) > allowed + 1e-12:
         root = np.nextafter(root * (1 + 1e-9), np.inf)
