@@ -100,7 +100,7 @@ def times(front: Front, job: Job, count: int) -> tuple[float, float]:
     memory, found = Memory(), []
     for point in spread:
         ceilings = dict(point.solution.objective.ceilings or {})
-        limits = {"gap": max(point.gap, 1e-4), "time_limit_s": 20 * job.time_limit_s}
+        limits = {"gap": max(point.gap, 1e-4), "time_limit_s": 4 * job.time_limit_s}
         asked = replace(job, ceilings=tuple(ceilings.items()), **limits)
         memory.prepared(asked)
         started = time.monotonic()

@@ -219,11 +219,11 @@ def _modelled(instance: Instance, entry: Pool, findings: Findings) -> ModelledPo
         return None
     sharing = instance.options.max_context_parallel if entry.role == "prefill" else 1
     findings.at_most(f"{name}: context-parallel groups of a {entry.role} replica", shape.cp, sharing)
-    reach = option.accelerator.scaleup_domain * instance.options.max_expert_domains
-    findings.at_most(f"{name}: tensor and data parallel ranks in scale-up domains", shape.tp * shape.dp, max(reach, 1))
     findings.one_of(f"{name}: accelerator", entry.accelerator, (option.catalogue_id,))
     if entry.role == "split-decode":
         return _split(instance, entry, option, model, findings)
+    reach = option.accelerator.scaleup_domain * instance.options.max_expert_domains
+    findings.at_most(f"{name}: tensor and data parallel ranks in scale-up domains", shape.tp * shape.dp, max(reach, 1))
     findings.one_of(f"{name}: role of {option.name}", entry.role, option.roles)
     memory = _attached(instance, entry, option, model, findings)
     if entry.attached is not None and memory is None:
