@@ -24,6 +24,8 @@ FLIP = 0.005
 _CANDIDATES = 8
 _DIFFERENT = 0.1
 _FACTORS = (0.25, 0.5, 0.7, 1.4, 2.0, 4.0)
+_HALVINGS = 4
+"""Of the step between two factors, to find the price at which a design changes: to 3 %."""
 _IMPORTANCE_TRIALS = 20
 
 Progress = Callable[[str], None]
@@ -71,6 +73,7 @@ class Sensitivity:
     """Share of the variance of good designs' value by parameter (PED-ANOVA); empty with too few trials."""
     assumptions: tuple[Flip, ...]
     memory_prices: tuple[Flip, ...]
+    """By kind in ascending order of price, with the prices nearest to today's that flip the design."""
     hit_ratio: tuple[Flip, ...]
     break_even: BreakEven
     regret: dict[str, float]
@@ -103,11 +106,15 @@ def analyse(space: Space, evaluator: Evaluator, found: Found, progress: Progress
     prices = []
     kinds = {m.kind for design in space.designs(candidates[0].point).values() for m in design.memories}
     for kind in sorted(kinds):
-        nominal = ranges[f"memory.{kind}"][1]
-        for factor in _FACTORS:
-            tell(f"price of {kind}")
-            changed = Evaluator(space, Assumptions.of(problem, {f"memory.{kind}": factor * nominal}))
-            prices.append(_flip(changed, candidates, f"memory.{kind}", factor * nominal, nominal))
+        name = f"memory.{kind}"
+        nominal = ranges[name][1]
+
+        def at(price: float, name: str = name, nominal: float = nominal) -> Flip:
+            tell(f"price of {name.removeprefix('memory.')}")
+            changed = Evaluator(space, Assumptions.of(problem, {name: price}))
+            return _flip(changed, candidates, name, price, nominal)
+
+        prices += price_flips(at, nominal)
     tell("hit ratio")
     hits = [
         _flip(Evaluator(_without_cache(space, share), evaluator.assumptions), candidates, "hit ratio", share, 1.0)
@@ -152,6 +159,24 @@ def _flip(evaluator: Evaluator, candidates: Sequence[Trial], name: str, value: f
     best = int(np.argmin(values))
     flips = values[best] < values[0] * (1.0 - FLIP)
     return Flip(name, value, nominal, values[0], values[best], candidates[best].number, bool(flips))
+
+
+def price_flips(at: Callable[[float], Flip], nominal: float) -> list[Flip]:
+    """What several prices do, and those nearest to the nominal one, below and above, from which the design changes."""
+    found = [at(factor * nominal) for factor in _FACTORS]
+    for side in (-1, 1):
+        away = sorted((flip for flip in found if (flip.setting - nominal) * side > 0), key=lambda flip: flip.setting)
+        near = nominal
+        for flip in away[::side]:
+            if flip.flips:
+                far = flip.setting
+                for _ in range(_HALVINGS):
+                    tried = at((near * far) ** 0.5)
+                    near, far = (near, tried.setting) if tried.flips else (tried.setting, far)
+                    found += [tried] if tried.flips else []
+                break
+            near = flip.setting
+    return sorted(found, key=lambda flip: flip.setting)
 
 
 def importances(space: Space, found: Found) -> dict[str, float]:

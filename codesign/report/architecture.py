@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from codesign.report.console import amount, line, make_table, money, percent, quantity
 
 if TYPE_CHECKING:
-    from codesign.architecture.solution import ArchitectureSolution, ChipRecord
+    from codesign.architecture.solution import ArchitectureSolution, ChipRecord, SensitivityRecord
     from codesign.architecture.space import Value
 
 _KINDS = {"fp16": "flops", "sram": "bytes", "scaleup.bandwidth": "bandwidth", "scaleout": "bandwidth"}
@@ -98,6 +98,20 @@ def _chip(chip: ChipRecord) -> RenderableType:
     return table
 
 
+def price_changes(told: SensitivityRecord) -> Iterator[str]:
+    """From which memory prices another of the designs tried is better, the nearest to today's on either side."""
+    for name in sorted({row.assumption for row in told.memory_prices}):
+        flips = [row for row in told.memory_prices if row.assumption == name and row.flips]
+        below = max((row.setting for row in flips if row.setting < row.nominal), default=None)
+        above = min((row.setting for row in flips if row.setting > row.nominal), default=None)
+        words = [f"below {below * 1e9:.3g}"] if below is not None else []
+        words += [f"above {above * 1e9:.3g}"] if above is not None else []
+        if words:
+            nominal = flips[0].nominal * 1e9
+            kind = name.removeprefix("memory.")
+            yield f"{kind} {' or '.join(words)} $/GB (nominal {nominal:.3g}): another design is better."
+
+
 def _sensitivity(found: ArchitectureSolution) -> Iterator[RenderableType]:
     told = found.sensitivity
     if told is None:
@@ -119,6 +133,8 @@ def _sensitivity(found: ArchitectureSolution) -> Iterator[RenderableType]:
             )
     if any(row.flips for row in rows):
         yield flips
+        for words in price_changes(told):
+            yield line(words)
     else:
         yield line(f"None of {len(rows)} settings of assumptions flips the design among those tried.")
     if told.entry_price_usd is not None:

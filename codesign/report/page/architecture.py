@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from codesign.report.architecture import parameter_text
+from codesign.report.architecture import parameter_text, price_changes
 from codesign.report.console import amount, money, number, percent, quantity
 from codesign.report.page.blocks import Block, Cell, Document, Figure, Section, Text, share_cell, table
 from codesign.report.page.figures import costs
@@ -209,6 +209,7 @@ def _hangs(found: ArchitectureSolution) -> Iterator[Block]:
             [_flip(row) for row in every],
             words=2,
         )
+        yield from map(Text, price_changes(told))
     if len(told.regret) > 1:
         rows = [[name, percent(value)] for name, value in told.regret.items()]
         yield table("Regret by workload: what a chip made for it alone would save", ("workload", "regret"), rows)
