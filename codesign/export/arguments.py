@@ -68,7 +68,7 @@ def _vllm_kept(worker: Worker, transfer: bool) -> list[str]:
 def vllm_environment(worker: Worker) -> dict[str, str]:
     """Variables that LMCache reads beside vLLM's arguments: bytes of a tier for each process of a replica.
 
-    The names are not checked against a release of LMCache: compare them with the one that you install.
+    Names and units (GB) as docs.lmcache.ai/api_reference/configurations.html has them (read in November 2026).
     """
     if not worker.tier or (worker.role == "colocated" and worker.tier in HOST_TIERS):
         return {}
@@ -93,7 +93,7 @@ def sglang_arguments(worker: Worker) -> list[str]:
     words += ["--mem-fraction-static", f"{worker.memory_fraction:g}"]
     words += [] if worker.keeps_prefixes else ["--disable-radix-cache"]
     if worker.tier:
-        # For each rank, as remembered of HiCache: not looked up.
+        # GB (decimal, whole) for each rank: SGLang's HiCache System Design and Optimization, read in November 2026.
         size = math.ceil(worker.tier_bytes / 1e9 / worker.accelerators)
         words += ["--enable-hierarchical-cache", "--hicache-size", str(size), "--hicache-write-policy", "write_through"]
         words += [] if worker.tier in HOST_TIERS else ["--hicache-storage-backend", "file"]
