@@ -60,6 +60,16 @@ def test_sweep_leaves_a_table_and_pictures(file, tmp_path):
     assert (folder / "runs.png").is_file()
 
 
+def test_a_parquet_file_has_what_the_table_has(file, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    words = ("--set", "tasks.short.rate=5/s,40/s", "--parquet", "--workers", "1")
+    assert run("sweep", file, *words, "-o", str(tmp_path / "s")).exit_code == 0
+    table, frame = pandas.read_csv(tmp_path / "s" / "runs.csv"), pandas.read_parquet(tmp_path / "s" / "runs.parquet")
+    assert list(table.columns) == list(frame.columns)
+    assert list(frame["tasks.short.rate"]) == ["5/s", "40/s"]
+    assert list(frame["value"]) == pytest.approx(list(table["value"]))
+
+
 def test_sweep_with_scenarios_and_breakpoints(file, tmp_path):
     scenario = tmp_path / "dear.yaml"
     scenario.write_text("measured_pools.l4.cost: 2 $/h\n")

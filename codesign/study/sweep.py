@@ -137,7 +137,7 @@ class Sweep:
             frame = self.to_dataframe()
             for path in self.paths:  # a column of a Parquet file has one type
                 frame[path] = frame[path].astype(str)
-            frame.to_parquet(files[-1])
+            write_atomically(files[-1], frame.to_parquet())
         return files
 
     def _repr_html_(self) -> str:
