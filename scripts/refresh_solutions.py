@@ -15,6 +15,8 @@ from codesign.planner import solve
 from codesign.problem import load_problem
 
 ROOT = Path(__file__).parents[1]
+ROBUST = ("price-what-if",)
+"""Problems whose reference is bought for all their scenarios."""
 
 
 def main() -> None:
@@ -30,7 +32,7 @@ def main() -> None:
         parser.error(f"no problem file {', '.join(unknown)}; there are {', '.join(known)}")
     for name in names:
         problem = load_problem(ROOT / "problems" / f"{name}.yaml")
-        solution = solve(problem, command=f"scripts/refresh_solutions.py {name}")
+        solution = solve(problem, robust=name in ROBUST, command=f"scripts/refresh_solutions.py {name}")
         solution.write(ROOT / "solutions" / f"{name}.json")
         objective, seconds = solution.objective, sum(solution.solve.seconds.values())
         found = "no plan" if objective.value is None else f"{objective.value:.6g} {objective.unit}"

@@ -1,11 +1,16 @@
 """Scenarios: buy first, route in each. Expected value, worst case and CVaR on fleets that can be worked out by hand."""
 
+from pathlib import Path
+
 import pytest
 
 from codesign.check import check
 from codesign.planner import solve
-from codesign.problem import Problem, ProblemError, resolve
+from codesign.problem import Problem, ProblemError, load_problem, resolve
 from codesign.solution import Solution
+from codesign.solution.schema import load_solution
+
+ROOT = Path(__file__).parents[1]
 
 BOXES = {
     "name": "boxes",
@@ -117,6 +122,20 @@ def test_check_recomputes_the_measure():
     found = [v.what for v in check(problem, Solution.model_validate(data)).violations]
     assert any("objective.value" in what for what in found)
     assert any("scenario dear" in what for what in found)
+
+
+def test_what_is_bought_ties_up_capital_at_todays_prices():
+    """Memory of 13.8 $/GB today and 35 $/GB in a scenario: $/h are the mean of both, the capital is that of today."""
+    problem = load_problem(ROOT / "problems" / "price-what-if.yaml")
+    plan = load_solution(ROOT / "solutions" / "price-what-if.json")
+    (line,) = [line for line in plan.purchase if line.kind == "module"]
+    assert line.capital_usd == pytest.approx(13.8 * 64 * line.count)
+    assert line.usd_per_hour > 0
+    assert check(problem, plan).ok
+    data = plan.model_dump(mode="json", by_alias=True)
+    data["purchase"][plan.purchase.index(line)]["capital_usd"] = 35 * 64 * line.count
+    found = [v.what for v in check(problem, Solution.model_validate(data)).violations]
+    assert found == ["purchase host-ddr5: capital, $"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codesign.candidates.data import ColumnBlock, FleetData, Flow, Group, Hardware, Ints, Module, Offer, SideLimit
-from codesign.problem.instance import Instance, Stage
+from codesign.problem.instance import NOMINAL, Instance, Stage
 
 if TYPE_CHECKING:
     from codesign.candidates.build import Candidates
@@ -61,7 +61,7 @@ def join(instance: Instance, candidates: Sequence[Candidates]) -> tuple[FleetDat
     per_task = own / instance.mean_rate() if instance.objective in PER_TASK else 1.0
     return (
         FleetData(
-            tasks=tuple(f"{name} ({p.stage.name})" for p in parts for name in p.candidates.data.tasks),
+            tasks=tuple(p.stage.named(name) for p in parts for name in p.candidates.data.tasks),
             demand=np.concatenate([p.candidates.data.demand for p in parts]),
             calls_bound=np.concatenate([p.candidates.data.calls_bound for p in parts]),
             flows=tuple(_flow(p, flow) for p in parts for flow in p.candidates.data.flows),
@@ -210,7 +210,7 @@ def _limits(parts: Sequence[StagePart]) -> list[SideLimit]:
 
 
 def _joined(members: Sequence[StagePart]) -> str:
-    return "; ".join(part.stage.name for part in members)
+    return "; ".join(part.stage.name or NOMINAL for part in members)
 
 
 def _limit(part: StagePart, limit: SideLimit) -> SideLimit:
@@ -233,7 +233,10 @@ def _limit(part: StagePart, limit: SideLimit) -> SideLimit:
 
 
 def _budgets(instance: Instance, parts: Sequence[StagePart]) -> list[SideLimit]:
-    """Budgets hold over all hours: capital over everything bought, $/h on the average of each scenario."""
+    """Budgets hold over all hours: capital over everything bought, $/h on the average of each scenario.
+
+    Capital is spent at the prices of the first stage that knows an item: before those of other scenarios come.
+    """
     limits, found = instance.limits, []
     if limits.capital_usd is not None:
         capital: dict[int, float] = {}
@@ -241,9 +244,9 @@ def _budgets(instance: Instance, parts: Sequence[StagePart]) -> list[SideLimit]:
         for part in parts:
             data = part.candidates.data
             for o, offer in zip(part.offers, data.offers, strict=True):
-                capital[o] = max(capital.get(o, 0.0), offer.capital_usd)
+                capital.setdefault(o, offer.capital_usd)
             for m, module in zip(part.modules, data.modules, strict=True):
-                modules[m] = max(modules.get(m, 0.0), module.capital_usd)
+                modules.setdefault(m, module.capital_usd)
         found.append(
             SideLimit(
                 "limits.budget.capital",

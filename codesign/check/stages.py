@@ -48,7 +48,12 @@ def _own(stage: Stage, solution: Solution) -> Solution:
         | {
             "totals": next((e.totals for e in solution.stages if (e.period, e.scenario) == key), None),
             "purchase": tuple(
-                line.model_copy(update={"usd_per_hour": _price(stage.instance, line)})
+                line.model_copy(
+                    update={
+                        "usd_per_hour": _price(stage.instance, line),
+                        "capital_usd": _capital([stage], line),
+                    }
+                )
                 for line in solution.purchase
                 if line.item in offered(stage.instance)
             ),
@@ -61,6 +66,12 @@ def _price(instance: Instance, line: Purchase) -> float:
     """$/h of a line in a stage: nothing where its item is not held."""
     bought = priced(instance, line)
     return bought.usd_per_hour if bought is not None else 0.0
+
+
+def _capital(stages: Sequence[Stage], line: Purchase) -> float:
+    """$ that a line ties up by the prices of the first stage that knows its item: it is bought before others come."""
+    found = (priced(stage.instance, line) for stage in stages)
+    return next((bought.capital_usd for bought in found if bought is not None), 0.0)
 
 
 def check_joined(
@@ -110,6 +121,7 @@ def _check_purchase(instance: Instance, solution: Solution, findings: Findings) 
             findings.fail(f"purchase {line.item}: an offer of the problem", ", ".join(known), line.item)
         expected = sum(s.share * s.probability * _price(s.instance, line) for s in instance.stages)
         findings.equal(f"purchase {line.item}: $/h, mean over all hours", line.usd_per_hour, expected)
+        findings.equal(f"purchase {line.item}: capital, $", line.capital_usd, _capital(instance.stages, line))
         if items.count(line.item) > 1:
             findings.fail(f"purchase {line.item}: lines", 1, items.count(line.item))
     if instance.limits.capital_usd is not None:

@@ -59,7 +59,7 @@ def _stated(instance: Instance, c: int) -> tuple[Instance, int, str]:
     """The instance that states task `c` of the fleet problem, its place there, and in which period and scenario."""
     for stage in instance.stages:
         if c < len(stage.instance.tasks):
-            return stage.instance, c, f" ({stage.name})"
+            return stage.instance, c, stage.named("")
         c -= len(stage.instance.tasks)
     return instance, c, ""
 

@@ -441,6 +441,10 @@ class Stage:
         words = [word for word in (self.period, self.scenario) if word not in (ALL_HOURS, NOMINAL)]
         return ", ".join(words)
 
+    def named(self, what: str) -> str:
+        """What belongs to the stage, with the stage behind it; as it is where the stage is the problem as it stands."""
+        return f"{what} ({self.name})" if self.name else what
+
 
 @dataclass(frozen=True)
 class Instance:

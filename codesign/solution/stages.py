@@ -85,7 +85,7 @@ def _named(stage: Stage, solution: Solution) -> Solution:
     here = {"period": stage.period, "scenario": stage.scenario}
 
     def pool(name: str) -> str:
-        return f"{stage.name.replace(', ', '-')}/{name}"
+        return f"{stage.name.replace(', ', '-')}/{name}" if stage.name else name
 
     return solution.model_copy(
         update={

@@ -129,7 +129,7 @@ def _memory(solution: Solution) -> Iterator[Block]:
     if solution.memory:
         rows: list[list[Cell | str]] = [
             [
-                tier.tier,
+                labelled(tier.tier, tier),
                 f"{tier.modules:,}",
                 f"{tier.attached_modules:,g}" if tier.attached_modules else "–",
                 quantity(tier.capacity_bytes, "bytes"),
