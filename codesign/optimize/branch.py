@@ -13,6 +13,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from codesign.candidates.data import Bools, FleetData, Floats, SideLimit
 from codesign.optimize.counts import FRACTIONAL, PseudoCosts, Side, Split, fractions, units
 from codesign.optimize.duals import Duals, slot_prices
@@ -33,6 +35,15 @@ class Node:
     """How it came out of its parent."""
 
 
+@dataclass(frozen=True)
+class Leaf:
+    """Intervals under which a relaxation has whole counts only."""
+
+    bound: float
+    intervals: Rows
+    relaxation: Relaxation
+
+
 class Tree:
     """Best-first search over counts.  The caller supplies incumbents and reads `bound`.
 
@@ -49,6 +60,8 @@ class Tree:
         """Did the last step end a dive?"""
         self._children: list[Node] = []
         self._gains = PseudoCosts()
+        self.leaf: Leaf | None = None
+        """Where no count is left to split: the caller says by `settle` what is known of it."""
         self._leaf_bound = math.inf
         self._units = units(data)
         self._spared = spared(data)
@@ -73,6 +86,8 @@ class Tree:
         steps fix the counts of nearly a plan, and say which columns it needs.  `landed` tells that a dive has ended.
         """
         self.landed = False
+        if self.leaf is not None:
+            self.settle(self.leaf.bound)
         while self._open and self._open[0].bound < cutoff:
             node = self._next(cutoff, dive)
             self._open.remove(node)
@@ -117,9 +132,7 @@ class Tree:
             default=None,
         )
         if found is None:
-            # All counts are whole: what gap is left lies between columns of a group, and the bound stands.
-            self._leaf_bound = min(self._leaf_bound, node.bound)
-            return []
+            return self._leave(node, relaxation)
         members = found.members
         _, (low, high) = node.intervals.get(members.name, (members, (0.0, math.inf)))
         children = []
@@ -130,6 +143,31 @@ class Tree:
             children.append(Node(node.bound, self._count, intervals, side))
             heapq.heappush(self._open, children[-1])
         return children[::-1] if found.rounds_up else children
+
+    def _leave(self, node: Node, relaxation: Relaxation) -> list[Node]:
+        """All counts are whole: what gap is left lies between columns of a group.
+
+        What runs is set apart from all else: without the other groups few columns are left, which a MILP can settle.
+        """
+        running = tuple(np.flatnonzero(relaxation.replicas > FRACTIONAL).tolist())
+        others = dict.fromkeys((g for g in range(len(self.data.groups)) if g not in running), 1.0)
+        members = SideLimit(f"all but {' '.join(map(str, running))}", "", 1.0, per_group=others)
+        if not others or members.name in node.intervals:
+            self.leaf = Leaf(node.bound, node.intervals, relaxation)
+            return []
+        children = []
+        for interval in ((0.0, 0.0), (1.0, math.inf)):
+            self._count += 1
+            children.append(Node(node.bound, self._count, {**node.intervals, members.name: (members, interval)}))
+            heapq.heappush(self._open, children[-1])
+        return children
+
+    def settle(self, bound: float) -> None:
+        """The last leaf has no plan below `bound`."""
+        assert self.leaf is not None
+        self._leaf_bound = min(self._leaf_bound, max(bound, self.leaf.bound))
+        self.leaf = None
+        self._refresh()
 
     def _spares_missing(self, node: Node, relaxation: Relaxation) -> Iterator[Split]:
         """Kinds of work of whose spares the relaxation misses some, split where the chord comes near the truth."""
@@ -148,5 +186,6 @@ class Tree:
                     yield Split(members, above - 1.0, above, slots, price, missing)
 
     def _refresh(self) -> None:
-        least = min([node.bound for node in self._open[:1]], default=math.inf)
+        known = [node.bound for node in self._open[:1]] + ([self.leaf.bound] if self.leaf is not None else [])
+        least = min(known, default=math.inf)
         self.bound = max(self.bound, min(least, self._leaf_bound))

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from codesign.candidates.data import Bools, FleetData, Ints
-from codesign.optimize.branch import Tree
+from codesign.optimize.branch import Leaf, Tree
 from codesign.optimize.dominance import undominated
 from codesign.optimize.redundancy import most_servers, usable_rows
 from codesign.optimize.redundancy import spared as packings_spared
-from codesign.optimize.relaxation import Relaxation, relax, whole_columns
+from codesign.optimize.relaxation import Relaxation, relax, shut_columns, sides_of, whole_columns
 from codesign.optimize.scale import objective_scale, scaled
 from codesign.optimize.search import Progress, Search, Start
 from codesign.optimize.strengthen import strengthened, with_spares
@@ -36,6 +36,8 @@ _PLAN_SHARE = 0.06
 """Of the time left, for one MILP: while there is no plan yet, and once there is one."""
 _NODE_SHARE = 0.06
 """The same where a dive ended."""
+_LEAF_SHARE = 0.1
+"""The same where all counts are whole."""
 _DIVE, _BETWEEN_DIVES = 20, 16
 """Nodes of a dive at the most, and nodes of least bound before the next."""
 _AT_HAND, _AT_HAND_PER_GROUP = 60, 4
@@ -315,6 +317,9 @@ def _branch_and_prove(spared: FleetData, root: Relaxation, search: Search) -> bo
     turn = -1
     while not search.over():
         node = tree.step(search.cutoff(), search.deadline, search.cancel.is_set, dive=turn < 0)
+        if tree.leaf is not None:
+            _settle(search, tree, tree.leaf, kept)
+            ceiling = min(ceiling, search.cutoff())
         search.raise_bound(min(tree.bound, ceiling))
         if node is None:
             break
@@ -346,6 +351,21 @@ def _branch_and_prove(spared: FleetData, root: Relaxation, search: Search) -> bo
     outcome = search.milp(survivors, "proof", complete=True)
     search.raise_bound(min(outcome.bound, search.cutoff()) if search.best is not None else outcome.bound)
     return outcome.status == "infeasible" and search.best is None
+
+
+def _settle(search: Search, tree: Tree, leaf: Leaf, kept: Ints) -> None:
+    """What the best plan under a leaf's intervals costs, by a MILP over the columns that it could use; `kept` are those
+    of the tree among those of the search."""
+    found = leaf.relaxation
+    allowed = ~shut_columns(tree.data, leaf.intervals) & (found.reduced_cost <= search.cutoff() - found.bound)
+    columns = kept[np.flatnonzero(allowed)]
+    if not 0 < len(columns) <= _SURVIVORS:
+        tree.settle(leaf.bound if len(columns) else np.inf)
+        return
+    sides = [side for members, interval in leaf.intervals.values() for side in sides_of(members, interval)]
+    under = [side for side in sides if side is not None]
+    outcome = search.milp(columns, "leaf", _LEAF_SHARE, gap=search.gap, under=under)
+    tree.settle(outcome.bound)
 
 
 def _at_hand(data: FleetData, node: Relaxation) -> list[int]:

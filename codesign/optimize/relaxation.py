@@ -255,11 +255,11 @@ def generate(
     """
     master.restrict(intervals)
     own = len(master.data.limits)
-    sides = [side for members, interval in intervals.values() for side in _sides(members, interval)]
+    sides = [side for members, interval in intervals.values() for side in sides_of(members, interval)]
     finite = np.array([side is not None for side in sides], dtype=bool)
     rows = [side for side in sides if side is not None]
     data = master.data.with_limits(rows)
-    shut = _shut(data, intervals)
+    shut = shut_columns(data, intervals)
     pricer = pricer or Pricer(data)
     some = None if near is None else (near[0], near[1].with_limits(rows), near[2], shut[near[0]])
     scale = np.array([limit.scale for limit in rows])
@@ -300,7 +300,7 @@ def _priced(pricer: Pricer, data: FleetData, duals: Duals, shut: Bools) -> tuple
     return costs, pricer.values(data, duals, costs, exact_below=0.0)
 
 
-def _shut(data: FleetData, intervals: Mapping[str, tuple[SideLimit, Interval]]) -> Bools:
+def shut_columns(data: FleetData, intervals: Mapping[str, tuple[SideLimit, Interval]]) -> Bools:
     """[columns] that may not run at all where some sums of counts are held at nothing."""
     offers = np.zeros(len(data.offers), dtype=bool)
     packings = np.zeros(len(data.packings), dtype=bool)
@@ -321,7 +321,7 @@ def _shut(data: FleetData, intervals: Mapping[str, tuple[SideLimit, Interval]]) 
     return np.concatenate(found) if found else np.zeros(0, dtype=bool)
 
 
-def _sides(members: SideLimit, interval: Interval) -> list[SideLimit | None]:
+def sides_of(members: SideLimit, interval: Interval) -> list[SideLimit | None]:
     """An interval as two limits: at most its upper end, and at least its lower one; None where it is open."""
     low, high = interval
     upper = replace(members, limit=high) if np.isfinite(high) else None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyomo.environ as pyo
 from pyomo.common.errors import InfeasibleConstraintException
 
-from codesign.candidates.data import FleetData, Ints
+from codesign.candidates.data import FleetData, Ints, SideLimit
 from codesign.optimize.highs import CompiledModel, Outcome
 from codesign.optimize.model import FleetModel
 
@@ -121,14 +121,21 @@ class Search:
             self.best, self.values, self.objective = model, {**outcome.values, **counts}, outcome.objective
 
     def milp(
-        self, columns: Ints, stage: str, share: float = 1.0, complete: bool = False, gap: float | None = None
+        self,
+        columns: Ints,
+        stage: str,
+        share: float = 1.0,
+        complete: bool = False,
+        gap: float | None = None,
+        under: Sequence[SideLimit] = (),
     ) -> Outcome:
-        """A MILP over some columns; keeps its plan when it is the best so far.
+        """A MILP over some columns, `under` further limits; keeps its plan when it is the best so far.
 
         `complete`: every column that could improve the plan is among them, so the MILP's bound is global.
         `gap`: its own, whatever is proven; without one it ends as soon as the plan is good enough.
         """
-        model = FleetModel(self.data, columns.tolist(), relaxed=False)
+        data = self.data.with_limits(under) if under else self.data
+        model = FleetModel(data, columns.tolist(), relaxed=False)
         try:
             compiled = CompiledModel(model.pyomo, self.threads, self.seed)
         except InfeasibleConstraintException:  # these columns leave a task without any flow
