@@ -35,7 +35,7 @@ def main() -> None:
     files = {path.stem: path for path in sorted((ROOT / "problems").rglob("*.yaml")) if _promises(path)}
     parser.add_argument("names", nargs="*", metavar="NAME", help="one of " + ", ".join(files))
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--duration", type=float, default=150.0, help="simulated seconds of each seed")
+    parser.add_argument("--duration", type=float, default=300.0, help="simulated seconds of each seed")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     unknown = sorted(set(options.names) - set(files))
@@ -139,8 +139,8 @@ def report(known: dict[str, Any]) -> str:
         "Written by `scripts/verify_problems.py`. `solve --verify` plans, simulates (3 seeds of 5 min), tightens and",
         "plans again; first and last plan then run in seeds that it has not seen. Distances: |planned/simulated − 1|.",
         "",
-        "| problem | unit | first plan | verified | price | plans | SLOs × seeds held, first | verified |",
-        "|---|---|---|---|---|---|---|---|",
+        "| problem | unit | first plan | verified | price | plans | seeds | SLOs × seeds held, first | verified |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, found in plans.items():
         price = found["after"] / found["before"] - 1.0
@@ -148,7 +148,7 @@ def report(known: dict[str, Any]) -> str:
         verdict = held[1] if found["stopped"] is None else f"{held[1]}; stopped: {found['stopped']}"
         lines.append(
             f"| {name} | {found['unit']} | {found['before']:.5g} | {found['after']:.5g} | {price:.1%} "
-            f"| {found['rounds']} | {held[0]} | {verdict} |"
+            f"| {found['rounds']} | {found['seeds']} of {found['duration_s']:g} s | {held[0]} | {verdict} |"
         )
     lines += ["", "What was tightened:", ""]
     lines += [f"- {name}: {'; '.join(found['tightened'])}" for name, found in plans.items() if found["tightened"]]
