@@ -41,7 +41,8 @@ def test_search_and_monolith_agree():
     assert ours.objective == pytest.approx(whole.objective, rel=1e-6)
     assert ours.gap <= 1e-6
     assert whole.gap <= 1e-6
-    assert 0 < sum(ours.where.values()) <= ours.seconds * 1.01
+    rounding = 0.001 * len(ours.where)  # each is in whole milliseconds
+    assert 0 < sum(ours.where.values()) <= ours.seconds * 1.01 + rounding
 
 
 def test_synthetic_columns_differ_and_none_dominates_another_of_its_part():

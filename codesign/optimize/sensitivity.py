@@ -7,7 +7,7 @@ worth to the fleet that has been bought, where only calls can move.
 from __future__ import annotations
 
 import numpy as np
-import pyomo.environ as pyo
+import pyomo.core as pyo
 
 from codesign.candidates.data import FleetData
 from codesign.optimize.duals import Duals
