@@ -12,7 +12,8 @@ from scipy.optimize import linprog
 
 from codesign.candidates.data import Offer, SideLimit
 from codesign.optimize import fleet as fleet_module
-from codesign.optimize.duals import Duals
+from codesign.optimize import pricer
+from codesign.optimize.duals import Duals, Gains
 from codesign.optimize.fleet import FleetSolver, solve_fleet
 from codesign.optimize.highs import CompiledModel
 from codesign.optimize.model import FleetModel
@@ -73,6 +74,21 @@ def test_upper_values_of_one_row_are_exact():
     use, limit, worth = random_columns(7, rows=1)
     found = upper_values(best_ratios(units(use), worth.T), limit.T)
     assert found == pytest.approx(best_values(use, limit, worth), rel=1e-9)
+
+
+@pytest.mark.parametrize("most", [0, 400, 900, 10_000])
+def test_values_do_not_depend_on_how_much_is_held(most, monkeypatch):
+    """Worked out anew, held, or laid beside what is wider and fills it up to more than may be held (at 900)."""
+    draw = np.random.default_rng(5)
+    narrow = block(range(8), draw.uniform(0.1, 2.0, (20, 3, 8)), draw.uniform(1.0, 3.0, (20, 3)))
+    wide = block(range(15), draw.uniform(0.1, 2.0, (1, 4, 15)), draw.uniform(1.0, 3.0, (1, 4)))
+    data = fleet(np.ones(15), [colocated(task) for task in range(15)], [narrow, wide])
+    duals = dataclasses.replace(Duals.none(data), demand=draw.uniform(1.0, 50.0, 15))
+    gains = Gains(data, duals)
+    expected = [best_values(b.use.of(slice(None)), b.limit, gains.of(b, slice(None))) for b in data.blocks]
+    monkeypatch.setattr(pricer, "_MOST_HELD", most)
+    found = pricer.Pricer(data).values(data, duals, np.zeros(data.columns))
+    assert found == pytest.approx(np.concatenate(expected), rel=1e-9)
 
 
 def test_best_value_by_hand():

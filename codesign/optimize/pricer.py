@@ -189,7 +189,7 @@ def _layer(parts: Sequence[_Part]) -> _Layer:
         return np.concatenate(wide)
 
     held = None
-    if sum(sizes) * rows * flows <= _MOST_HELD:
+    if len(parts) > 1 or parts[0].entries <= _MOST_HELD:  # parts laid side by side are small ones, however they fill up
         held = np.full((flows, rows, sum(sizes)), np.inf)
         for start, part in zip(starts, parts, strict=True):
             units = part.units()
