@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from small_chip import PROBLEM, WORKLOAD
 
 from codesign.architecture.evaluate import Evaluator
 from codesign.architecture.part import Assumptions, assumption_ranges
@@ -23,33 +24,6 @@ from codesign.architecture.space import Space
 from codesign.hardware.chip_cost import chip_cost
 from codesign.problem.architecture import load_architecture
 from codesign.report.architecture import price_changes
-
-WORKLOAD = """
-kind: procurement
-name: small
-objective: cost_per_task
-models: {llama: {card: Llama-3.1-8B, weights: [fp8]}}
-tasks:
-  - {name: chat, rate: 300/s, models: [llama], context: 1K, output: 200, slo: {ttft: {p95: 1 s}, tpot: {p95: 40 ms}}}
-hardware:
-  l40s: {accelerator: l40s, price: 1.2 $/h, server: {accelerators: 1}}
-options: {disaggregation: never, max_replica_accelerators: 1}
-"""
-PROBLEM = """
-kind: architecture
-name: small
-designs:
-  chip:
-    fp16: {continuous: [50 TFLOPS, 800 TFLOPS]}
-    sram: {choice: [16 MB, 32 MB]}
-    memory: [{kind: {choice: [gddr7, hbm3e]}, units: {integer: [2, 8]}}]
-    scaleup: {bandwidth: 64 GB/s, domain: 1}
-    server: 1
-compete: [l40s]
-market: {volume: 100000}
-workloads: [{name: small, problem: small.yaml}]
-search: {trials: 24, batch: 6, seed: 3}
-"""
 
 
 def trial(number, value, feasible=True, **point):
@@ -131,7 +105,7 @@ def test_what_never_flips_is_asked_at_the_factors_alone():
 @pytest.fixture(scope="module")
 def space(tmp_path_factory):
     folder = tmp_path_factory.mktemp("small")
-    (folder / "small.yaml").write_text(WORKLOAD)
+    (folder / "small.yaml").write_text(WORKLOAD.replace("rate: 30/s", "rate: 300/s"))
     (folder / "chip.yaml").write_text(PROBLEM)
     return Space.of(load_architecture(folder / "chip.yaml"))
 
