@@ -12,9 +12,9 @@ import numpy as np
 from codesign.candidates.build import Candidates, build_candidates
 from codesign.candidates.data import FleetData
 from codesign.explanation.schema import Conflict, Explanation, Relaxation
+from codesign.optimize.alone import first_columns
 from codesign.optimize.fleet import FleetPlan
 from codesign.optimize.infeasible import Infeasibility, diagnose
-from codesign.optimize.relaxation import first_columns
 from codesign.optimize.requirements import (
     TASK,
     Requirement,

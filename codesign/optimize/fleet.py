@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from codesign.candidates.data import Bools, FleetData, Ints
+from codesign.optimize.alone import first_columns, whole_columns
 from codesign.optimize.branch import Leaf, Tree
 from codesign.optimize.dominance import undominated
 from codesign.optimize.redundancy import most_servers, usable_rows
 from codesign.optimize.redundancy import spared as packings_spared
-from codesign.optimize.relaxation import Relaxation, relax, shut_columns, sides_of, whole_columns
+from codesign.optimize.relaxation import Relaxation, relax, shut_columns, sides_of
 from codesign.optimize.scale import objective_scale, scaled
 from codesign.optimize.search import Progress, Search, Start
 from codesign.optimize.strengthen import strengthened, with_spares
@@ -144,7 +145,7 @@ class FleetSolver:
         ):
             raise ValueError("these are other columns: make a FleetSolver of them")
         tight = self._tightened(data)
-        factor = objective_scale(tight)
+        factor = objective_scale(tight, first_columns(tight)[2])
 
         def tell(stage: str, incumbent: float, bound: float) -> None:
             if progress is not None:
@@ -345,6 +346,8 @@ def _branch_and_prove(spared: FleetData, root: Relaxation, search: Search) -> bo
             turn = -1
     if search.over():
         return False
+    if search.best is None and math.isinf(tree.bound):  # every node is closed by a proof of its own
+        return True
     survivors = np.flatnonzero(_survivors(root, search))
     if len(survivors) > _SURVIVORS:
         return False
@@ -415,7 +418,7 @@ def _read(search: Search, relaxation: Relaxation | None, stopped: str | None) ->
     # Some replicas are whole only because their servers are (FleetModel): what they run on is there.
     replicas = {k: math.ceil(values.get(id(m.replicas[k]), 0.0) - _WHOLE) for k in model.columns}
     rates = {
-        (k, int(model.place[k][0].flows[v])): values.get(id(m.rate[k, v]), 0.0)
+        (k, int(model.place[k][0].flows[v])): values.get(id(m.rate[k, v]), 0.0) * model.unit(k, v)
         for k, v in model.flow_keys
     }
     used = {k for k, n in replicas.items() if n}

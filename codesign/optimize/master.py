@@ -22,6 +22,9 @@ from codesign.optimize.pricing import binding_rows
 
 Interval = tuple[float, float]
 
+_LEAST_SECONDS = 0.05
+"""For a linear program at the end of the time: a few hundred columns, whose duals prove something."""
+
 
 @dataclass(frozen=True)
 class MasterSolution:
@@ -44,6 +47,8 @@ class MasterSolution:
     """By how much an interval is missed at the most."""
     replicas: Floats
     """[held columns], in the order of `Master.columns`."""
+    solved: bool
+    """At the optimum; else the clock came first, and the duals prove what they prove."""
 
 
 class Master:
@@ -78,8 +83,14 @@ class Master:
 
     def _index_flows(self) -> None:
         data = self.data
+        # A rate is held in shares of all of its flow: of demands a billion times apart no row is rounding to another.
+        self._unit = data.flow_unit
+        demand = np.where(data.demand > 0, data.demand, np.inf)
         self._share = np.array(
-            [f.tasks_per_call / float(data.demand[f.task]) if f.serves else 0.0 for f in data.flows]
+            [
+                f.tasks_per_call * unit / float(demand[f.task]) if f.serves else 0.0
+                for f, unit in zip(data.flows, self._unit.tolist(), strict=True)
+            ]
         )
         self._task = np.array([f.task for f in data.flows], dtype=np.int64)
         self._commodity = np.array([-1 if f.commodity is None else f.commodity for f in data.flows], dtype=np.int64)
@@ -97,7 +108,7 @@ class Master:
                 charge = np.zeros((hardware, len(data.flows)))
                 for (flow, h), c in limit.per_flow.items():
                     charge[slice(None) if h < 0 else h, flow] += c / limit.scale
-                self._limit_flow.append((i, charge))
+                self._limit_flow.append((i, charge * self._unit))
 
     def _start(self, penalty: Penalty) -> None:
         """Rows that all columns share, and what is bought or missed."""
@@ -109,7 +120,7 @@ class Master:
         rows = int(sum(sizes))
         lower, upper = np.full(rows, -np.inf), np.zeros(rows)
         lower[: self._packing] = 0.0
-        lower[: self._commodities] = upper[: self._commodities] = 1.0
+        lower[: self._commodities] = upper[: self._commodities] = np.where(data.demand > 0, 1.0, 0.0)
         upper[self._limit :] = [limit.limit / limit.scale for limit in data.limits]
         self.highs.addRows(rows, lower, upper, 0, np.zeros(rows, np.int32), np.zeros(0, np.int32), np.zeros(0))
         entries: list[tuple[int, int, float]] = []
@@ -170,6 +181,21 @@ class Master:
             self.highs.changeColCost(self._shortfalls + c, penalty.shortfall)
         for i in range(len(self.data.limits)):
             self.highs.changeColCost(self._excesses + i, penalty.excess[i])
+        for at in self._slacks:
+            self.highs.changeColCost(at, self._slack_price)
+
+    @property
+    def _slack_price(self) -> float:
+        """Of missing an interval of counts by one."""
+        return max(self.penalty.shortfall, 0.0, *self.penalty.excess)
+
+    def held(self) -> tuple[Ints, Bools]:
+        """The columns held [n] and the flows that each carries [n, widest block], as `extend` takes them."""
+        widest = max((len(block.flows) for block in self.data.blocks), default=0)
+        flows = np.zeros((len(self.columns), widest), dtype=bool)
+        for k, v in self._rate_keys:
+            flows[self._where[k], v] = True
+        return np.array(self.columns, dtype=np.int64), flows
 
     def extend(self, columns: Ints, flows: Bools) -> int:
         """Hold these columns with these flows [n, widest block]; what is held already is not added twice.
@@ -218,7 +244,7 @@ class Master:
         block = self.data.blocks[b]
         n = len(local)
         limit = block.limit[local]
-        scale = np.where(limit == 0, 1.0, limit)
+        scale = _row_scale(limit)
         mine, r = np.nonzero(places >= 0)
         row, column, value = [places[mine, r]], [mine], [-(limit / scale)[mine, r]]
         hardware = self._hardware[block.packing[local]]
@@ -250,11 +276,11 @@ class Master:
         for start in range(0, len(columns), 256):
             inside = (at >= start) & (at < start + 256)
             use[inside] = block.use.of(local[start : start + 256])[at[inside] - start, :, v[inside]]
-        limit = block.limit[local][at]
-        value = use / np.where(limit == 0, 1.0, limit)
         flow = block.flows[v]
+        unit = self._unit[flow]
+        value = use * unit[:, None] / _row_scale(block.limit[local][at])
         hardware = self._hardware[block.packing[local]][at]
-        power = block.flow_power_w[block.use.source[local][at], v]
+        power = block.flow_power_w[block.use.source[local][at], v] * unit
         places = np.array([self._own_rows[int(k)] for k in columns.tolist()])[at]
         n, r = np.nonzero((value != 0) & (places >= 0))
         row, column, entries = [places[n, r]], [n], [value[n, r]]
@@ -267,7 +293,7 @@ class Master:
         column.append(paired)
         entries.append(self._sign[flow[paired]])
         if block.flow_slots is not None:
-            reserved = block.flow_slots[block.use.source[local][at], v]
+            reserved = block.flow_slots[block.use.source[local][at], v] * unit
             row.append(self._packing + block.packing[local][at])
             column.append(np.arange(len(keys)))
             entries.append(reserved)
@@ -322,7 +348,7 @@ class Master:
         self._rows += 1
         # Columns that the master does not hold yet may be what keeps to the interval: it is missed at a price.
         self._slacks += [self._count, self._count + 1]
-        price = max(self.penalty.shortfall, 0.0, *self.penalty.excess)
+        price = self._slack_price
         row = np.full(2, self._rows - 1, dtype=np.int64)
         self._add(np.full(2, price), row, np.arange(2, dtype=np.int64), np.array([1.0, -1.0]))
 
@@ -334,9 +360,11 @@ class Master:
 
     # ---- solving -------------------------------------------------------------------------------------------
 
-    def solve(self, intervals: Sequence[str] = ()) -> MasterSolution:
+    def solve(self, intervals: Sequence[str] = (), seconds: float = np.inf) -> MasterSolution:
         """The optimum; duals of `intervals` follow those of the limits, upper side first, each ≥ 0."""
+        self.highs.setOptionValue("time_limit", self.highs.getRunTime() + max(_LEAST_SECONDS, seconds))
         self.highs.run()
+        solved = self.highs.getModelStatus() == highspy.HighsModelStatus.kOptimal
         solution = self.highs.getSolution()
         values, dual = np.array(solution.col_value), np.array(solution.row_dual)
         data = self.data
@@ -347,7 +375,7 @@ class Master:
             sides += [max(0.0, -found), max(0.0, found)]
         duals = Duals(
             dual[self._demand : self._commodities],
-            dual[self._commodities : self._packing],
+            dual[self._commodities : self._packing] / data.commodity_unit,
             np.concatenate([limit, sides]),
             np.maximum(0.0, -dual[self._bought : self._limit]),
         )
@@ -361,10 +389,21 @@ class Master:
             values[self._excesses : self._excesses + len(data.limits)],
             float(values[self._slacks].max(initial=0.0)),
             values[self._replica_var] if self.columns else np.zeros(0),
+            solved,
         )
 
     def rates(self) -> dict[tuple[int, int], float]:
         """Calls/s by (column, position of the flow in its block) at the last solution, where not zero."""
         values = self.highs.getSolution().col_value
-        found = {key: values[at] for key, at in zip(self._rate_keys, self._rate_vars, strict=True)}
-        return {key: rate for key, rate in found.items() if rate > 0}
+        offsets, blocks = self.data.offsets, self.data.blocks
+        found = {}
+        for (k, v), at in zip(self._rate_keys, self._rate_vars, strict=True):
+            if values[at] > 0:
+                flow = blocks[int(np.searchsorted(offsets, k, side="right")) - 1].flows[v]
+                found[k, v] = values[at] * float(self._unit[flow])
+        return found
+
+
+def _row_scale(limit: Floats) -> Floats:
+    """What rows are divided by: what a replica offers; a limit below zero lets none run."""
+    return np.where(limit == 0, 1.0, np.abs(limit))

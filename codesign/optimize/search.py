@@ -76,7 +76,7 @@ class Search:
         return self.deadline - time.monotonic()
 
     def running(self) -> list[tuple[int, float]]:
-        """(column, calls/s) of what the best plan uses."""
+        """(column, sum of the shares of its flows) of what the best plan uses."""
         if self.best is None:
             return []
         rates: dict[int, float] = {}
