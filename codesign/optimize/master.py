@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import highspy
 import numpy as np
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_array
 
 from codesign.candidates.data import Bools, FleetData, Floats, Ints, SideLimit
 from codesign.optimize.duals import Duals
 from codesign.optimize.model import Penalty
 from codesign.optimize.pricing import binding_rows
+from codesign.optimize.solver import Solver
 
 Interval = tuple[float, float]
 
@@ -66,14 +66,11 @@ class Master:
         self._watt = np.array([data.watt_price(h) for h in range(len(data.hardware))])
         self._hardware = np.array([p.hardware for p in data.packings], dtype=np.int64)
         self._index_flows()
-        self.highs: Any = highspy.Highs()  # type: ignore[no-untyped-call]
-        self.highs.silent()
-        self.highs.setOptionValue("threads", 1)
-        self.highs.setOptionValue("presolve", "off")
+        self.solver = Solver(threads=1, presolve="off")
         # Rows are scaled to one replica already; scaling them again makes the first programs four times as slow.
-        self.highs.setOptionValue("simplex_scale_strategy", 0)
+        self.solver.set_option("simplex_scale_strategy", 0)
         # Columns that enter keep a basis primal feasible: left to choose, HiGHS needs a third of the iterations.
-        self.highs.setOptionValue("simplex_strategy", 0)
+        self.solver.set_option("simplex_strategy", 0)
         self._intervals: dict[str, tuple[int, SideLimit]] = {}
         self._slacks: list[int] = []
         self.penalty = penalty
@@ -122,7 +119,7 @@ class Master:
         lower[: self._packing] = 0.0
         lower[: self._commodities] = upper[: self._commodities] = np.where(data.demand > 0, 1.0, 0.0)
         upper[self._limit :] = [limit.limit / limit.scale for limit in data.limits]
-        self.highs.addRows(rows, lower, upper, 0, np.zeros(rows, np.int32), np.zeros(0, np.int32), np.zeros(0))
+        self.solver.add_rows(lower, upper)
         entries: list[tuple[int, int, float]] = []
         costs: list[float] = []
 
@@ -161,28 +158,17 @@ class Master:
 
     def _add(self, cost: Floats, row: Ints, column: Ints, value: Floats) -> None:
         """Variables ≥ 0 with entries in rows that exist; `column` counts from the first new one."""
-        matrix = coo_matrix((value, (row, column)), shape=(self._rows, len(cost))).tocsc()
-        self.highs.addCols(
-            len(cost),
-            cost,
-            np.zeros(len(cost)),
-            np.full(len(cost), np.inf),
-            matrix.nnz,
-            matrix.indptr[:-1].astype(np.int32),
-            matrix.indices.astype(np.int32),
-            matrix.data,
-        )
+        matrix = coo_array((value, (row, column)), shape=(self._rows, len(cost)))
+        self.solver.add_columns(cost, np.zeros(len(cost)), np.full(len(cost), np.inf), matrix)
         self._count += len(cost)
 
     def set_penalty(self, penalty: Penalty) -> None:
         """Other prices for missed demand and limits."""
         self.penalty = penalty
-        for c in range(len(self.data.tasks)):
-            self.highs.changeColCost(self._shortfalls + c, penalty.shortfall)
-        for i in range(len(self.data.limits)):
-            self.highs.changeColCost(self._excesses + i, penalty.excess[i])
-        for at in self._slacks:
-            self.highs.changeColCost(at, self._slack_price)
+        tasks, limits = len(self.data.tasks), len(self.data.limits)
+        columns = [*range(self._shortfalls, self._shortfalls + tasks), *range(self._excesses, self._excesses + limits)]
+        prices = [penalty.shortfall] * tasks + list(penalty.excess) + [self._slack_price] * len(self._slacks)
+        self.solver.set_costs(np.array([*columns, *self._slacks], dtype=np.int64), np.array(prices))
 
     @property
     def _slack_price(self) -> float:
@@ -218,10 +204,7 @@ class Master:
             own = local[new]
             needed = binding_rows(block.use.of(own), block.limit[own], block.admissible[own])
             count = int(np.count_nonzero(needed))
-            empty = np.zeros(count, np.int32)
-            self.highs.addRows(
-                count, np.full(count, -np.inf), np.zeros(count), 0, empty, np.zeros(0, np.int32), np.zeros(0)
-            )
+            self.solver.add_rows(np.full(count, -np.inf), np.zeros(count))
             places = np.where(needed, self._rows - 1 + np.cumsum(needed).reshape(needed.shape), -1)
             self._rows += count
             for n, i in enumerate(new.tolist()):
@@ -321,7 +304,7 @@ class Master:
                 self._add_interval(name, members)
         for name, (row, _) in self._intervals.items():
             low, high = intervals[name][1] if name in intervals else (-np.inf, np.inf)
-            self.highs.changeRowBounds(row, float(low), float(high))
+            self.solver.set_row_bounds(row, float(low), float(high))
 
     def _add_interval(self, name: str, members: SideLimit) -> None:
         index: list[int] = []
@@ -341,16 +324,16 @@ class Master:
                 if g in members.per_group:
                     index.append(self._replica_var[at])
                     value.append(members.per_group[g])
-        self.highs.addRow(
-            -np.inf, np.inf, len(index), np.array(index, dtype=np.int32), np.array(value, dtype=np.float64)
-        )
+        places = (np.zeros(len(index), dtype=np.int64), np.array(index, dtype=np.int64))
+        row = coo_array((np.array(value, dtype=np.float64), places), shape=(1, self._count))
+        self.solver.add_rows(np.array([-np.inf]), np.array([np.inf]), row)
         self._intervals[name] = (self._rows, members)
         self._rows += 1
         # Columns that the master does not hold yet may be what keeps to the interval: it is missed at a price.
         self._slacks += [self._count, self._count + 1]
-        price = self._slack_price
-        row = np.full(2, self._rows - 1, dtype=np.int64)
-        self._add(np.full(2, price), row, np.arange(2, dtype=np.int64), np.array([1.0, -1.0]))
+        rows = np.full(2, self._rows - 1, dtype=np.int64)
+        price = np.full(2, self._slack_price)
+        self._add(price, rows, np.arange(2, dtype=np.int64), np.array([1.0, -1.0]))
 
     def _groups(self) -> Ints:
         """[held columns] group of each."""
@@ -362,11 +345,11 @@ class Master:
 
     def solve(self, intervals: Sequence[str] = (), seconds: float = np.inf) -> MasterSolution:
         """The optimum; duals of `intervals` follow those of the limits, upper side first, each ≥ 0."""
-        self.highs.setOptionValue("time_limit", self.highs.getRunTime() + max(_LEAST_SECONDS, seconds))
-        self.highs.run()
-        solved = self.highs.getModelStatus() == highspy.HighsModelStatus.kOptimal
-        solution = self.highs.getSolution()
-        values, dual = np.array(solution.col_value), np.array(solution.row_dual)
+        run = self.solver.run(max(_LEAST_SECONDS, seconds))
+        if run.feasible:
+            values, dual = self.solver.values(), self.solver.duals()
+        else:  # stopped before its first point: no duals are duals too, and prove what they prove
+            values, dual = np.zeros(self._count), np.zeros(self._rows)
         data = self.data
         limit = np.maximum(0.0, -dual[self._limit : self._limit + len(data.limits)])
         sides: list[float] = []
@@ -380,7 +363,7 @@ class Master:
             np.maximum(0.0, -dual[self._bought : self._limit]),
         )
         return MasterSolution(
-            float(self.highs.getInfo().objective_function_value),
+            run.objective,
             duals,
             values[self._offers : self._packings],
             values[self._packings : self._modules],
@@ -389,12 +372,12 @@ class Master:
             values[self._excesses : self._excesses + len(data.limits)],
             float(values[self._slacks].max(initial=0.0)),
             values[self._replica_var] if self.columns else np.zeros(0),
-            solved,
+            run.status == "optimal",
         )
 
     def rates(self) -> dict[tuple[int, int], float]:
         """Calls/s by (column, position of the flow in its block) at the last solution, where not zero."""
-        values = self.highs.getSolution().col_value
+        values = self.solver.values().tolist()
         offsets, blocks = self.data.offsets, self.data.blocks
         found = {}
         for (k, v), at in zip(self._rate_keys, self._rate_vars, strict=True):

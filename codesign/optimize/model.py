@@ -140,7 +140,7 @@ class FleetModel:
         return float(self.data.calls_bound[self._flow(column, v)]) / self.unit(column, v)
 
     def most_replicas(self, column: int) -> float:
-        """Replicas of a column beyond which no lean plan goes: all that it can serve takes fewer, limits ask for no more."""
+        """Replicas of a column beyond which no lean plan goes: all that it can serve and limits ask for takes fewer."""
         if not any(c < 0 for limit in self.data.limits for c in limit.per_group.values()):
             return self._replicas_for_all(column)
         demanded = float(self._most.demanded[self._group(column)])
@@ -174,7 +174,7 @@ class FleetModel:
     # -- constraint families ---------------------------------------------------------------------------
 
     def _define_demand(self) -> None:
-        """demand[c]:  Σ tasks_per_call·unit·rate / demand_c = 1   [share of the task's rate]; none where nothing is asked."""
+        """demand[c]:  Σ tasks_per_call·unit·rate / demand_c = 1   [share of the task's rate; none without demand]."""
         terms: dict[int, list[_Term]] = defaultdict(list)
         for key in self.flow_keys:
             flow = self.data.flows[self._flow(*key)]

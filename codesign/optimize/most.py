@@ -1,4 +1,4 @@
-"""How many servers, modules and servers set aside a plan can have a use for: the M of rows that link counts to binaries.
+"""How many servers, modules and servers set aside a plan can have a use for: the M of rows that have one.
 
 A plan is *lean* where nothing bought can be left out.  Some optimum is lean, since nothing has a price below zero; so
 rows may cut off plans that are not.  In a lean plan a server holds replicas or spares, is the least that its offer
@@ -50,9 +50,7 @@ class Run:
 
 def most_counts(data: FleetData, run: Callable[[Floats], Run]) -> Most:
     """What lean plans have at the most; `run` says what replicas take where limits demand so many more [G]."""
-    found = Most(
-        np.zeros(len(data.offers)), np.zeros(len(data.packings)), np.zeros(len(data.modules)), np.zeros(len(data.groups))
-    )
+    found = Most(*(np.zeros(len(items)) for items in (data.offers, data.packings, data.modules, data.groups)))
     widened = [limit for limit in data.limits if widens(limit)]
     closed = [limit for limit in data.limits if not widens(limit)]
     before = found
@@ -70,15 +68,8 @@ def _endless(before: Floats, after: Floats) -> Floats:
 
 def widens(limit: SideLimit) -> bool:
     """Does something that is bought or run widen this limit?"""
-    kinds: tuple[Mapping[object, float], ...] = (
-        limit.per_server,
-        limit.per_packing,
-        limit.per_group,
-        limit.per_watt,
-        limit.per_module,
-        limit.per_flow,
-    )
-    return any(c < 0 for kind in kinds for c in kind.values())
+    kinds = ("per_server", "per_packing", "per_group", "per_watt", "per_module", "per_flow")
+    return any(c < 0 for kind in kinds for c in getattr(limit, kind).values())
 
 
 def _charged(data: FleetData, limit: SideLimit, run: Run) -> float:

@@ -55,7 +55,7 @@ class NodeSolver:
             proof = least_missed(self._master, rows, deadline, cancelled)
             if proof.infeasible:
                 return replace(found, infeasible=True, bound=np.inf)
-            if proof.misses or not self._dearer:  # missing is cheaper than any price tried: the bound holds all the same
+            if proof.misses or not self._dearer:  # missing stays cheaper: the bound holds all the same
                 break
             hold(self._master, proof)
             self._penalty = self._dearer.pop(0)

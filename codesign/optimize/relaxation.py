@@ -138,7 +138,7 @@ def least_missed(
     cancelled: Callable[[], bool] = lambda: False,
     pricer: Pricer | None = None,
 ) -> Relaxation:
-    """The least that demand and limits must be missed by, nothing else having a price; `infeasible` where that is proven.
+    """The least that demand and limits must be missed by, nothing else having a price; or the proof that they must.
 
     The duals of a positive bound are a Farkas ray: they charge every column, server and module at least what it earns,
     and all demand is worth more than all limits allow, so no plan exists at any price.  The bound is worked out over
