@@ -246,18 +246,30 @@ def task_latency_probability(
     points = calls.population
     output = float(points.weight @ points.output)
     output_variance = max(0.0, float(points.weight @ points.output**2) - output**2)
-    wait = calls.task.tool_wait
-    mean = np.asarray(ttft_mean + output * np.asarray(tpot) + wait.mean, dtype=np.float64)
-    variance = np.asarray(ttft_sd**2 + output_variance * np.asarray(tpot) ** 2 + wait.variance)
-    if calls.task.task_latency_at == "reference":
-        numbers = np.array([calls.task.calls.quantile(0.5) * calls.variant.calls_factor])
-        weights = np.ones(1)
-    else:
-        numbers, weights = points.calls_values, points.calls_weights
+    mean = np.asarray(ttft_mean + output * np.asarray(tpot), dtype=np.float64)
+    variance = np.asarray(ttft_sd**2 + output_variance * np.asarray(tpot) ** 2, dtype=np.float64)
+    numbers, weights = chain_lengths(calls)
     probability = np.zeros(np.broadcast(mean, variance).shape)
     for count, weight in zip(numbers.tolist(), weights.tolist(), strict=True):
-        spread = np.sqrt(np.maximum(count * variance, 1e-18))
-        # The last call is followed by no tool.
-        probability = probability + weight * ndtr((limit - count * mean + wait.mean) / spread)
+        middle, spread = chain_moments(calls, count, mean, variance)
+        probability = probability + weight * ndtr((limit - middle) / spread)
     return np.asarray(probability, dtype=np.float64)
 
+
+def chain_lengths(calls: TaskCalls) -> tuple[Floats, Floats]:
+    """([n] numbers of calls, [n] probabilities) over which a task-latency SLO is taken."""
+    if calls.task.task_latency_at == "reference":
+        return np.array([calls.task.calls.quantile(0.5) * calls.variant.calls_factor]), np.ones(1)
+    return calls.population.calls_values, calls.population.calls_weights
+
+
+def chain_moments(
+    calls: TaskCalls, count: Floats | float, call_mean: Floats | float, call_variance: Floats | float
+) -> tuple[Floats, Floats]:
+    """Mean and deviation (s) of a task of `count` calls that take `call_mean` s, with `call_variance` s², each.
+
+    Tools run between calls: none follows the last one, so `count` calls have `count` − 1 waits.
+    """
+    waits, wait = np.maximum(np.asarray(count, dtype=np.float64) - 1.0, 0.0), calls.task.tool_wait
+    variance = count * np.asarray(call_variance) + waits * wait.variance
+    return np.asarray(count * np.asarray(call_mean) + waits * wait.mean), np.sqrt(np.maximum(variance, 1e-18))
