@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from codesign import check, load_problem, solve
+from codesign import check, solve
 from codesign.candidates.flows import chain_moments, task_latency_probability
 from codesign.candidates.lengths import task_calls
 from codesign.problem import Problem, resolve
