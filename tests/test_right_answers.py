@@ -83,3 +83,57 @@ def test_planner_and_checker_agree_on_chains_with_long_waits():
     wait = {"mean": "4 s", "cv": 1}
     for calls in (1, 2, 3):
         solved(latency(calls=calls, tool_wait=wait))  # `check` recomputes what is reported
+
+
+# ---- grids reach below and above what anything needs -------------------------------------------------------------
+
+SMALL = {"card": "Llama-3.1-8B"}
+B200 = {"b200": {"accelerator": "b200-sxm", "price": "3 $/h"}}
+
+
+def short(slo, hardware=B200, model=SMALL, rate="1/s", context=500, **options):
+    return problem({"context": context, "rate": rate, "slo": slo}, hardware, model, **options)
+
+
+def costs(metric, targets, **rest):
+    """What each target of one SLO costs; all of them can be met."""
+    return [solved(short({metric: {"p95": target}}, **rest)).objective.value for target in targets]
+
+
+def test_steps_of_a_fast_engine():
+    # An empty batch steps in 2.9 ms there, and grids once began at 5 ms.
+    found = costs("tpot", ["3.2 ms", "3.5 ms", "4 ms", "4.5 ms", "5 ms", "10 ms"], max_replica_accelerators=8)
+    assert found == sorted(found, reverse=True)
+    assert found[2] == pytest.approx(24.0)
+
+
+@pytest.mark.parametrize(("disaggregation", "shortest"), [("never", "10 ms"), ("always", "12 ms")])
+def test_a_prompt_of_milliseconds(disaggregation, shortest):
+    # Transfers and prompts take 7 to 8 ms; waits were once of 4 ms or more, admission to a batch of 50 ms.
+    targets = [shortest, "20 ms", "60 ms", "240 ms", "260 ms"]
+    found = costs("ttft", targets, disaggregation=disaggregation)
+    assert found == sorted(found, reverse=True)
+
+
+def test_latencies_of_a_fast_engine():
+    # 100 tokens of 2.9 ms and a prompt of 8 ms; levels once began at 8 ms a token and 50 ms a prompt.
+    found = costs("task_latency", ["380 ms", "600 ms", "1 s", "2 s"], disaggregation="always")
+    assert found == sorted(found, reverse=True)
+
+
+@pytest.mark.parametrize("disaggregation", ["never", "always"])
+@pytest.mark.parametrize("slo", [{}, {"tpot": {"p95": "4 s"}}, {"task_latency": {"p95": "20 min"}}])
+def test_steps_of_seconds(disaggregation, slo):
+    # 70 GB of weights at 30 GB/s: no limit of a step, or level, was above 1.6 s.
+    slow = {"slow": {"accelerator": "h100-sxm", "memory_bandwidth": "30 GB/s", "price": "2 $/h"}}
+    fp8 = {"card": "Llama-3.1-70B", "weights": ["fp8"]}
+    rest = {"disaggregation": disaggregation, "max_replica_accelerators": 1}
+    solved(short(slo, slow, fp8, "0.01/s", **rest))
+
+
+def test_a_network_slower_than_any_level():
+    # 1.3 GB of KV over 1 GB/s: a commodity once counted on 25 GB/s at least.
+    slow = {"wire": {"accelerator": "h100-sxm", "scaleout_bandwidth": "1 GB/s", "price": "2 $/h"}}
+    rest = {"disaggregation": "always", "max_replica_accelerators": 1, "context": 20000}
+    found = costs("ttft", ["2 s", "5 s"], hardware=slow, **rest)
+    assert found == sorted(found, reverse=True)
