@@ -13,7 +13,7 @@ from codesign.candidates.configurations import Configurations, enumerate_configu
 from codesign.candidates.context import ROLES, MomentBook, OperatingPoints, Slice
 from codesign.candidates.data import ColumnBlock, FleetData, Flow, Group, Packing
 from codesign.candidates.decode import decode_blocks
-from codesign.candidates.flows import FlowBook, build_flows
+from codesign.candidates.flows import FlowBook, Reach, build_flows
 from codesign.candidates.grids import Grids
 from codesign.candidates.kept import tier_limits
 from codesign.candidates.lengths import TaskCalls, task_calls
@@ -25,7 +25,8 @@ from codesign.candidates.risk import weighed
 from codesign.candidates.split import SplitConfigurations, enumerate_splits, split_columns, split_groups
 from codesign.candidates.stages import StagePart, join
 from codesign.candidates.tighten import tightened
-from codesign.performance import PRECISIONS, ConfigurationTable
+from codesign.performance import PRECISIONS, ConfigurationTable, decode_step_seconds, link_bytes_per_s
+from codesign.performance.split import split_step_seconds
 from codesign.problem.instance import Instance, Limits, Offer, Redundancy, Site
 
 
@@ -83,8 +84,7 @@ def build_candidates(
     splits = enumerate_splits(instance, places)
     cards = {model.name: model.card for model in instance.models}
     calls = [task_calls(task, cards) for task in instance.tasks]
-    vendors = sorted({option.accelerator.vendor for option in instance.hardware})
-    book = build_flows(instance, grids, calls, vendors)
+    book = build_flows(instance, grids, calls, _reach(instance, configurations, splits))
     blocks: list[ColumnBlock] = []
     points: list[OperatingPoints | None] = []
     slices = _slices(instance, grids, book, configurations) if configurations else []
@@ -188,6 +188,28 @@ def _staged(
     data = weighed(data, instance, stages)
     nothing = FlowBook((), (), (), np.zeros(0))
     return Candidates(instance, data, None, None, (), nothing, (), 0, Market((), (), (), (), ()), stages)
+
+
+def _reach(instance: Instance, configurations: Configurations | None, splits: SplitConfigurations | None) -> Reach:
+    """The shortest and longest steps of each model, and the fastest replica of each hardware of a vendor."""
+    one = np.ones(1)
+    steps: list[list[float]] = [[] for _ in instance.models]
+    links: dict[str, list[float]] = {option.accelerator.vendor: [] for option in instance.hardware}
+    if configurations is not None:
+        step, link = decode_step_seconds(configurations.table, one)[:, 0], link_bytes_per_s(configurations.table)
+        for m, found in enumerate(steps):
+            found += step[configurations.model == m].tolist()
+        for h, option in enumerate(instance.hardware):
+            mine = link[configurations.hardware == h]
+            links[option.accelerator.vendor] += [float(mine.max())] if len(mine) else []
+    if splits is not None:
+        step = np.max(np.stack(split_step_seconds(splits.table, one)), axis=0)[:, 0]
+        for m, found in enumerate(steps):
+            found += step[splits.model == m].tolist()
+    return Reach(
+        tuple((min(found, default=0.0), max(found, default=0.0)) for found in steps),
+        {vendor: tuple(found) for vendor, found in links.items()},
+    )
 
 
 def _slices(

@@ -468,7 +468,8 @@ def _little(candidates: Candidates, mine: list[Way]) -> tuple[float, float]:
         calls = way.flow.calls
         population = calls.population
         mean, _ = call_latency(candidates, way)
-        open_tasks += way.calls_per_s * (mean - calls.task.tool_wait.mean / calls.calls_per_task)
+        waits = 1.0 - 1.0 / calls.calls_per_task  # of each call: none follows a task's last one
+        open_tasks += way.calls_per_s * (mean + waits * calls.task.tool_wait.mean)
         table = way.decode.table
         held = kv_bytes(table, population.context + population.output)[0]
         held = held - kv_bytes(table, np.array([calls.shared]))[0, 0]

@@ -1,0 +1,139 @@
+"""Small problems whose right answer is known by hand: each was once answered wrongly, as optimal or as infeasible."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+from codesign import check, solve
+from codesign.candidates.flows import chain_moments, task_latency_probability
+from codesign.candidates.lengths import task_calls
+from codesign.problem import Problem, resolve
+
+H200 = {"h200": {"accelerator": "h200-sxm", "price": "3 $/h"}}
+
+
+def problem(task, hardware=H200, model=None, **options):
+    """One model, tasks that differ from a common one, one hardware."""
+    tasks = [task] if isinstance(task, dict) else task
+    common = {"name": "a", "rate": "1/s", "models": ["m"], "calls": 1, "context": 2000, "output": 100}
+    return Problem.from_dict(
+        {
+            "kind": "procurement",
+            "models": {"m": model or {"card": "Llama-3.1-70B"}},
+            "tasks": [common | each for each in tasks],
+            "hardware": hardware,
+            "options": {"max_replica_accelerators": 4, "gap": "1%", "time_limit": "30 s"} | options,
+        }
+    )
+
+
+def solved(stated):
+    """The solution of a problem, once the checker has accepted it."""
+    found = solve(stated)
+    report = check(stated, found)
+    assert report.ok, report.violations
+    return found
+
+
+# ---- tools run between calls ------------------------------------------------------------------------------------
+
+
+def latency(**task):
+    return problem({"slo": {"task_latency": {"p95": "30 s"}}} | task)
+
+
+def test_no_tool_runs_after_the_only_call():
+    wait = {"mean": "5 s", "cv": 12}
+    plans = [solved(latency(tool_wait=wait)), solved(latency())]
+    assert [plan.objective.value for plan in plans] == pytest.approx([24.0, 24.0])
+    first, second = (plan.tasks[0].slo[0].achieved for plan in plans)
+    assert first == pytest.approx(second)
+
+
+def some_calls(**task):
+    instance = resolve(latency(**task))
+    cards = {model.name: model.card for model in instance.models}
+    return task_calls(instance.tasks[0], cards)[0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_moments_of_a_chain_by_hand(count):
+    calls = some_calls(calls=count, tool_wait={"mean": "5 s", "cv": 12}, output={"mean": 100, "cv": 0.5})
+    mean, deviation = chain_moments(calls, count, 3.0, 0.25)
+    assert mean == pytest.approx(3.0 * count + 5.0 * (count - 1))
+    assert deviation**2 == pytest.approx(0.25 * count + 60.0**2 * (count - 1))
+    # TTFT of 1 ± 0.3 s and 100 ± 50 tokens of 20 ms: 3 s a call.
+    middle, spread = mean, np.sqrt(count * (0.3**2 + (50 * 0.02) ** 2) + 60.0**2 * (count - 1))
+    found = task_latency_probability(calls, 1.0, 0.3, 0.02, 30.0)
+    assert found == pytest.approx(ndtr((30.0 - middle) / spread), rel=1e-9)
+
+
+def test_a_mixture_of_chains_has_a_wait_less_than_calls_in_each():
+    calls = some_calls(calls=4, tool_wait={"mean": "5 s", "cv": 1})
+    mixed = replace(calls.population, calls_values=np.array([1.0, 4.0]), calls_weights=np.array([0.5, 0.5]))
+    calls = replace(calls, population=mixed)
+    one = ndtr((6.0 - 3.0) / 0.3)  # nothing waits
+    four = ndtr((6.0 - (4 * 3.0 + 3 * 5.0)) / np.sqrt(4 * 0.3**2 + 3 * 5.0**2))
+    assert task_latency_probability(calls, 1.0, 0.3, 0.02, 6.0) == pytest.approx(0.5 * one + 0.5 * four)
+
+
+def test_planner_and_checker_agree_on_chains_with_long_waits():
+    wait = {"mean": "4 s", "cv": 1}
+    for calls in (1, 2, 3):
+        solved(latency(calls=calls, tool_wait=wait))  # `check` recomputes what is reported
+
+
+# ---- grids reach below and above what anything needs -------------------------------------------------------------
+
+SMALL = {"card": "Llama-3.1-8B"}
+B200 = {"b200": {"accelerator": "b200-sxm", "price": "3 $/h"}}
+
+
+def short(slo, hardware=B200, model=SMALL, rate="1/s", context=500, **options):
+    return problem({"context": context, "rate": rate, "slo": slo}, hardware, model, **options)
+
+
+def costs(metric, targets, **rest):
+    """What each target of one SLO costs; all of them can be met."""
+    return [solved(short({metric: {"p95": target}}, **rest)).objective.value for target in targets]
+
+
+def test_steps_of_a_fast_engine():
+    # An empty batch steps in 2.9 ms there, and grids once began at 5 ms.
+    found = costs("tpot", ["3.2 ms", "3.5 ms", "4 ms", "4.5 ms", "5 ms", "10 ms"], max_replica_accelerators=8)
+    assert found == sorted(found, reverse=True)
+    assert found[2] == pytest.approx(24.0)
+
+
+@pytest.mark.parametrize(("disaggregation", "shortest"), [("never", "10 ms"), ("always", "12 ms")])
+def test_a_prompt_of_milliseconds(disaggregation, shortest):
+    # Transfers and prompts take 7 to 8 ms; waits were once of 4 ms or more, admission to a batch of 50 ms.
+    targets = [shortest, "20 ms", "60 ms", "240 ms", "260 ms"]
+    found = costs("ttft", targets, disaggregation=disaggregation)
+    assert found == sorted(found, reverse=True)
+
+
+def test_latencies_of_a_fast_engine():
+    # 100 tokens of 2.9 ms and a prompt of 8 ms; levels once began at 8 ms a token and 50 ms a prompt.
+    found = costs("task_latency", ["380 ms", "600 ms", "1 s", "2 s"], disaggregation="always")
+    assert found == sorted(found, reverse=True)
+
+
+@pytest.mark.parametrize("disaggregation", ["never", "always"])
+@pytest.mark.parametrize("slo", [{}, {"tpot": {"p95": "4 s"}}, {"task_latency": {"p95": "20 min"}}])
+def test_steps_of_seconds(disaggregation, slo):
+    # 70 GB of weights at 30 GB/s: no limit of a step, or level, was above 1.6 s.
+    slow = {"slow": {"accelerator": "h100-sxm", "memory_bandwidth": "30 GB/s", "price": "2 $/h"}}
+    fp8 = {"card": "Llama-3.1-70B", "weights": ["fp8"]}
+    rest = {"disaggregation": disaggregation, "max_replica_accelerators": 1}
+    solved(short(slo, slow, fp8, "0.01/s", **rest))
+
+
+def test_a_network_slower_than_any_level():
+    # 1.3 GB of KV over 1 GB/s: a commodity once counted on 25 GB/s at least.
+    slow = {"wire": {"accelerator": "h100-sxm", "scaleout_bandwidth": "1 GB/s", "price": "2 $/h"}}
+    rest = {"disaggregation": "always", "max_replica_accelerators": 1, "context": 20000}
+    found = costs("ttft", ["2 s", "5 s"], hardware=slow, **rest)
+    assert found == sorted(found, reverse=True)
