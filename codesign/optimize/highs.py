@@ -7,7 +7,7 @@ on large models, with progress, interruption and duals (figures: STYLE, measured
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ SHARED_ROWS = ("demand", "commodity", "limit")
 
 _FEW = 48
 """Counts up to which a MILP is small."""
+_SETTLED_TOLERANCE = 1e-9
 _LARGE_SCALE = (
     "mip_allow_restart",
     "mip_heuristic_run_rins",
@@ -104,13 +105,24 @@ class CompiledModel:
         """Give the MILP a first incumbent: `values` by id of the Pyomo variable, 0 where absent."""
         self.solver.start_from(np.array([values.get(id(v), 0.0) for v in self._columns], dtype=np.float64))
 
-    def settle(self, values: dict[int, float]) -> Outcome:
-        """Hold what must be whole at `values`, rounded, and solve the rest again as an LP in the same instance."""
+    def settle(self, values: dict[int, float], idle: Collection[int] = ()) -> Outcome:
+        """Hold what must be whole at `values`, rounded, and solve the rest again as an LP in the same instance.
+
+        `idle`, ids of variables, are held at zero; rows are held to a hundredth of what HiGHS allows itself.
+        """
         whole = self._whole
         count = np.array([round(values.get(id(self._columns[i]), 0.0)) for i in whole], dtype=np.float64)
+        still = np.array([i for i, v in enumerate(self._columns) if id(v) in idle], dtype=np.int64)
         self.solver.relax(whole)
         self.solver.set_bounds(whole, count, count)
+        self.solver.set_bounds(still, np.zeros(len(still)), np.zeros(len(still)))
+        self.solver.set_option("primal_feasibility_tolerance", _SETTLED_TOLERANCE)
         return self.run()
+
+    def tighten(self) -> None:
+        """Whole numbers and rows to a thousandth of what HiGHS allows itself: where rounding has left no plan."""
+        self.solver.set_option("mip_feasibility_tolerance", _SETTLED_TOLERANCE)
+        self.solver.set_option("primal_feasibility_tolerance", _SETTLED_TOLERANCE)
 
     def basis(self) -> Basis:
         """Which variables and rows are basic, by name: where an LP over other columns may start from."""

@@ -44,14 +44,20 @@ class FleetModel:
     `relaxed` drops integrality together with the families that exist only for integers (least servers,
     least replicas, spares, designs, unsplit tasks): what is left is a relaxation of the fleet MILP.
     With a `penalty` demand and limits may be missed at a price: column generation starts from there, and
-    infeasibility is explained with it.
+    infeasibility is explained with it.  `fewest` minimises what is bought and run, whatever it costs.
     """
 
     def __init__(
-        self, data: FleetData, columns: Sequence[int], relaxed: bool, penalty: Penalty | None = None
+        self,
+        data: FleetData,
+        columns: Sequence[int],
+        relaxed: bool,
+        penalty: Penalty | None = None,
+        fewest: bool = False,
     ) -> None:
         self.data = data
         self.penalty = penalty
+        self.fewest = fewest
         self.exact = True
         """Has it every lean plan of its columns?  False where a count had no bound that holds for all of them."""
         self.columns = [int(k) for k in columns]
@@ -516,6 +522,9 @@ class FleetModel:
         + watt price·(Σ replica power·(replicas + spares) + Σ flow power·rate).
         """
         data, m = self.data, self.pyomo
+        if self.fewest:
+            m.cost = pyo.Objective(expr=_linear(self._counted()), sense=pyo.minimize)
+            return
         terms = [(data.server_price(offer), m.servers[o]) for o, offer in enumerate(data.offers)]
         terms += [(data.module_price(j), m.modules[j]) for j in range(len(data.modules))]
         terms += self._power({h: data.watt_price(h) for h in range(len(data.hardware))})
@@ -523,6 +532,16 @@ class FleetModel:
             terms += [(self.penalty.shortfall, m.shortfall[c]) for c in range(len(data.tasks))]
             terms += [(price, m.excess[i]) for i, price in enumerate(self.penalty.excess)]
         m.cost = pyo.Objective(expr=_linear(terms), sense=pyo.minimize)
+
+    def _counted(self) -> list[_Term]:
+        """Servers, of equally many those of fewer accelerators; then modules, then replicas and spares."""
+        data, m = self.data, self.pyomo
+        accelerators = [sum(data.hardware[h].accelerators for h in offer.supplies) for offer in data.offers]
+        terms: list[_Term] = [(1.0 + 1e-3 * n / max(accelerators), m.servers[o]) for o, n in enumerate(accelerators)]
+        terms += [(1e-2, m.modules[j]) for j, module in enumerate(data.modules) if module.whole]
+        terms += [(1e-4, m.replicas[k]) for k in self.columns]
+        terms += [(1e-4, spares) for spares in m.spares.values() if not spares.fixed]
+        return terms
 
     def _power(self, price: dict[int, float]) -> list[_Term]:
         """Mean IT power of everything on some hardware, times a price per watt by hardware."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from codesign.candidates.data import FleetData, Floats
+from codesign.candidates.data import FleetData, Floats, SideLimit
 
 _COMFORTABLE = (1.0, 1e5)
 """Objectives of a plan at which nothing is scaled."""
@@ -41,6 +41,18 @@ def objective_scale(data: FleetData, alone: Floats) -> float:
     if size <= 0.0 or _COMFORTABLE[0] <= size <= _COMFORTABLE[1]:
         return 1.0
     return 2.0 ** round(math.log2(_TYPICAL / size))
+
+
+def spending(data: FleetData, most: float) -> SideLimit:
+    """A limit on the objective itself."""
+    return SideLimit(
+        "objective",
+        "",
+        most,
+        per_server={o: price for o, offer in enumerate(data.offers) if (price := data.server_price(offer))},
+        per_watt={h: price for h in range(len(data.hardware)) if (price := data.watt_price(h))},
+        per_module={j: price for j in range(len(data.modules)) if (price := data.module_price(j))},
+    )
 
 
 def scaled(data: FleetData, factor: float) -> FleetData:
