@@ -17,7 +17,11 @@ from codesign.check.report import LIMIT_TOLERANCE
 
 
 class Judged(Protocol):
-    """What a plan has to have.  `set_aside` {packing: servers} beside it; without it the fewest that suffice count."""
+    """What a plan has to have.
+
+    Beside it `set_aside` {packing: servers}, without which the fewest that suffice count, and `amounts` {module: any
+    number} of modules that do not come in whole numbers.
+    """
 
     @property
     def replicas(self) -> Mapping[int, float]:
@@ -38,10 +42,6 @@ class Judged(Protocol):
     @property
     def modules(self) -> Mapping[int, float]:
         """By module."""
-
-    @property
-    def amounts(self) -> Mapping[int, float]:
-        """By module that comes in any amount."""
 
     @property
     def objective(self) -> float:
@@ -72,7 +72,8 @@ def fits(data: FleetData, plan: Judged) -> list[Unmet]:
 class _Judge:
     def __init__(self, data: FleetData, plan: Judged) -> None:
         self.data, self.plan = data, plan
-        self.modules: Mapping[int, float] = {**plan.modules, **plan.amounts}
+        amounts: Mapping[int, float] = getattr(plan, "amounts", {})
+        self.modules: Mapping[int, float] = {**plan.modules, **amounts}
         self.found: list[Unmet] = []
         columns = sorted({*plan.replicas, *(k for k, _ in plan.rates)})
         self.place = {

@@ -119,6 +119,12 @@ class CompiledModel:
         self.solver.set_option("primal_feasibility_tolerance", _SETTLED_TOLERANCE)
         return self.run()
 
+    def hold(self, values: dict[int, float]) -> None:
+        """Hold variables, by their ids, at some values; those that compiled away have theirs."""
+        here = np.array([i for i, v in enumerate(self._columns) if id(v) in values], dtype=np.int64)
+        held = np.array([values[id(self._columns[i])] for i in here], dtype=np.float64)
+        self.solver.set_bounds(here, held, held)
+
     def tighten(self) -> None:
         """Whole numbers and rows to a thousandth of what HiGHS allows itself: where rounding has left no plan."""
         self.solver.set_option("mip_feasibility_tolerance", _SETTLED_TOLERANCE)

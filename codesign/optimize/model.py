@@ -126,7 +126,7 @@ class FleetModel:
         block, i = self.place[column]
         return int(block.group[i])
 
-    def _packed(self, column: int) -> list[tuple[int, float]]:
+    def packed(self, column: int) -> list[tuple[int, float]]:
         """(packing, slots) that a replica occupies: one, or two where it has two kinds of accelerator."""
         block, i = self.place[column]
         found = [(int(block.packing[i]), float(block.packed[i]))]
@@ -245,7 +245,7 @@ class FleetModel:
             group = self._group(k)
             spare = not self.relaxed and group not in spared
             spared.add(group)
-            for packing, packed in self._packed(k):
+            for packing, packed in self.packed(k):
                 terms[packing].append((packed, self.pyomo.replicas[k]))
                 if spare:
                     terms[packing].append((packed, self.pyomo.spares[group]))
@@ -349,7 +349,7 @@ class FleetModel:
             spare = data.groups[group].replicas_lost_with_server if data.survive_one_server else 0
             most = self._replicas_for_all(k) + spare + float(demanded[group])
             replicas[group] += most
-            for p, packed in self._packed(k):
+            for p, packed in self.packed(k):
                 # Whole servers for what runs; with n+1 on two of them at the least.
                 slots[p] += max(float(np.ceil(most * packed / data.packings[p].slots)), 2.0 if spare else 0.0)
             hardware = data.packings[int(block.packing[i])].hardware
@@ -503,7 +503,7 @@ class FleetModel:
             return
         columns: dict[int, list[int]] = defaultdict(list)
         for k in self.columns:
-            places = self._packed(k)
+            places = self.packed(k)
             for p, _ in places:
                 # A replica of two kinds of accelerator cannot be read rounded up: its other half shares servers.
                 columns[p] += [k] * (1 if len(places) == 1 else 2)

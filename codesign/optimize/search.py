@@ -15,6 +15,7 @@ from pyomo.common.errors import InfeasibleConstraintException
 
 from codesign.candidates.data import FleetData, Ints, SideLimit
 from codesign.optimize.highs import CompiledModel, Outcome
+from codesign.optimize.lean import Held
 from codesign.optimize.lp import SolverError
 from codesign.optimize.model import FleetModel
 from codesign.optimize.scale import spending
@@ -123,17 +124,13 @@ class Search:
         for name in ("servers", "modules", "replicas", "spares"):
             held: dict[int, int] = getattr(start, name)
             for index, variable in model.pyomo.component(name).items():
-                if name == "modules" and not self.data.modules[index].whole:
-                    continue
-                variable.fix(held.get(index, 0))
-                counts[id(variable)] = variable.value
-        for k, v in model.flow_keys:
-            if not start.replicas.get(k):
-                model.pyomo.rate[k, v].fix(0.0)
+                if name != "modules" or self.data.modules[index].whole:
+                    counts[id(variable)] = float(held.get(index, 0))
         try:
             compiled = CompiledModel(model.pyomo, self.threads, self.seed)
         except InfeasibleConstraintException:
             return
+        compiled.hold(counts)
         outcome = compiled.run(time_limit=_ADOPT_SECONDS, cancel=self.cancel)
         if outcome.values and outcome.objective <= self.objective * (1.0 + worse):
             self.best, self.values, self.objective = model, {**outcome.values, **counts}, outcome.objective
@@ -200,7 +197,7 @@ class Search:
         free = any(data.server_price(offer) == 0 for offer in data.offers) or any(
             data.module_price(j) == 0 for j in range(len(data.modules))
         )
-        if not free and not self._idle():
+        if not free and not Held(self.best, self.values).idle():
             return
         columns = np.arange(data.columns) if data.columns <= _TIDIED else self.used()
         most = self.objective * (1.0 + _SAME)
@@ -223,20 +220,6 @@ class Search:
         replicas = counts(m.replicas)
         start = Start(tuple(replicas), replicas, counts(m.servers), counts(m.spares), counts(m.modules))
         self.adopt(start, worse=2 * _SAME)
-
-    def _idle(self) -> bool:
-        """Does the plan buy a server that nothing stands in, or run a replica that no call needs?"""
-        assert self.best is not None
-        m, data, values = self.best.pyomo, self.data, self.values
-        for h in range(len(data.hardware)):
-            packings = [p for p, box in enumerate(data.packings) if box.hardware == h]
-            offers = [o for o, offer in enumerate(data.offers) if h in offer.supplies]
-            aside = sum(values.get(id(m.set_aside[p]), 0.0) for p in packings)
-            bought = sum(values.get(id(m.servers[o]), 0.0) for o in offers)
-            if bought - math.ceil(aside - _WHOLE) > _WHOLE:
-                return True
-        running = {k for k, _ in self.running()}
-        return any(values.get(id(m.replicas[k]), 0.0) > _WHOLE and k not in running for k in self.best.columns)
 
 
 def _carry(old: FleetModel, values: dict[int, float], new: FleetModel) -> dict[int, float]:

@@ -177,8 +177,8 @@ class Solver(LinearModel):
         def ask(event: Any) -> None:
             found = event.data_out
             ends = self.is_mip and watch is not None and watch(found.mip_primal_bound, found.mip_dual_bound)
-            if ends or task.cancel.is_set():
-                event.data_in.user_interrupt = True
+            # HiGHS keeps what it was told: an interrupt of the run before would end this one at once.
+            event.data_in.user_interrupt = bool(ends or task.cancel.is_set())
 
         callback = self.highs.cbMipInterrupt if self.is_mip else self.highs.cbSimplexInterrupt
         callback += ask
