@@ -422,7 +422,7 @@ def _other_offer(data, o, **parts):
 
 
 def _rounded(data, digits):
-    """Numbers of few digits; the calls that flows can carry stay those of the tasks.  None where they are so already."""
+    """Numbers of few digits; calls that flows can carry stay those of the tasks.  None where they are so already."""
 
     def short(x):
         return float(f"{x:.{digits - 1}e}") if np.isfinite(x) else x
