@@ -1,4 +1,4 @@
-"""The optimiser's answer to a fleet problem held against the second MILP's and against `fits`; the smallest such problem.
+"""The optimiser's answer to a fleet problem held against the second MILP's and `fits`; the smallest such problem.
 
 Who is right where two optima differ is no matter of trust: the better plan is judged by `fits`, row by row.
 """
@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
 import time
 import traceback
 from dataclasses import dataclass, replace
+from unittest.mock import patch
 
 import numpy as np
-from second_milp import second_optimum
+from second_milp import read_optimum, second_optimum
 
 from codesign.candidates import data as fields
 from codesign.candidates.data import FleetData
 from codesign.check.fits import fits
-from codesign.optimize.fleet import solve_fleet
+from codesign.export.milp import write_milp
+from codesign.optimize import fleet
 
 SAME = 1e-6
 """Relative difference of two optima that is none."""
@@ -29,7 +32,8 @@ class Finding:
 
     what: str
     """Empty, or: false infeasible | too dear | refused (row) | bound | traceback (error) | idle (what) | gave up |
-    second (the second MILP is wrong: a plan that fits says so) | undecided (the second MILP ran out of time)."""
+    export (another optimum) | second (the second MILP is wrong: a plan that fits says so) | undecided (the second MILP
+    ran out of time)."""
     detail: str = ""
     ours: str = ""
     right: str = ""
@@ -43,26 +47,35 @@ class Finding:
         return bool(self.what) and self.what.split(" (")[0] not in ("second", "undecided")
 
 
-def judged(data, seconds=10.0, solve=None, second=None):
-    """The optimiser's answer to `data` at gap 0, judged."""
+def solved(data, seconds):
+    """The optimiser's answer at gap 0."""
+    return fleet.solve_fleet(data, gap=0.0, time_limit=seconds, threads=1)
+
+
+def solved_by_branching(data, seconds):
+    """The same on the way that large fleets take: no MILP over all columns at once."""
+    with patch.object(fleet, "_SMALL", 0):
+        return solved(data, seconds)
+
+
+def judged(data, seconds=10.0, solve=None, exported=False):
+    """The optimiser's answer to `data` at gap 0, judged; `exported`: and the MILP that it writes for other solvers."""
     start = time.process_time()
     wall = time.monotonic()
     try:
-        plan = (solve or _solve)(data, seconds)
+        plan = (solve or solved)(data, seconds)
     except Exception as error:
         detail = "".join(traceback.format_exception(error)[-2:])
         return Finding(f"traceback ({type(error).__name__})", detail, seconds=(time.process_time() - start, 0.0, 0.0))
     wall = time.monotonic() - wall
-    solved = time.process_time()
-    other = (second or second_optimum)(data, seconds)
-    compared = time.process_time()
+    ours = time.process_time()
+    other = second_optimum(data, seconds)
+    theirs = time.process_time()
     what, detail = _verdict(data, plan, other, wall < 0.8 * seconds)
-    spent = (solved - start, compared - solved, time.process_time() - compared)
+    spent = (ours - start, theirs - ours, time.process_time() - theirs)
+    if exported and not what and other.status != "unknown":
+        what, detail = _exported(data, plan, other, seconds)
     return Finding(what, detail, _said(plan), _said(other), plan.status, spent)
-
-
-def _solve(data, seconds):
-    return solve_fleet(data, gap=0.0, time_limit=seconds, threads=1)
 
 
 def _said(plan):
@@ -99,12 +112,31 @@ def _verdict(data, plan, other, had_time):
     return _idle(data, plan) if plan.status == "optimal" else ("", "")
 
 
+def _exported(data, plan, other, seconds):
+    """The exported MILP as SCIP reads it has the same optimum."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            write_milp(data, plan, f"{folder}/fleet.mps")
+            status, value = read_optimum(f"{folder}/fleet.mps", seconds)
+    except Exception as error:
+        return f"traceback (export, {type(error).__name__})", "".join(traceback.format_exception(error)[-2:])
+    if status == "unknown":
+        return "undecided", "the exported file"
+    if status != other.status or abs(value - other.objective) > SAME * abs(other.objective):
+        return "export (another optimum)", f"{status} {value:.9g}"
+    return "", ""
+
+
+_FAMILIES = (
+    "objective", "bound", "demand", "calls", "slots", "servers", "spares", "replicas", "modules", "pools", "designs",
+    "vendors", "rate", "row",
+)  # fmt: skip
+
+
 def _family(what):
     """The row without its numbers and names."""
     words = "".join(" " if c.isdigit() or c in "|." else c for c in what).split()
-    known = ("objective", "bound", "demand", "calls", "slots", "servers", "spares", "replicas", "modules", "pools", "designs",
-             "vendors", "rate", "row")  # fmt: skip
-    return words[0] if words and words[0].rstrip("s") in {w.rstrip("s") for w in known} else " ".join(words) or what
+    return words[0] if words and words[0] in _FAMILIES else " ".join(words) or what
 
 
 def _idle(data, plan):
@@ -143,8 +175,9 @@ class _Bare:
 # ---- smaller problems ------------------------------------------------------------------------------------------
 
 
-def smallest(data, finding, seconds=2.0, budget=60.0):
+def smallest(data, finding, budget=60.0, solve=None):
     """(problem, finding): what is left of `data` when everything goes whose absence leaves the finding."""
+    exported = "export" in finding.what
     end = time.monotonic() + budget
     going = True
     while going and time.monotonic() < end:
@@ -158,7 +191,7 @@ def smallest(data, finding, seconds=2.0, budget=60.0):
                 continue
             if smaller is None:
                 continue
-            again = judged(smaller, seconds)
+            again = judged(smaller, 2.0, solve, exported)
             if again.what == finding.what:
                 data, finding, going = smaller, again, True
                 break
@@ -178,6 +211,7 @@ def _steps(data):
     for j in range(len(data.modules)):
         yield lambda j=j: _without_module(data, j)
     yield lambda: _unused(data)
+    yield lambda: _unused_flows(data)
     plain = {
         "max_designs": None, "max_vendors": None, "survive_one_server": False, "split_tasks": True, "watt_weight": 0.0,
         "pue": 1.0, "usd_weight": 1.0,
@@ -323,6 +357,35 @@ def _unused(data):
     )
 
 
+def _unused_flows(data):
+    """Flows that no column is open to, and configurations that no column has; None where all are of use."""
+    blocks = []
+    for block in data.blocks:
+        sources, source = np.unique(block.use.source, return_inverse=True)
+        keep = block.admissible.any(axis=0)
+        use = replace(block.use, fixed=block.use.fixed[sources], scaled=block.use.scaled[sources], source=source)
+        block = replace(block, use=use, flow_power_w=block.flow_power_w[sources])
+        blocks.append(_narrowed(block, keep, block.flows[keep]))
+    used = sorted({int(f) for block in blocks for f in block.flows})
+    place = {f: i for i, f in enumerate(used)}
+    numbers = {m: i for i, m in enumerate(sorted({data.flows[f].commodity for f in used} - {None}))}
+    number = numbers | {None: None}
+    found = replace(
+        data,
+        calls_bound=data.calls_bound[used],
+        flows=tuple(replace(data.flows[f], commodity=number[data.flows[f].commodity]) for f in used),
+        commodities=tuple(data.commodities[m] for m in sorted(numbers)),
+        blocks=tuple(
+            replace(block, flows=np.array([place[int(f)] for f in block.flows], dtype=np.int64)) for block in blocks
+        ),
+        limits=tuple(
+            replace(limit, per_flow={(place[f], h): c for (f, h), c in limit.per_flow.items() if f in place})
+            for limit in data.limits
+        ),
+    )
+    return None if to_json(found) == to_json(data) else found
+
+
 def _without_member(data, i, word, key):
     limit = data.limits[i]
     members = {k: c for k, c in getattr(limit, word).items() if k != key}
@@ -359,7 +422,7 @@ def _other_offer(data, o, **parts):
 
 
 def _rounded(data, digits):
-    """Numbers of few digits; the calls that flows can carry stay those of the tasks.  None where they are so already."""
+    """Numbers of few digits; calls that flows can carry stay those of the tasks.  None where they are so already."""
 
     def short(x):
         return float(f"{x:.{digits - 1}e}") if np.isfinite(x) else x

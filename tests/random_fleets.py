@@ -28,8 +28,8 @@ from codesign.candidates.data import (
 
 FEATURES = (
     "phases", "own packings", "pairs", "levels", "modules", "chains", "by hardware", "floors", "watts", "energy",
-    "periods", "scenarios", "units", "kept", "least purchase", "stock", "vendors", "designs", "n+1", "unsplit", "pooling",
-    "wide", "ties", "free", "binding",
+    "periods", "scenarios", "units", "kept", "least purchase", "stock", "vendors", "designs", "n+1", "unsplit",
+    "pooling", "wide", "ties", "free", "binding",
 )  # fmt: skip
 _NOW_AND_THEN = 0.1
 _SLOW = {"periods": 0.3, "scenarios": 0.3, "wide": 0.0, "binding": 0.0}
@@ -68,6 +68,8 @@ KINDS = {
     "zero prices": Kind(("free", "ties")),
     "at the optimum": Kind(("binding",)),
     "everything": Kind((), 0.4),
+    "measured pools": Kind((), 0.15),
+    "measured pools, nine orders": Kind(("wide",), 0.15),
 }
 """By name."""
 
@@ -106,15 +108,12 @@ def kind_of(seed):
 
 def random_fleet(seed, kind=None, columns=(1, 3)):
     """A fleet problem; `columns` of each role."""
-    dice, kind = Dice(seed), KINDS[kind or kind_of(seed)]
+    dice, name = Dice(seed), kind or kind_of(seed)
+    kind = KINDS[name]
+    if name.startswith("measured"):
+        return Drawing(dice, kind, (2, 6)).measured()
     data = Drawing(dice, kind, columns).fleet()
     return at_the_optimum(dice, data) if "binding" in kind.always else data
-
-
-def measured_fleet(seed):
-    """Measured pools: one replica to a server, one row, some bought together, any of the limits of a purchase."""
-    dice = Dice(seed)
-    return Drawing(dice, Kind((), 0.15), (2, 6)).measured()
 
 
 def at_the_optimum(dice, data):
@@ -128,7 +127,7 @@ def at_the_optimum(dice, data):
     watts = SideLimit("drawn", "W", 0.0, per_watt={h: 1.0 for h in range(len(data.hardware))})
     chosen = dice.pick(every, racks, watts, *rows)
     used = consumption(data, plan, chosen)
-    less = dice.pick(0.0, 0.0, 1e-3, 1e-2)
+    less = dice.pick(0.0, 0.0, 0.0, 1e-3, 1e-2)
     tight = replace(chosen, name=f"{chosen.name} at the optimum", limit=used - abs(used) * less)
     return replace(data, limits=(*(limit for limit in data.limits if limit is not chosen), tight))
 
@@ -400,7 +399,8 @@ class Drawing:
             high = self.dice.pick(2.0, 2.0, 3.0, 4.0)
             return np.array([self.dice.orders(-4, high) for _ in range(math.prod(shape))]).reshape(shape)
         usual = (0.2, 0.5, 0.7, 1.0, 1.3, 2.6)
-        draws = [self.dice.pick(*usual) if self.on["ties"] else self.dice.between(0.15, 2.0) for _ in range(math.prod(shape))]
+        ties = self.on["ties"]
+        draws = [self.dice.pick(*usual) if ties else self.dice.between(0.15, 2.0) for _ in range(math.prod(shape))]
         return np.array(draws).reshape(shape)
 
     def _role(self, word, flows, count):
@@ -539,7 +539,8 @@ class Drawing:
                 yield SideLimit("power", "W", 0.0, peak, per_module=drawn)
             if dice.chance(0.3):
                 capital = {o: data.offers[o].capital_usd for o in offers if data.offers[o].capital_usd}
-                yield SideLimit("capital", "$", 0.0, capital, per_module={j: data.modules[j].capital_usd for j in modules})
+                each = {j: data.modules[j].capital_usd for j in modules}
+                yield SideLimit("capital", "$", 0.0, capital, per_module=each)
         if on["watts"]:
             electricity = {h: data.hardware[h].electricity_usd_per_wh for h in rows}
             price = {o: data.offers[o].usd_per_hour for o in offers}
@@ -551,12 +552,15 @@ class Drawing:
             f = dice.whole(0, len(data.flows) - 1)
             each = 1.0 / data.calls_bound[f]
             members = {(f, h): each for h in rows if dice.chance(0.7)}
-            yield SideLimit("region", "share", 0.0, per_flow=members | ({(f, -1): 0.3 * each} if dice.chance(0.3) else {}))
+            if dice.chance(0.3):
+                members[f, -1] = 0.3 * each
+            yield SideLimit("region", "share", 0.0, per_flow=members)
         if on["own packings"] and dice.chance(0.4):
             p = dice.whole(0, len(data.packings) - 1)
             yield SideLimit("racks", "servers", 0.0, per_packing={p: 1.0})
         if dice.chance(0.1):
-            yield SideLimit("pools", "replicas", 0.0, per_group={g: 1.0 for g in range(len(data.groups)) if dice.chance(0.6)})
+            members = {g: 1.0 for g in range(len(data.groups)) if dice.chance(0.6)}
+            yield SideLimit("pools", "replicas", 0.0, per_group=members)
         if on["kept"]:
             kept = [o for o in offers if data.offers[o].name == "existing"] or list(offers)
             yield SideLimit("kept", "servers", 0.0, {o: -1.0 for o in kept})
@@ -574,7 +578,8 @@ class Drawing:
             members = {o: -float(dice.pick(1, 2)) for o in offers if dice.chance(0.6)} or {0: -1.0}
             yield SideLimit("least bought", "servers", 0.0, members)
         if word in ("replicas", "mixed"):
-            yield SideLimit("least run", "replicas", 0.0, per_group={g: -1.0 for g in groups if dice.chance(0.6)} or {0: -1.0})
+            members = {g: -1.0 for g in groups if dice.chance(0.6)} or {0: -1.0}
+            yield SideLimit("least run", "replicas", 0.0, per_group=members)
         if word in ("aside", "mixed"):
             yield SideLimit("least aside", "servers", 0.0, per_packing={dice.pick(*packings): -1.0})
         if dice.chance(0.4):  # what runs somewhere needs servers bought elsewhere
@@ -591,7 +596,8 @@ class Drawing:
                 for f in range(len(data.flows))
                 if dice.chance(0.7)
             }
-            gives = {j: -0.9 * size * dice.pick(1.0, 2.0) for j in modules if j == 0 or (not self.on["chains"] and dice.chance(0.5))}
+            giving = [j for j in modules if j == 0 or (not self.on["chains"] and dice.chance(0.5))]
+            gives = {j: -0.9 * size * dice.pick(1.0, 2.0) for j in giving}
             included = {o: -0.5 * size for o in range(len(data.offers)) if dice.chance(0.25)}
             attached = {p: 0.9 * size * n for p, item in enumerate(data.packings) for n in item.modules.values()}
             if dice.chance(0.15):
@@ -602,7 +608,8 @@ class Drawing:
             yield SideLimit("places", "modules", 0.0, places, per_module={0: 1.0})
         if self.on["chains"]:
             for j in modules[1:]:  # each holds so many of the one before
-                yield SideLimit(f"places in {j}", "modules", 0.0, per_module={j - 1: 1.0, j: -float(dice.pick(2, 3, 4))})
+                holds = float(dice.pick(2, 3, 4))
+                yield SideLimit(f"places in {j}", "modules", 0.0, per_module={j - 1: 1.0, j: -holds})
         if dice.chance(0.3):
             yield SideLimit("modules", "modules", 0.0, per_module={modules[-1]: 1.0})
 
@@ -615,8 +622,8 @@ class Drawing:
         limits = list(data.limits)
         for s in range(self.stages):
             watts = {h: data.watt_price(h) for h in range(s * width, (s + 1) * width) if data.watt_price(h)}
-            extra = {o: data.offers[o].usd_per_hour * dice.pick(0.0, 0.2) for o in range(len(data.offers)) if dice.chance(0.7)}
-            extra = {o: price for o, price in extra.items() if price}
+            dearer = [(o, offer.usd_per_hour * dice.pick(0.0, 0.2)) for o, offer in enumerate(data.offers)]
+            extra = {o: price for o, price in dearer if price and dice.chance(0.7)}
             above = {level: -1.0}
             if tail:
                 above[level + len(modules)] = -1.0
@@ -637,15 +644,13 @@ class Drawing:
     def measured(self):
         """Servers that hold one replica each, of measured rate."""
         dice = self.dice
-        self.on |= {word: False for word in ("wide", "free", "ties")}
-        word = dice.pick("wide", "free", "ties", "", "", "")
-        if word:
-            self.on[word] = True
         tasks, count = dice.whole(1, 3), dice.whole(*self.count)
         demand = np.array([self._demand() for _ in range(tasks)])
         need = self._need((count, tasks)) * (1.0 if self.on["wide"] else dice.pick(1.0, 5.0, 20.0))
         open_ = np.array([[dice.chance(0.8) for _ in range(tasks)] for _ in range(count)])
-        hardware = [Hardware(f"pool{k}", dice.pick(1, 2, 8), dice.pick(0.0, 400.0), 0.0, f"v{k % 2}") for k in range(count)]
+        hardware = [
+            Hardware(f"pool{k}", dice.pick(1, 2, 8), dice.pick(0.0, 400.0), 0.0, f"v{k % 2}") for k in range(count)
+        ]
         offers = [Offer(f"pool{k}", k, self._price(dice.between(1.0, 9.0)), 0.0, 0) for k in range(count)]
         self.stages, self.hardware, self.packings, self.tasks = 1, hardware, [], tasks
         if self.on["units"] and count > 1:

@@ -1,6 +1,6 @@
 """The fleet problem once more, from the meaning of `FleetData`'s fields, for another solver (SCIP).
 
-Nothing is shared with `codesign.optimize`.  Calls are shares of each task's own calls, so rates of any size read 0 to 1.
+Nothing is shared with `codesign.optimize`.  Calls are shares of each task's own, so rates of any size read 0 to 1.
 Either-or is said as such: a pool is open or has no replica, an offer is taken or sells no server, a group has as many
 spares as it loses replicas or as it runs: indicator constraints, no bound on counts.  The objective is scaled by the
 plans found until an optimum is of the size that a solver's tolerances are made for.
@@ -53,6 +53,30 @@ def second_optimum(data, seconds=20.0):
     return plan
 
 
+def read_optimum(path, seconds=20.0):
+    """(status, optimum) of an exported MILP: optimal, infeasible or unknown."""
+    model = _careful()
+    model.readProblem(str(path))
+    model.setParam("limits/time", seconds)
+    model.optimize()
+    status = model.getStatus()
+    if status == "optimal":
+        return status, model.getObjVal()
+    return ("infeasible", math.inf) if status in ("infeasible", "inforunbd") else ("unknown", math.nan)
+
+
+def _careful():
+    """SCIP that stops at nothing but the optimum."""
+    model = Model()
+    model.hideOutput()
+    model.setParam("numerics/feastol", FEASIBLE)
+    model.setParam("numerics/dualfeastol", FEASIBLE)
+    model.setParam("limits/gap", 0.0)
+    model.setParam("limits/absgap", 0.0)
+    model.setParam("misc/catchctrlc", False)
+    return model
+
+
 def _guess(data):
     """A price of the middle."""
     prices = [data.server_price(offer) for offer in data.offers]
@@ -64,13 +88,7 @@ def _guess(data):
 class _Second:
     def __init__(self, data, scale, worst):
         self.data, self.scale, self.worst = data, scale, worst
-        self.model = model = Model()
-        model.hideOutput()
-        model.setParam("numerics/feastol", FEASIBLE)
-        model.setParam("numerics/dualfeastol", FEASIBLE)
-        model.setParam("limits/gap", 0.0)
-        model.setParam("limits/absgap", 0.0)
-        model.setParam("misc/catchctrlc", False)
+        self.model = model = _careful()
         self.cost = []
         self._count_all()
         self._share_calls()
@@ -142,7 +160,8 @@ class _Second:
         if data.survive_one_server:
             for g, columns in self.members.items():
                 block, i = self.columns[columns[0]]
-                self.spares[g] = self._whole(data.watt_price(self._hardware(columns[0])) * float(block.replica_power_w[i]))
+                watts = float(block.replica_power_w[i])
+                self.spares[g] = self._whole(data.watt_price(self._hardware(columns[0])) * watts)
 
     def _hardware(self, k):
         block, i = self.columns[k]
@@ -179,7 +198,7 @@ class _Second:
     def _serve(self):
         data = self.data
         served, phases = defaultdict(list), defaultdict(list)
-        for (k, f), y in self.share.items():
+        for (_, f), y in self.share.items():
             flow = data.flows[f]
             if flow.serves:
                 served[flow.task].append(y)
@@ -292,9 +311,8 @@ class _Second:
             most = max((c for c, _ in givers), default=0.0)
             if limit.limit < 0 and -limit.limit < TINY * most:
                 self.model.addCons(quicksum(x for _, x in givers) >= 1)
-            for c, y in [(c, y) for c, y in shares if 0 < c < TINY * most] + [
-                (c, yes) for c, _, yes in counts if 0 < c < TINY * most and yes is not None
-            ]:
+            takers = [*shares, *((c, yes) for c, _, yes in counts if yes is not None)]
+            for y in (y for c, y in takers if 0 < c < TINY * most):
                 self.model.addCons(quicksum(x for _, x in givers) >= y)
 
     # -- solving -----------------------------------------------------------------------------------------
