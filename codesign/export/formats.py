@@ -142,7 +142,7 @@ def _one_sided(program: LinearProgram) -> Iterator[_Row]:
 
 
 def _mps(program: LinearProgram, names: list[str], rows: list[_Row]) -> Iterator[str]:
-    yield "NAME fleet"
+    yield "NAME fleet FREE"  # without the word CBC takes some lines for those of the fixed format
     yield "ROWS"
     yield " N cost"
     yield from (f" {row.kind} {row.name}" for row in rows)
@@ -152,12 +152,12 @@ def _mps(program: LinearProgram, names: list[str], rows: list[_Row]) -> Iterator
         for column, value in row.terms:
             entries[column].append((row.name, value))
     inside = False
-    for name, whole, column in zip(names, program.whole.tolist(), entries, strict=True):
+    for name, whole, own in zip(names, program.whole.tolist(), entries, strict=True):
         if whole != inside:
             inside = whole
             yield f" MARKER 'MARKER' {_marker(inside)}"
         # The cost even where it is zero: a column without entries would not exist.
-        yield from (f" {name} {row} {_number(value)}" for row, value in column)
+        yield from (f" {name} {row} {_number(value)}" for row, value in own)
     if inside:
         yield f" MARKER 'MARKER' {_marker(False)}"
     yield "RHS"
