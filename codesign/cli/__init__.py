@@ -95,14 +95,15 @@ def _version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
 
-        typer.echo(f"codesign {version('codesign')}")
+        for package in ("codesign", "highspy", "pyomo"):
+            typer.echo(f"{package} {version(package)}")
         raise typer.Exit
 
 
 @app.callback()
 def codesign(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it, and those of the solver.")
     ] = False,
 ) -> None:
     """Which accelerators to buy for AI agents, how many, and how to configure them; with proof."""

@@ -92,6 +92,12 @@ def _reported(debug: bool, interrupted: int) -> Iterator[None]:
                 raise typer.Exit(BAD_INPUT) from None
         if debug:
             raise
+        if "codesign.optimize.lp" in sys.modules:
+            from codesign.optimize.lp import SolverError
+
+            if isinstance(error, SolverError):
+                say(f"codesign: {error}")
+                raise typer.Exit(UNEXPECTED) from None
         words = " ".join(str(error).split())
         say(f"codesign: unexpected {type(error).__name__}: {words} (--debug shows where)")
         raise typer.Exit(UNEXPECTED) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from codesign.candidates.data import FleetData
+from codesign.export.formats import LinearProgram, format_program
 from codesign.optimize.dominance import undominated
 from codesign.optimize.fleet import FleetPlan
+from codesign.optimize.highs import standard_form
 from codesign.optimize.model import FleetModel
 from codesign.optimize.relaxation import relax
 from codesign.optimize.strengthen import strengthened
 
-FORMATS = ("mps", "lp")
 MOST_COLUMNS = 2000
 """Columns up to which the file holds all that could be in an optimum."""
 _RELAX_SECONDS = 60.0
@@ -30,6 +30,9 @@ def write_milp(data: FleetData, plan: FleetPlan, path: str | Path, kind: str = "
 
     All undominated columns where they are at most MOST_COLUMNS: the file's optimum is then the problem's.  Of more,
     those of the plan and those of least reduced cost: the plan is a solution of the file, whose optimum is no worse.
+
+    Raises RangeError where its coefficients are too far apart for other solvers, InfeasibleConstraintException (of
+    Pyomo) where a row cannot be kept by any values.
     """
     tight = strengthened(data)
     columns = np.flatnonzero(undominated(tight))
@@ -39,11 +42,27 @@ def write_milp(data: FleetData, plan: FleetPlan, path: str | Path, kind: str = "
         reduced = relax(tight.keep(mask), time.monotonic() + _RELAX_SECONDS).reduced_cost
         columns = columns[np.argsort(reduced, kind="stable")[:MOST_COLUMNS]]
     columns = np.union1d(columns, np.array(list(plan.replicas), dtype=np.int64))
-    model = FleetModel(tight, columns.tolist(), relaxed=False).pyomo
+    form = standard_form(FleetModel(tight, columns.tolist(), relaxed=False).pyomo)
+    named = _names(tight)
+    lines = format_program(
+        LinearProgram(
+            [named(variable) for variable in form.columns],
+            [named(constraint) for constraint, _ in form.rows],
+            form.matrix,
+            form.cost,
+            form.lower,
+            form.upper,
+            form.row_lower,
+            form.row_upper,
+            form.whole,
+            form.offset,
+        ),
+        kind,
+    )
     target = Path(path)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
-        written = Path(folder) / f"fleet.{kind}"
-        model.write(str(written), io_options={"labeler": _names(tight)})
+        written = Path(folder) / target.name
+        written.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
         os.replace(written, target)
     return len(columns)
 
@@ -83,18 +102,13 @@ def _names(data: FleetData) -> Callable[[Any], str]:
     def name(component: Any) -> str:
         index = component.index()
         if index is None:
-            return _plain(component.local_name)
+            return str(component.local_name)
         family = component.parent_component().local_name
         numbers = index if isinstance(index, tuple) else (index,)
         known = words.get(family, ())
         parts = [
             known[i](part) if i < len(known) and isinstance(part, int) else str(part) for i, part in enumerate(numbers)
         ]
-        return _plain(f"{family}({','.join(parts)})")
+        return f"{family}({','.join(parts)})"
 
     return name
-
-
-def _plain(name: str) -> str:
-    """What both formats take as a name: no blanks, no operators."""
-    return re.sub(r"[^A-Za-z0-9_.#/(),]", "_", name)

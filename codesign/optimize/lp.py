@@ -278,6 +278,8 @@ class LinearModel:
 
     def start_from(self, values: Floats) -> None:
         """A point [n] that a MILP may start from, feasible or nearly so."""
+        if len(values) != self._columns or not np.isfinite(values).all():
+            raise SolverError(f"a point to start from has {self._columns} finite values; found {len(values)}")
         solution = highspy.HighsSolution()
         solution.col_value = (np.asarray(values, dtype=np.float64) / self._column_scale).tolist()
         # A warning says that the point needs mending, which HiGHS does or lets be: it is a hint.
