@@ -3,13 +3,17 @@
 from dataclasses import replace
 
 import numpy as np
+import pyomo.environ as pyo
 import pytest
 from scipy.special import ndtr
 
-from codesign import check, solve
+from codesign import check, explain, solve
+from codesign.candidates.build import build_candidates
 from codesign.candidates.flows import chain_moments, task_latency_probability
 from codesign.candidates.lengths import task_calls
-from codesign.problem import Problem, resolve
+from codesign.export.milp import _names as milp_names
+from codesign.problem import Problem, ProblemError, resolve
+from codesign.solution.labels import told_apart
 
 H200 = {"h200": {"accelerator": "h200-sxm", "price": "3 $/h"}}
 
@@ -137,3 +141,129 @@ def test_a_network_slower_than_any_level():
     rest = {"disaggregation": "always", "max_replica_accelerators": 1, "context": 20000}
     found = costs("ttft", ["2 s", "5 s"], hardware=slow, **rest)
     assert found == sorted(found, reverse=True)
+
+
+# ---- names are the user's own: nothing is read out of them -------------------------------------------------------
+
+ODD = ["decode", "prefill", "colocated", "both", "serve", "drop"]
+ODD += ["a|b", "a:b", "a b", "a.b", "dc1/h", "tier:x", "a+b", "@="]
+
+
+def named(task="t", variant="v", part="h", offer="o", model="m", tier="k", period="p", other="q", pool="w"):
+    """A day-and-night problem with everything that has a name."""
+    return Problem.from_dict(
+        {
+            "kind": "procurement",
+            "models": {model: {"card": "Llama-3.1-8B", "weights": ["fp8"]}},
+            "tasks": [
+                {
+                    "name": task,
+                    "rate": "2/s",
+                    "calls": 3,
+                    "context": 4000,
+                    "append": 400,
+                    "output": 200,
+                    "tool_wait": {"mean": "20 s"},
+                    "prefix": {"reusable": 0.8, "ttl": "60 s"},
+                    "variants": [{"name": variant, "model": model}],
+                    "slo": {"ttft": {"p95": "1 s"}, "tpot": {"p95": "20 ms"}},
+                },
+                {"name": f"{task}2", "rate": "3/s"},
+            ],
+            "hardware": {
+                part: {
+                    "accelerator": "h200-sxm",
+                    "server": {"accelerators": 2},
+                    "offers": {offer: {"rent": "3 $/h", "min": 4, "max": 20}},
+                }
+            },
+            "existing": [{"hardware": part, "servers": 1, "price": "1 $/h"}],
+            "memory": {tier: {"tier": "ddr5-rdimm", "price": "10 $/GB", "module": "64 GB", "max_per_server": "1 TB"}},
+            "measured_pools": [
+                {
+                    "name": pool,
+                    "accelerator": part,
+                    "accelerators_per_replica": 1,
+                    "cost": "2 $/h",
+                    "max_rate": {f"{task}2": "4/s"},
+                }
+            ],
+            "periods": {period: {"hours": "10 h/day"}, other: {"hours": "14 h/day", "scale": 0.4}},
+            "limits": {"inventory": {part: 16}, "churn": {"servers": "100%"}},
+            "options": {"max_replica_accelerators": 2, "disaggregation": "always", "gap": "1%", "time_limit": "30 s"},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def plainly_named():
+    return solved(named())
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("kind", ["task", "variant", "part", "offer", "model", "tier", "period", "pool"])
+def test_names_change_no_answer(kind, name, plainly_named):
+    stated = named(**{kind: name})
+    found = solved(stated)
+    assert found.objective.value == pytest.approx(plainly_named.objective.value, rel=0.01)
+    assert len({pool.pool for pool in found.fleet}) == len(found.fleet)
+    assert found.totals.accelerators == plainly_named.totals.accelerators or kind == "part"
+    assert sum(found.totals.servers.values()) == sum(line.count for line in found.purchase if line.kind != "module")
+
+
+@pytest.mark.parametrize("name", ["decode", "prefill"])
+def test_a_variant_named_like_a_phase(name):
+    task = {"rate": "3/s", "calls": 5, "context": 4000, "output": 300}
+    task |= {"models": None, "variants": [{"name": name, "model": "m"}]}
+    task |= {"slo": {"ttft": {"p95": "0.5 s"}, "tpot": {"p95": "20 ms"}}}
+    assert solved(problem(task, disaggregation="always")).objective.value == pytest.approx(72.0)
+
+
+def test_an_explanation_of_hardware_with_a_slash():
+    task = {"rate": "3/s", "calls": 5, "context": 4000, "output": 300}
+    task |= {"slo": {"ttft": {"p95": "0.5 s"}, "tpot": {"p95": "20 ms"}}}
+    offers = {"rent": {"rent": "3 $/h", "min": 17, "max": 20}}
+    part = {"dc1/h200": {"accelerator": "h200-sxm", "server": {"accelerators": 8}, "offers": offers}}
+    found = explain(problem(task, part, disaggregation="always"))
+    assert "hardware.dc1/h200.offers.rent.max" in [conflict.limit for conflict in found.conflicts]
+
+
+@pytest.mark.parametrize(
+    ("hardware", "more"),
+    [
+        ({"a/b": "c", "a": "b/c"}, {}),
+        ({"a+n": "x", "a": "x"}, {"links": {"n": {"link": "ib-ndr", "price": "1 $"}}}),
+        ({"a": "x"}, {"measured_pools": [{"name": "a", "accelerator": "z", "cost": "1 $/h", "max_rate": {"t": 1}}]}),
+        ({"a": "x"}, {"memory": {"a/x": {"tier": "ddr5-rdimm", "price": "10 $/GB", "module": "64 GB"}}}),
+    ],
+)
+def test_names_that_would_be_one_on_a_purchase_are_refused(hardware, more):
+    parts = {
+        name: {"accelerator": "h200-sxm", "offers": {offer: {"rent": "3 $/h"}}} for name, offer in hardware.items()
+    }
+    for name in more.get("links", {}):
+        parts["a"]["links"] = [name]
+    data = {
+        "models": {"m": {"card": "Llama-3.1-8B"}},
+        "tasks": [{"name": "t", "rate": "1/s", "models": ["m"], "context": 500, "output": 100}],
+        "hardware": parts,
+    }
+    with pytest.raises(ProblemError, match="name of two things"):
+        Problem.from_dict(data | more)
+
+
+def test_labels_are_told_apart():
+    assert told_apart(["x", "y", "x", "x-1"]) == ["x-2", "y", "x-3", "x-1"]
+
+
+def test_an_exported_milp_tells_names_apart():
+    stated = named()
+    data = build_candidates(resolve(stated)).data
+    twins = replace(data.offers[0], name="a b"), replace(data.offers[0], name="a_b")
+    offers = (*twins, *data.offers[2:])
+    hardware = tuple(replace(h, name="h") for h in data.hardware)  # a name in several periods
+    label = milp_names(replace(data, offers=offers, hardware=hardware))
+    model = pyo.ConcreteModel()
+    model.servers, model.bought = pyo.Var(range(len(offers))), pyo.Var(range(len(hardware)))
+    found = [label(item) for family in (model.servers, model.bought) for item in family.values()]
+    assert len(set(found)) == len(found) > 3

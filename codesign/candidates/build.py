@@ -20,7 +20,7 @@ from codesign.candidates.lengths import TaskCalls, task_calls
 from codesign.candidates.measured import measured_block
 from codesign.candidates.objectives import objective_weights
 from codesign.candidates.prefill import prefill_blocks
-from codesign.candidates.purchase import Market, build_market, by_electricity, offers_by_option
+from codesign.candidates.purchase import Market, Sold, build_market, by_electricity, offers_by_option
 from codesign.candidates.risk import weighed
 from codesign.candidates.split import SplitConfigurations, enumerate_splits, split_columns, split_groups
 from codesign.candidates.stages import StagePart, join
@@ -49,6 +49,17 @@ class Candidates:
     market: Market
     stages: tuple[StagePart, ...] = ()
     """Where there are periods or scenarios: the parts that `data` joins; then the other fields are in the parts."""
+
+    @property
+    def sold(self) -> tuple[Sold, ...]:
+        """What each offer sells, in the order of `data.offers`; of stages as the first that holds it says."""
+        if not self.stages:
+            return self.market.sold
+        found: dict[int, Sold] = {}
+        for part in self.stages:
+            for number, item in zip(part.offers, part.candidates.market.sold, strict=True):
+                found.setdefault(number, item)
+        return tuple(found[number] for number in sorted(found))
 
     def table(self, configuration: int) -> ConfigurationTable:
         """The performance table of one configuration."""
@@ -264,8 +275,8 @@ def _known_columns(part: Slice, known: Candidates | None) -> list[tuple[ColumnBl
     """
     if known is None or part.configurations.hardware[part.index].max() >= len(known.instance.hardware):
         return []
-    number = {flow.name: f for f, flow in enumerate(part.book.flows)}
-    flows = np.array([number[flow.name] for flow in known.book.flows], dtype=np.int64)
+    number = {(flow.commodity, flow.phase): f for f, flow in enumerate(part.book.flows)}
+    flows = np.array([number[flow.commodity, flow.phase] for flow in known.book.flows], dtype=np.int64)
     return [
         (replace(block, flows=flows[block.flows], group=part.group(point.role, point.configuration)), point)
         for block, point in zip(known.data.blocks, known.points, strict=True)

@@ -7,7 +7,7 @@ accelerators or models: The rest of `candidates/` fills these arrays; `optimize/
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -337,7 +337,8 @@ class FleetData:
     calls_bound: Floats
     """[F] the most calls per second that a flow can ever carry."""
     flows: tuple[Flow, ...]
-    commodities: tuple[str, ...]
+    commodities: tuple[Hashable, ...]
+    """What tells each from all others; the same one in another problem has an equal key."""
     blocks: tuple[ColumnBlock, ...]
     offers: tuple[Offer, ...]
     hardware: tuple[Hardware, ...]

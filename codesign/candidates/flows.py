@@ -1,7 +1,7 @@
 """Commodities and their flows (DESIGN 3.5): what both phases of a call must agree on.
 
 A disaggregated call is a commodity (task, variant, model, KV format, fabric, residency, TTFT level, TPOT
-level, period): its prefill flow serves the task, its decode flow must match it.  A colocated call is one
+level, time-to-live, stage): its prefill flow serves the task, its decode flow must match it.  A colocated call is one
 flow.  Levels come from absolute grids that no SLO moves, so that a tighter SLO only removes flows.
 """
 
@@ -18,7 +18,6 @@ from codesign.candidates.grids import Grids
 from codesign.candidates.lengths import TaskCalls
 from codesign.problem.instance import Instance, MemoryOption
 
-PERIOD = "all"
 _TTL_WORTH = 0.005
 """A time-to-live is offered if it keeps this share of the sessions more than the one below."""
 _FABRIC_WORTH_S = (0.020, 1.500)
@@ -48,6 +47,24 @@ class Reach:
     """By model, the shortest and the longest step of an empty batch of any configuration."""
     links: Mapping[str, tuple[float, ...]]
     """By vendor, byte/s of the fastest replica of each of its hardware."""
+
+
+@dataclass(frozen=True)
+class Commodity:
+    """All that both phases of a call agree on: equal for the same commodity in whatever problem it occurs."""
+
+    task: str
+    variant: str
+    model: int
+    kv: str
+    residency: str
+    vendor: str
+    fabric_bytes_per_s: float
+    ttft_level_s: float
+    tpot_level_s: float
+    ttl_s: float
+    stage: tuple[str, str] | None = None
+    """(period, scenario) where there are several."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +99,25 @@ class CallFlow:
         return np.asarray(reload / rate + (reload > 0) * self.tier.latency_s + send / self.fabric_bytes_per_s)
 
     @property
-    def name(self) -> str:
-        """A name that tells every part of the commodity."""
-        levels = f"{self.fabric_bytes_per_s:.3g}|{self.ttft_level_s:.3g}|{self.tpot_level_s:.3g}"
-        levels += f"|{self.calls.ttl_s:g}"
-        return (
-            f"{self.calls.task.name}|{self.calls.variant.name}|{self.model}|{self.kv}|{self.phase}|"
-            f"{self.residency}|{self.vendor}|{levels}|{PERIOD}"
+    def commodity(self) -> Commodity:
+        """What its calls are, whichever phase this is."""
+        return Commodity(
+            self.calls.task.name,
+            self.calls.variant.name,
+            self.model,
+            self.kv,
+            self.residency,
+            self.vendor,
+            self.fabric_bytes_per_s,
+            self.ttft_level_s,
+            self.tpot_level_s,
+            self.calls.ttl_s,
         )
+
+    @property
+    def name(self) -> str:
+        """For people; names of the problem may stand in it, so nothing is read out of it again."""
+        return f"{self.calls.task.name} ({self.calls.variant.name}) {self.phase}, KV {self.residency}"
 
 
 @dataclass(frozen=True)
@@ -98,7 +126,7 @@ class FlowBook:
 
     flows: tuple[CallFlow, ...]
     numbers: tuple[Flow, ...]
-    commodities: tuple[str, ...]
+    commodities: tuple[Commodity, ...]
     calls_bound: Floats
     """[F] calls/s if the flow carried its whole task."""
 
@@ -130,13 +158,12 @@ def build_flows(
                     for vendor in sorted(reach.links):
                         flows += _disaggregated(instance, grids, task, item, model, kv, vendor, reach)
     numbers: list[Flow] = []
-    commodities: dict[str, int] = {}
+    commodities: dict[Commodity, int] = {}
     for flow in flows:
         commodity = None
         sign = 0
         if flow.phase != "colocated":
-            key = flow.name.replace(f"|{flow.phase}|", "|", 1)
-            commodity = commodities.setdefault(key, len(commodities))
+            commodity = commodities.setdefault(flow.commodity, len(commodities))
             sign = 1 if flow.phase == "decode" else -1
         numbers.append(
             Flow(

@@ -6,7 +6,7 @@ counts held (`fixed`), where only calls can move.  A price holds for small chang
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -137,7 +137,7 @@ def _net(whole: FleetData, duals: Duals, instance: Instance) -> dict[str, float]
     server = dict(zip(_numbered(whole), duals.bought.tolist(), strict=True))
     mine = Duals(
         duals.demand,
-        np.array([commodity.get(name, 0.0) for name in data.commodities], dtype=np.float64),
+        np.array([commodity.get(key, 0.0) for key in data.commodities], dtype=np.float64),
         np.array([limit[item.name] * item.scale for item in data.limits], dtype=np.float64),
         np.array([server[key] for key in _numbered(data)], dtype=np.float64),
     )
@@ -151,10 +151,10 @@ def _net(whole: FleetData, duals: Duals, instance: Instance) -> dict[str, float]
     return found
 
 
-def _of_commodities(data: FleetData, known: Sequence[str]) -> FleetData:
+def _of_commodities(data: FleetData, known: Sequence[Hashable]) -> FleetData:
     """The problem with the flows of all other commodities closed."""
-    names = set(known)
-    opened = np.array([f.commodity is None or data.commodities[f.commodity] in names for f in data.flows], dtype=bool)
+    keys = set(known)
+    opened = np.array([f.commodity is None or data.commodities[f.commodity] in keys for f in data.flows], dtype=bool)
     blocks = tuple(replace(block, admissible=block.admissible & opened[block.flows]) for block in data.blocks)
     return replace(data, blocks=blocks)
 

@@ -19,6 +19,7 @@ from codesign.optimize.highs import standard_form
 from codesign.optimize.model import FleetModel
 from codesign.optimize.relaxation import relax
 from codesign.optimize.strengthen import strengthened
+from codesign.solution.labels import told_apart
 
 MOST_COLUMNS = 2000
 """Columns up to which the file holds all that could be in an optimum."""
@@ -67,37 +68,25 @@ def write_milp(data: FleetData, plan: FleetPlan, path: str | Path, kind: str = "
     return len(columns)
 
 
+_OF_COLUMNS = ("replicas", "rate", "open", "chosen", "capacity", "pooled", "unpooled", "whole", "design")
+_OF_OFFERS = ("servers", "taken", "least_servers", "most_servers")
+_OF_GROUPS = ("spares", "used", "small", "spare", "small_pool")
+"""Families of variables and rows by what their first number counts."""
+
+
 def _names(data: FleetData) -> Callable[[Any], str]:
     """A name for each variable and row: its family, and the words of the problem for its numbers."""
     groups = np.concatenate([block.group for block in data.blocks]).tolist()
-
-    def column(k: int) -> str:
-        return f"{data.groups[groups[k]].name}#{k}"
-
-    words: dict[str, tuple[Callable[[int], str], ...]] = {
-        "replicas": (column,),
-        "rate": (column,),
-        "open": (column,),
-        "chosen": (column,),
-        "capacity": (column,),
-        "pooled": (column,),
-        "unpooled": (column,),
-        "whole": (column,),
-        "design": (column,),
-        "servers": (lambda o: data.offers[o].name,),
-        "taken": (lambda o: data.offers[o].name,),
-        "least_servers": (lambda o: data.offers[o].name,),
-        "most_servers": (lambda o: data.offers[o].name,),
-        "spares": (lambda g: data.groups[g].name,),
-        "used": (lambda g: data.groups[g].name,),
-        "small": (lambda g: data.groups[g].name,),
-        "spare": (lambda g: data.groups[g].name,),
-        "small_pool": (lambda g: data.groups[g].name,),
-        "demand": (lambda c: data.tasks[c],),
-        "limit": (lambda i: data.limits[i].name,),
-        "bought": (lambda h: data.hardware[h].name,),
-        "modules": (lambda m: data.modules[m].name,),
+    columns = [f"{_plain(data.groups[g].name)}#{k}" for k, g in enumerate(groups)]
+    offers = told_apart([_plain(offer.name) for offer in data.offers])
+    pools = told_apart([_plain(group.name) for group in data.groups])
+    words: dict[str, list[str]] = {
+        "demand": told_apart([_plain(task) for task in data.tasks]),
+        "limit": told_apart([_plain(limit.name) for limit in data.limits]),
+        "bought": told_apart([_plain(row.name) for row in data.hardware]),
+        "modules": told_apart([_plain(module.name) for module in data.modules]),
     }
+    words |= dict.fromkeys(_OF_COLUMNS, columns) | dict.fromkeys(_OF_OFFERS, offers) | dict.fromkeys(_OF_GROUPS, pools)
 
     def name(component: Any) -> str:
         index = component.index()
@@ -105,10 +94,9 @@ def _names(data: FleetData) -> Callable[[Any], str]:
             return str(component.local_name)
         family = component.parent_component().local_name
         numbers = index if isinstance(index, tuple) else (index,)
-        known = words.get(family, ())
-        parts = [
-            known[i](part) if i < len(known) and isinstance(part, int) else str(part) for i, part in enumerate(numbers)
-        ]
+        parts = [str(number) for number in numbers]
+        if family in words and isinstance(numbers[0], int):
+            parts[0] = words[family][numbers[0]]
         return f"{family}({','.join(parts)})"
 
     return name
