@@ -92,6 +92,27 @@ def search(
 
     Raises SearchError for a sampler or storage that is not available, or a study of another problem.
     """
+    where = storage if storage is not None else space.problem.search.storage
+    try:
+        return _search(space, evaluator, trials, sampler, seed, where, workers, progress, cancelled)
+    except OSError as error:
+        if where is None:
+            raise
+        reason, name = (error.strerror or str(error)).lower(), _hidden(where) if "://" in where else where
+        raise SearchError(f"found the storage '{name}', which cannot be written ({reason})") from None
+
+
+def _search(
+    space: Space,
+    evaluator: Evaluator,
+    trials: int | None,
+    sampler: str | None,
+    seed: int | None,
+    storage: str | None,
+    workers: int | None,
+    progress: Progress | None,
+    cancelled: Callable[[], bool],
+) -> Found:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -110,7 +131,7 @@ def search(
     study = optuna.create_study(
         study_name=space.problem.name,
         directions=["minimize"] * len(space.problem.objectives),
-        storage=_storage(storage if storage is not None else wanted.storage, space.problem.file),
+        storage=_storage(storage, space.problem.file),
         load_if_exists=True,
         sampler=first,
     )

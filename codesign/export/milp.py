@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 import time
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from codesign.candidates.data import FleetData
+from codesign.files import write_atomically
 from codesign.optimize.dominance import undominated
 from codesign.optimize.fleet import FleetPlan
 from codesign.optimize.model import FleetModel
@@ -40,11 +40,10 @@ def write_milp(data: FleetData, plan: FleetPlan, path: str | Path, kind: str = "
         columns = columns[np.argsort(reduced, kind="stable")[:MOST_COLUMNS]]
     columns = np.union1d(columns, np.array(list(plan.replicas), dtype=np.int64))
     model = FleetModel(tight, columns.tolist(), relaxed=False).pyomo
-    target = Path(path)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / f"fleet.{kind}"
         model.write(str(written), io_options={"labeler": _names(tight)})
-        os.replace(written, target)
+        write_atomically(Path(path), written.read_bytes())
     return len(columns)
 
 
