@@ -6,6 +6,7 @@ it; the job goes to another one, a few times.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -204,6 +205,8 @@ def _dask_client(address: str) -> Any:
         from distributed import Client
     except ImportError:
         raise WorkersError("Dask is not installed; expected: pip install 'codesign[dask]'") from None
+    # A scheduler that goes away is our message to give; the library logs a traceback of it.
+    logging.getLogger("distributed.batched").setLevel(logging.ERROR)
     try:
         return Client(address, timeout=_CONNECT_SECONDS)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
