@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +11,13 @@ import numpy as np
 
 from codesign.candidates.data import FleetData
 from codesign.export.formats import LinearProgram, format_program
+from codesign.files import write_atomically
 from codesign.optimize.dominance import undominated
 from codesign.optimize.fleet import FleetPlan
 from codesign.optimize.highs import standard_form
 from codesign.optimize.model import FleetModel
 from codesign.optimize.relaxation import relax
 from codesign.optimize.strengthen import strengthened
-from codesign.solution.labels import told_apart
 
 MOST_COLUMNS = 2000
 """Columns up to which the file holds all that could be in an optimum."""
@@ -60,11 +58,7 @@ def write_milp(data: FleetData, plan: FleetPlan, path: str | Path, kind: str = "
         ),
         kind,
     )
-    target = Path(path)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
-        written = Path(folder) / target.name
-        written.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
-        os.replace(written, target)
+    write_atomically(Path(path), "".join(f"{line}\n" for line in lines).encode("ascii"))
     return len(columns)
 
 
@@ -77,14 +71,14 @@ _OF_GROUPS = ("spares", "used", "small", "spare", "small_pool")
 def _names(data: FleetData) -> Callable[[Any], str]:
     """A name for each variable and row: its family, and the words of the problem for its numbers."""
     groups = np.concatenate([block.group for block in data.blocks]).tolist()
-    columns = [f"{_plain(data.groups[g].name)}#{k}" for k, g in enumerate(groups)]
-    offers = told_apart([_plain(offer.name) for offer in data.offers])
-    pools = told_apart([_plain(group.name) for group in data.groups])
+    columns = [f"{data.groups[g].name}#{k}" for k, g in enumerate(groups)]
+    offers = [offer.name for offer in data.offers]
+    pools = [group.name for group in data.groups]
     words: dict[str, list[str]] = {
-        "demand": told_apart([_plain(task) for task in data.tasks]),
-        "limit": told_apart([_plain(limit.name) for limit in data.limits]),
-        "bought": told_apart([_plain(row.name) for row in data.hardware]),
-        "modules": told_apart([_plain(module.name) for module in data.modules]),
+        "demand": list(data.tasks),
+        "limit": [limit.name for limit in data.limits],
+        "bought": [row.name for row in data.hardware],
+        "modules": [module.name for module in data.modules],
     }
     words |= dict.fromkeys(_OF_COLUMNS, columns) | dict.fromkeys(_OF_OFFERS, offers) | dict.fromkeys(_OF_GROUPS, pools)
 
