@@ -34,7 +34,11 @@ def check(problem: Problem, solution: Solution, *, gap: float | None = None) -> 
     proof are recomputed; violated limits and misreported figures are violations alike. Raises ProblemError
     for a problem that cannot be resolved.
     """
-    instance = resolve(problem, robust=bool(solution.scenarios))
+    return check_resolved(resolve(problem, robust=bool(solution.scenarios)), solution, gap)
+
+
+def check_resolved(instance: Instance, solution: Solution, gap: float | None = None) -> CheckReport:
+    """The same against a problem that is resolved already: with scenarios where the solution has any."""
     findings = Findings()
     if solution.status in ("infeasible", "no_solution"):
         check_no_plan(instance, solution, findings)

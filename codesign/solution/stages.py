@@ -43,6 +43,8 @@ def split(parts: Sequence[StagePart], plan: FleetPlan) -> list[FleetPlan]:
                 servers=servers,
                 spares=spares,
                 modules=modules,
+                amounts={},
+                set_aside={},
                 demand_duals=tuple(dual / part.weight for dual in demand),
                 commodity_duals=(),
                 limit_duals=(),
