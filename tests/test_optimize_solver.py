@@ -1,5 +1,6 @@
 """The edge to HiGHS: models arrive whole and in range, statuses are told apart, and nothing goes unread."""
 
+import _thread
 import subprocess
 import sys
 import threading
@@ -239,6 +240,16 @@ def test_an_lp_is_cancelled():
     started = time.monotonic()
     assert model.run(cancel=cancel).status == "interrupted"
     assert time.monotonic() - started < 1.5
+
+
+def test_ctrl_c_ends_a_run_that_watches_before_it_is_raised():
+    model = hard(solver="simplex")
+    threading.Timer(0.2, _thread.interrupt_main).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        model.run(watch=lambda *_: False)
+    assert time.monotonic() - started < 1.5
+    assert model.run(time_limit=0.1).status == "time_limit"  # nothing runs on in the instance
 
 
 def test_another_number_of_threads_in_the_same_thread_is_no_failure():

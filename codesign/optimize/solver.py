@@ -208,11 +208,19 @@ class Solver(LinearModel):
             return self.highs.run()
         # Ctrl-C arrives in the main thread, and only while Python runs there.
         returned: list[Any] = []
-        worker = threading.Thread(target=lambda: returned.append(self.highs.run()), daemon=True)
-        worker.start()
-        while worker.is_alive():
+        ended = threading.Event()
+
+        def work() -> None:
             try:
-                worker.join(0.1)
+                returned.append(self.highs.run())
+            finally:
+                ended.set()
+
+        threading.Thread(target=work, daemon=True).start()
+        # Not `is_alive`: in Python 3.11 a `join` that Ctrl-C interrupts takes the thread for ended while HiGHS runs on.
+        while not ended.is_set():
+            try:
+                ended.wait(0.1)
             except KeyboardInterrupt:
                 task.cancel.set()
         return returned[0] if returned else highspy.HighsStatus.kError
