@@ -296,6 +296,20 @@ def test_a_ray_may_rest_on_bounds_of_columns():
     assert model.farkas() == pytest.approx([1.0])
 
 
+@pytest.mark.parametrize("size", [1.0, 1e-9, 1e12])
+def test_a_row_without_entries_is_held_to_its_bound(size):
+    """Within HiGHS's tolerance 1e-9 is 0."""
+    model = solver([[0.0], [1.0]], [1.0], [-INF, 1.0], [-size, INF])
+    assert model.run().status == "infeasible"
+    assert model.farkas().tolist() == [-1.0, 0.0]
+    grown = Solver(threads=1)
+    grown.add_rows(np.array([3 * size]), np.array([INF]))
+    grown.add_columns(np.array([1.0]), np.zeros(1), np.full(1, INF), csr_array([[0.0]]))
+    assert grown.run().status == "infeasible"
+    grown.add_columns(np.array([1.0]), np.zeros(1), np.full(1, INF), csr_array([[1.5 * size]]))
+    assert grown.run().objective == pytest.approx(2.0)
+
+
 def test_every_status_that_hi_ghs_knows_is_told_apart():
     """A new one fails here before it can be taken for an answer."""
     from codesign.optimize import solver as module

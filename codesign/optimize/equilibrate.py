@@ -75,17 +75,21 @@ def largest_bound(lower: Floats, upper: Floats) -> Floats:
 
 
 def row_scales(m: int, row: Ints, size: Floats, bound: Floats) -> Floats:
-    """[m] for entries of |size| in rows: the largest number about 1, unless the smallest would be lost."""
+    """[m] for entries of |size| in rows: the largest number about 1, unless the smallest would be lost.
+
+    A row without entries too: its bound of 1e-9 would pass for the 0 that it is.
+    """
     low, high = np.full(m, np.inf), np.zeros(m)
     np.minimum.at(low, row, size)
     np.maximum.at(high, row, size)
     held = high > 0
-    largest = np.where(held, np.maximum(high, bound), 1.0)
+    largest = np.maximum(high, bound)
+    largest = np.where(largest > 0, largest, 1.0)
     usual = (largest >= _USUAL[0]) & (largest <= _USUAL[1])
     power = np.where(usual, 0.0, -np.rint(np.log2(largest)))
     least = np.ceil(np.log2(SMALLEST) - np.log2(low, where=held, out=np.zeros(m)))
     most = np.floor(np.log2(LARGEST) - np.log2(high, where=held, out=np.zeros(m)))
-    return np.asarray(np.where(held, np.exp2(np.minimum(np.maximum(power, least), most)), 1.0))
+    return np.asarray(np.exp2(np.where(held, np.minimum(np.maximum(power, least), most), power)))
 
 
 def column_scales(n: int, column: Ints, size: Floats) -> Floats:

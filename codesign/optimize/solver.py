@@ -126,6 +126,11 @@ class Solver(LinearModel):
         With y⁺ on lower and y⁻ on upper bounds of the rows, Σ y⁺·lower + y⁻·upper exceeds the most that (yᵀA)·x can
         be within the bounds of the columns; both sides are computed here, from the caller's numbers.
         """
+        # Of rows without entries HiGHS has no rays.
+        for row in np.flatnonzero(self._empty & ((self.row_lower > 0) | (self.row_upper < 0))).tolist():
+            alone = np.zeros(self.rows)
+            alone[row] = 1.0 if self.row_lower[row] > 0 else -1.0
+            return alone
         _, there = self.highs.getDualRayExist()
         if not there:
             # Presolve proves without a ray, the primal simplex by a phase of its own.
