@@ -46,7 +46,7 @@ def _passed_on(data: FleetData) -> Floats:
 def sized(data: FleetData) -> tuple[FleetData, Floats]:
     """The same with modules that come in any amount in units of a plan [N], and with them the rows that they widen.
 
-    The level of a measure of risk is as large as a plan is dear, be that a billionth of what one server would add to it.
+    The level of a measure of risk is as large as a plan is dear, be that a billionth of what one server would add.
     """
     units = np.ones(len(data.modules))
     loose = [j for j, m in enumerate(data.modules) if not m.whole and data.module_price(j) > 0]
