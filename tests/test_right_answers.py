@@ -10,8 +10,10 @@ from scipy.special import ndtr
 from codesign import check, explain, solve
 from codesign.candidates.build import build_candidates
 from codesign.candidates.flows import chain_moments, task_latency_probability
+from codesign.candidates.grids import Grids
 from codesign.candidates.lengths import task_calls
 from codesign.export.milp import _names as milp_names
+from codesign.performance import kv_capacity_bytes
 from codesign.problem import Problem, ProblemError, resolve
 from codesign.solution.labels import told_apart
 
@@ -267,3 +269,72 @@ def test_an_exported_milp_tells_names_apart():
     model.servers, model.bought = pyo.Var(range(len(offers))), pyo.Var(range(len(hardware)))
     found = [label(item) for family in (model.servers, model.bought) for item in family.values()]
     assert len(set(found)) == len(found) > 3
+
+
+# ---- a pool holds the prefixes of the tasks that it serves ------------------------------------------------------
+
+H100S = {"h100": {"accelerator": "h100-sxm", "price": "2 $/h", "server": {"accelerators": 2}}}
+LARGE = {"card": "Llama-3.1-70B", "weights": ["fp8"], "kv": ["bf16"]}
+PREFIX_BYTES = 40_000 * 2 * 80 * 8 * 128 * 2
+"""Keys and values of 40K tokens: 80 layers, 8 heads of 128, 2 bytes."""
+
+
+def prompted(count, more=(), **options):
+    """Tasks that share a system prompt of 40K tokens each, beside others."""
+    prefix = {"context": 42000, "append": 2000, "prefix": {"shared": "40K"}}
+    common = {"rate": "0.2/s", "slo": {"ttft": {"p95": "20 s"}, "tpot": {"p95": "100 ms"}}}
+    tasks = [{"name": f"t{i}"} | common | prefix for i in range(count)]
+    rest = {"max_replica_accelerators": 2, "disaggregation": "never"} | options
+    return problem([*tasks, *({"rate": "0.2/s"} | each for each in more)], H100S, LARGE, **rest)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_tasks_with_prefixes_cost_no_more_than_each_alone(count):
+    assert solved(prompted(count)).objective.value <= 4.0 * count + 1e-6
+
+
+def test_columns_hold_the_prefixes_of_the_tasks_that_they_admit():
+    candidates = build_candidates(resolve(prompted(4, [{"name": "bare"}])))
+    tasks, left = candidates.data.tasks, {}
+    for block, points in zip(candidates.data.blocks, candidates.points, strict=True):
+        row = block.row_names.index("capacity")
+        for i in range(len(block)):
+            served = frozenset(tasks[candidates.data.flows[f].task] for f in block.flows[block.admissible[i]])
+            table = candidates.table(int(points.configuration[i]))
+            room = float(kv_capacity_bytes(table, 0.95, 1.5e9)[0])
+            for memory in Grids().colocated_memory_spreads:
+                taken = room - block.limit[i, row] / (1 - memory)
+                if round(taken / PREFIX_BYTES, 6) in range(5):
+                    left.setdefault(round(taken / PREFIX_BYTES), set()).add(served - {"bare"})
+    alone = {frozenset({f"t{i}"}) for i in range(4)}
+    assert left[0] == {frozenset()}
+    assert left[1] == alone
+    assert left[2] == {frozenset({"t0", "t1"}), frozenset({"t2", "t3"})}
+    assert left[4] == {frozenset({"t0", "t1", "t2", "t3"})}
+    assert set(left) == {0, 1, 2, 4}
+
+
+def test_prefixes_that_take_little_memory_add_no_columns():
+    def columns(tokens):
+        common = {"context": 4000, "prefix": {"shared": tokens}, "append": 500}
+        tasks = [{"name": f"t{i}"} | common for i in range(3)]
+        return build_candidates(resolve(problem(tasks, H100S, LARGE, disaggregation="never"))).data.columns
+
+    assert columns(100) == columns(0)
+
+
+@pytest.mark.parametrize("disaggregation", ["never", "always"])
+def test_a_task_without_a_prefix_needs_no_memory_for_others(disaggregation):
+    # Five prefixes of 13 GB do not fit beside the weights: what they take is no concern of the sixth task.
+    assert solved(prompted(6, [{"name": "bare"}], disaggregation=disaggregation)).status == "optimal"
+
+
+def test_two_halves_hold_the_prefixes_of_their_tasks():
+    parts = {"h100": H100S["h100"], "h200": {"accelerator": "h200-sxm", "price": "3 $/h"}}
+    stated = prompted(6, disaggregation="always", split_decode="decide").replace({"hardware.h200": parts["h200"]})
+    candidates = build_candidates(resolve(stated))
+    sizes = set()
+    for block, points in zip(candidates.data.blocks, candidates.points, strict=True):
+        if points.role == "split-decode":
+            sizes |= {len({candidates.data.flows[f].task for f in block.flows[row]}) for row in block.admissible}
+    assert sizes == {1, 2, 3, 6}  # halves of halves
