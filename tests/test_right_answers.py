@@ -12,6 +12,7 @@ from codesign.candidates.build import build_candidates
 from codesign.candidates.flows import chain_moments, task_latency_probability
 from codesign.candidates.grids import Grids
 from codesign.candidates.lengths import task_calls
+from codesign.explanation.prices import _of_commodities
 from codesign.export.milp import _names as milp_names
 from codesign.performance import kv_capacity_bytes
 from codesign.problem import Problem, ProblemError, resolve
@@ -338,3 +339,32 @@ def test_two_halves_hold_the_prefixes_of_their_tasks():
         if points.role == "split-decode":
             sizes |= {len({candidates.data.flows[f].task for f in block.flows[row]}) for row in block.admissible}
     assert sizes == {1, 2, 3, 6}  # halves of halves
+
+
+@pytest.mark.parametrize(
+    ("periods", "scenarios"),
+    [(["p, s", "p"], ["s"]), (["all", "s"], ["s"])],
+)
+def test_stages_that_would_have_one_name_are_refused(periods, scenarios):
+    hours = {name: {"hours": "12 h/day"} for name in periods}
+    changed = [{"name": name, "set": {"tasks.t.rate": "4/s"}} for name in scenarios]
+    with pytest.raises(ProblemError, match="name of two stages"):
+        Problem.from_dict(
+            {
+                "models": {"m": SMALL},
+                "tasks": [{"name": "t", "rate": "1/s", "models": ["m"], "context": 500, "output": 100}],
+                "hardware": H200,
+                "periods": hours,
+                "scenarios": changed,
+            }
+        )
+
+
+def test_prices_know_no_commodity_that_better_hardware_alone_reaches():
+    data = build_candidates(resolve(short({"ttft": {"p95": "1 s"}}, disaggregation="always"))).data
+    first, *others = data.commodities
+    closed = _of_commodities(data, others)
+    for block, before in zip(closed.blocks, data.blocks, strict=True):
+        of = np.array([data.flows[f].commodity for f in block.flows])
+        assert not block.admissible[:, of == data.commodities.index(first)].any()
+        assert np.array_equal(block.admissible[:, of != 0], before.admissible[:, of != 0])

@@ -326,6 +326,7 @@ def _groups(instance: Instance, configurations: Configurations) -> list[Group]:
                     int(configurations.hardware[k]),
                     lost,
                     work=f"{model.name}/{role}",
+                    role=role,
                 )
             )
     return groups

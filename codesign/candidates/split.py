@@ -184,7 +184,7 @@ def split_groups(instance: Instance, splits: SplitConfigurations | None) -> list
             other.server_accelerators // int(splits.other_packed[k]),
         )
         name = f"{first.name}/{instance.models[int(splits.model[k])].name}/{precision}/{shape}/{ROLE}"
-        groups.append(Group(name, int(splits.hardware[k]), lost))
+        groups.append(Group(name, int(splits.hardware[k]), lost, role=ROLE))
     return groups
 
 
