@@ -289,6 +289,7 @@ class Group:
     """Period or scenario that it runs in: limits on designs hold in each."""
     work: str = ""
     """What its replicas do: model and role."""
+    role: str = ""
 
 
 @dataclass(frozen=True)
