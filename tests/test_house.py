@@ -18,7 +18,7 @@ ROOMS = (
     ("solution",),
     ("check",),
     ("simulate",),
-    ("explanation", "robustness", "extremes", "verification", "planner"),
+    ("explanation", "robustness", "extremes", "verification", "witnesses", "planner"),
     ("study", "architecture"),
     ("validation",),
     ("report", "export"),
