@@ -18,8 +18,9 @@ from scipy.sparse import coo_array, csc_array, csr_array
 from codesign.candidates.data import Bools, Floats, Ints
 from codesign.optimize import equilibrate as eq
 
-FIRST_VERSION = (1, 15, 0)
-"""Of highspy. 1.14.0 calls 11 optimal where 10 is (minimise 2x + y with 2x + y ≥ 10, x binary, y ≥ 9)."""
+FIRST_VERSION = (1, 16, 0)
+"""Of highspy. 1.14.0 calls 11 optimal where 10 is (minimise 2x + y with 2x + y ≥ 10, x binary, y ≥ 9); all
+until 1.15.1 may call the point that a MILP was given to start from optimal where a better one is (tests hold both)."""
 
 AT_ZERO, BASIC = highspy.HighsBasisStatus.kLower, highspy.HighsBasisStatus.kBasic
 """Places in a basis, of columns at their lower bound and of slack rows."""
