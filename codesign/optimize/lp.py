@@ -18,9 +18,8 @@ from scipy.sparse import coo_array, csc_array, csr_array
 from codesign.candidates.data import Bools, Floats, Ints
 from codesign.optimize import equilibrate as eq
 
-FIRST_VERSION = (1, 16, 0)
-"""Of highspy. 1.14.0 calls 11 optimal where 10 is (minimise 2x + y with 2x + y ≥ 10, x binary, y ≥ 9); all
-until 1.15.1 may call the point that a MILP was given to start from optimal where a better one is (tests hold both)."""
+FIRST_VERSION = (1, 15, 0)
+"""Of highspy. 1.14.0 calls 11 optimal where 10 is (minimise 2x + y with 2x + y ≥ 10, x binary, y ≥ 9)."""
 
 AT_ZERO, BASIC = highspy.HighsBasisStatus.kLower, highspy.HighsBasisStatus.kBasic
 """Places in a basis, of columns at their lower bound and of slack rows."""
@@ -276,15 +275,6 @@ class LinearModel:
             raise SolverError(f"HiGHS did not take {what} whole: (rows, columns, nonzeros) {sent} became {arrived}")
 
     # ---- where to start ------------------------------------------------------------------------------------
-
-    def start_from(self, values: Floats) -> None:
-        """A point [n] that a MILP may start from, feasible or nearly so."""
-        if len(values) != self._columns or not np.isfinite(values).all():
-            raise SolverError(f"a point to start from has {self._columns} finite values; found {len(values)}")
-        solution = highspy.HighsSolution()
-        solution.col_value = (np.asarray(values, dtype=np.float64) / self._column_scale).tolist()
-        # A warning says that the point needs mending, which HiGHS does or lets be: it is a hint.
-        done(self.highs.setSolution(solution), "a point to start from", hint=True)
 
     def basis(self) -> tuple[list[Any], list[Any]] | None:
         """Status in the basis of columns and of rows, if there is one."""
