@@ -62,7 +62,7 @@ def second_optimum(data, seconds=20.0):
 def better_than(data, value, seconds=20.0):
     """A plan that costs less than `value` by more than a relative 1e-6; infeasible where there is none, or unknown.
 
-    Any plan at all where `value` is infinite.  What an answer that is called optimal can be refuted by: sooner told than an optimum, since nothing as dear counts.
+    Any plan at all where `value` is infinite.  That refutes an answer, and is sooner told than an optimum.
     """
     kept = worth_having(data)
     data = data.keep(np.isin(np.arange(data.columns), kept))
