@@ -8,7 +8,7 @@ from pathlib import Path
 import codesign
 
 ROOMS = (
-    ("units", "files", "notebook", "startup"),
+    ("units", "files", "notebook", "startup", "processes"),
     ("catalog",),
     ("problem",),
     ("workload", "hardware"),
@@ -23,6 +23,7 @@ ROOMS = (
     ("validation",),
     ("report", "export"),
     ("cli",),
+    ("__main__",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 ROOT = Path(codesign.__file__).parent

@@ -97,17 +97,18 @@ def rows(constraint):
     return found
 
 
+# Rates are shares of the 3 calls/s that every flow carries at the most.
 GOLDEN = {
     "demand": {
-        0: ({"rate[0,0]": 1 / 3}, 1.0, 1.0),
-        1: ({"rate[0,1]": 0.5 / 1.5, "rate[1,0]": 0.5 / 1.5}, 1.0, 1.0),
+        0: ({"rate[0,0]": 1.0}, 1.0, 1.0),
+        1: ({"rate[0,1]": 1.0, "rate[1,0]": 1.0}, 1.0, 1.0),
     },
     "commodity": {0: ({"rate[1,0]": -1.0, "rate[2,0]": 1.0}, 0.0, 0.0)},
     # The second row of column 0 charges half a replica per call/s of one task: the first charges both as much or more.
     "capacity": {
-        (0, 0): ({"rate[0,0]": 0.5, "rate[0,1]": 0.25, "replicas[0]": -1.0}, None, 0.0),
-        (1, 0): ({"rate[1,0]": 0.125, "replicas[1]": -1.0}, None, 0.0),
-        (2, 0): ({"rate[2,0]": 0.4, "replicas[2]": -1.0}, None, 0.0),
+        (0, 0): ({"rate[0,0]": 1.5, "rate[0,1]": 0.75, "replicas[0]": -1.0}, None, 0.0),
+        (1, 0): ({"rate[1,0]": 0.375, "replicas[1]": -1.0}, None, 0.0),
+        (2, 0): ({"rate[2,0]": 1.2, "replicas[2]": -1.0}, None, 0.0),
     },
     "packing": {
         0: ({"replicas[0]": 2.0, "spares[0]": 2.0, "set_aside[0]": -4.0}, None, 0.0),
@@ -140,10 +141,10 @@ GOLDEN = {
     "pooled": {0: ({"open[0]": 2.0, "replicas[0]": -1.0}, None, 0.0)},
     "unpooled": {0: ({"replicas[0]": 1.0, "open[0]": -5.0}, None, 0.0)},
     "whole": {
-        (0, 0): ({"rate[0,0]": 1.0, "chosen[0,0]": -3.0}, None, 0.0),
-        (0, 1): ({"rate[0,1]": 1.0, "chosen[0,1]": -3.0}, None, 0.0),
-        (1, 0): ({"rate[1,0]": 1.0, "chosen[1,0]": -3.0}, None, 0.0),
-        (2, 0): ({"rate[2,0]": 1.0, "chosen[2,0]": -3.0}, None, 0.0),
+        (0, 0): ({"rate[0,0]": 1.0, "chosen[0,0]": -1.0}, None, 0.0),
+        (0, 1): ({"rate[0,1]": 1.0, "chosen[0,1]": -1.0}, None, 0.0),
+        (1, 0): ({"rate[1,0]": 1.0, "chosen[1,0]": -1.0}, None, 0.0),
+        (2, 0): ({"rate[2,0]": 1.0, "chosen[2,0]": -1.0}, None, 0.0),
     },
     "design": {
         0: ({"replicas[0]": 1.0, "used[0]": -5.0}, None, 0.0),

@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import os
+import random
+import re
 import signal
 import threading
 from pathlib import Path
@@ -11,10 +13,10 @@ import pytest
 from studies import POOLS, outcome, problem, two_pools
 
 from codesign import pareto, sweep
-from codesign.files import write_atomically
+from codesign.files import WriteError, write_atomically
 from codesign.problem import resolve
 from codesign.study.jobs import Job
-from codesign.study.store import Store, fingerprint
+from codesign.study.store import Store, _digest, fingerprint
 from codesign.study.workers import Crew, WorkersError
 
 RATES = ["10/s", "20/s", "30/s"]
@@ -37,14 +39,71 @@ def test_a_finished_run_is_found_again(tmp_path, undisturbed, monkeypatch):
     assert trace(tmp_path) == undisturbed
 
 
-def test_what_is_not_whole_is_solved_again(tmp_path, undisturbed):
+def changed(**fields):
+    return lambda run: json.dumps(json.loads(run) | fields)
+
+
+def resealed(**fields):
+    """Fields changed by somebody who also made the checksum right: another version of this program."""
+
+    def change(run):
+        document = {name: value for name, value in (json.loads(run) | fields).items() if name != "sha256"}
+        return json.dumps(document | {"sha256": _digest(document)})
+
+    return change
+
+
+def with_objective(value):
+    """The text of a run whose objective's value is another, which JSON as such has no word for."""
+    return lambda run: re.sub(r'("value": )[0-9.e+-]+', rf"\g<1>{value}", run)
+
+
+UNBELIEVABLE = {
+    "cut off": (lambda run: run[: len(run) // 2], "Unterminated"),
+    "empty": (lambda run: "", "Expecting value"),
+    "another document": (lambda run: "{}", "another key"),
+    "a list": (lambda run: "[1, 2]", "another key"),
+    "of another run": (changed(key="0" * 64), "another key"),
+    "NaN": (with_objective("NaN"), "found NaN"),
+    "infinite": (with_objective("-Infinity"), "found -Infinity"),
+    "too large": (with_objective("1e999"), "found 1e999"),
+    "another number": (with_objective("1.0"), "changed since"),
+    "an older format": (resealed(format=3), "found format 3"),
+    "no start": (resealed(start=None), ""),
+    "no solution": (resealed(solution=[]), ""),
+    "nothing else": (lambda run: json.dumps({"key": json.loads(run)["key"]}), "found format None"),
+    "deep": (lambda run: "[" * 100_000, "recursion"),
+}
+
+
+@pytest.mark.parametrize("names", [list(UNBELIEVABLE)[::2], list(UNBELIEVABLE)[1::2]], ids=["some", "others"])
+def test_a_run_that_is_not_what_was_written_is_solved_again_and_said(tmp_path, undisturbed, names):
     trace(tmp_path)
-    first, second, third, *_ = sorted((tmp_path / "runs").glob("*.json"))
-    first.write_text(first.read_text()[: first.stat().st_size // 2])
-    second.write_text("{}")
-    document = json.loads(third.read_text())
-    third.write_text(json.dumps({"key": document["key"]}))
-    assert trace(tmp_path) == undisturbed
+    runs = sorted((tmp_path / "runs").glob("*.json"))[: len(names)]
+    chosen = {path: UNBELIEVABLE[name] for path, name in zip(runs, names, strict=True)}
+    for path, (change, _) in chosen.items():
+        path.write_text(change(path.read_text()))
+    front = pareto(problem(), points=12, directory=tmp_path)
+    front.write(tmp_path)
+    assert outcome(tmp_path) == undisturbed
+    assert len(front.notes) == len(chosen)
+    for path, (_, why) in chosen.items():
+        assert any(str(path) in note and why in note and note.endswith("solved again") for note in front.notes), why
+    assert pareto(problem(), points=12, directory=tmp_path).notes == ()
+
+
+def test_a_run_that_cannot_be_read_or_is_no_text_is_solved_again(tmp_path):
+    settings = {"tasks.short.rate": ["5/s", "15/s"]}
+    sweep(two_pools(), settings, directory=tmp_path)
+    first, second = sorted((tmp_path / "runs").glob("*.json"))
+    first.write_bytes(b"\xff\xfe\x00")
+    second.unlink()
+    second.mkdir()
+    with pytest.raises(WriteError, match="Is a directory"):  # it cannot be replaced either
+        sweep(two_pools(), settings, directory=tmp_path)
+    second.rmdir()
+    found = sweep(two_pools(), settings, directory=tmp_path)
+    assert [run.solution.objective.value for run in found.runs] == [2.0, 4.0]
 
 
 def test_another_problem_gap_or_order_has_other_names():
@@ -85,6 +144,27 @@ def test_files_are_replaced_whole(tmp_path):
     assert store.get("missing") is None
     store.put("k", {"x": 1.5})
     assert store.get("k") == {"key": "k", "x": 1.5}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_local_workers_killed_at_random_moments(tmp_path, undisturbed, seed):
+    """While they start, import, take a job, solve it, or hand its result over."""
+    draw, done, killed = random.Random(seed), threading.Event(), []
+
+    def kill():
+        while not done.wait(draw.choice((0.01, 0.3, 1.0)) * draw.random()) and len(killed) < 6:
+            for child in draw.sample(children := multiprocessing.active_children(), min(1, len(children))):
+                killed.append(child.pid)
+                child.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        assert trace(tmp_path, workers=2) == undisturbed
+    finally:
+        done.set()
+        killer.join()
+    assert killed
 
 
 def test_local_workers_one_of_them_killed(tmp_path, undisturbed):

@@ -10,16 +10,16 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codesign.architecture.evaluate import Evaluation, Evaluator
 from codesign.architecture.space import Axis, Point, Space, Value
 from codesign.problem.architecture import ArchitectureProblem, load_architecture
+from codesign.processes import Processes, Tell
 
 if TYPE_CHECKING:
     import optuna
@@ -92,6 +92,27 @@ def search(
 
     Raises SearchError for a sampler or storage that is not available, or a study of another problem.
     """
+    where = storage if storage is not None else space.problem.search.storage
+    try:
+        return _search(space, evaluator, trials, sampler, seed, where, workers, progress, cancelled)
+    except OSError as error:
+        if where is None:
+            raise
+        reason, name = (error.strerror or str(error)).lower(), _hidden(where) if "://" in where else where
+        raise SearchError(f"found the storage '{name}', which cannot be written ({reason})") from None
+
+
+def _search(
+    space: Space,
+    evaluator: Evaluator,
+    trials: int | None,
+    sampler: str | None,
+    seed: int | None,
+    storage: str | None,
+    workers: int | None,
+    progress: Progress | None,
+    cancelled: Callable[[], bool],
+) -> Found:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -110,7 +131,7 @@ def search(
     study = optuna.create_study(
         study_name=space.problem.name,
         directions=["minimize"] * len(space.problem.objectives),
-        storage=_storage(storage if storage is not None else wanted.storage, space.problem.file),
+        storage=_storage(storage, space.problem.file),
         load_if_exists=True,
         sampler=first,
     )
@@ -321,25 +342,22 @@ def _evaluation(
     if workers <= 1:
         yield evaluator.points
         return
-    context = get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(problem.file,)) as pool:
+    with Processes(workers, _points) as processes:
 
         def evaluate(points: Sequence[Point]) -> list[Evaluation]:
-            shares = [list(points[i::workers]) for i in range(workers)]
-            found = list(pool.map(_points, shares))
+            shares = {i: (problem.file, list(points[i::workers])) for i in range(min(workers, len(points)))}
+            found = dict(processes.run(shares))
             return [found[i % workers][i // workers] for i in range(len(points))]
 
         yield evaluate
 
 
-_EVALUATOR: Evaluator | None = None
+@cache
+def _evaluator(file: str) -> Evaluator:
+    """In a worker: what it knows of a problem, kept between batches."""
+    return Evaluator(Space.of(load_architecture(file)))
 
 
-def _start(file: str) -> None:
-    global _EVALUATOR
-    _EVALUATOR = Evaluator(Space.of(load_architecture(file)))
-
-
-def _points(points: list[dict[str, Value]]) -> list[Evaluation]:
-    assert _EVALUATOR is not None
-    return _EVALUATOR.points(points) if points else []
+def _points(share: tuple[str, list[Point]], tell: Tell) -> list[Evaluation]:
+    file, points = share
+    return _evaluator(file).points(points)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from codesign.architecture.space import Value
+from codesign.files import write_atomically
 from codesign.solution import Solution
 
 SCHEMA_VERSION = 1
@@ -170,13 +169,7 @@ class ArchitectureSolution(_Frozen):
 
     def write(self, path: str | Path) -> None:
         """Write the file atomically: readers see the old file or the whole new one."""
-        target = Path(path)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=target.parent, prefix=f".{target.name}.", delete=False, encoding="utf-8"
-        ) as file:
-            file.write(self.to_json())
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, target)
+        write_atomically(Path(path), self.to_json())
 
 
 def load_architecture_solution(path: str | Path) -> ArchitectureSolution:

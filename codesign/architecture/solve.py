@@ -34,7 +34,7 @@ from codesign.architecture.solution import (
     SensitivityRecord,
     TrialRecord,
 )
-from codesign.architecture.space import Space, Value
+from codesign.architecture.space import Space, Value, parameters
 from codesign.check import check
 from codesign.hardware.chip import Design, area, power
 from codesign.hardware.chip_cost import chip_cost, chip_price_usd
@@ -225,7 +225,11 @@ def _chips(
             ChipRecord(
                 name=name,
                 used=name in chosen.used,
-                parameters={key.removeprefix(f"{name}."): v for key, v in point.items() if key.startswith(f"{name}.")},
+                parameters={
+                    path: point[f"{name}.{path}"]
+                    for path, parameter in parameters(problem.designs[name])
+                    if parameter.free
+                },
                 area_mm2=asdict(area(design, given.facts)),
                 power_w=asdict(watts) | {"tdp": watts.tdp},
                 cost_usd=asdict(cost),

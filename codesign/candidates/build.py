@@ -13,19 +13,20 @@ from codesign.candidates.configurations import Configurations, enumerate_configu
 from codesign.candidates.context import ROLES, MomentBook, OperatingPoints, Slice
 from codesign.candidates.data import ColumnBlock, FleetData, Flow, Group, Packing
 from codesign.candidates.decode import decode_blocks
-from codesign.candidates.flows import FlowBook, build_flows
+from codesign.candidates.flows import FlowBook, Reach, build_flows
 from codesign.candidates.grids import Grids
 from codesign.candidates.kept import tier_limits
 from codesign.candidates.lengths import TaskCalls, task_calls
 from codesign.candidates.measured import measured_block
 from codesign.candidates.objectives import objective_weights
 from codesign.candidates.prefill import prefill_blocks
-from codesign.candidates.purchase import Market, build_market, by_electricity, offers_by_option
+from codesign.candidates.purchase import Market, Sold, build_market, by_electricity, offers_by_option
 from codesign.candidates.risk import weighed
 from codesign.candidates.split import SplitConfigurations, enumerate_splits, split_columns, split_groups
 from codesign.candidates.stages import StagePart, join
 from codesign.candidates.tighten import tightened
-from codesign.performance import PRECISIONS, ConfigurationTable
+from codesign.performance import PRECISIONS, ConfigurationTable, decode_step_seconds, link_bytes_per_s
+from codesign.performance.split import split_step_seconds
 from codesign.problem.instance import Instance, Limits, Offer, Redundancy, Site
 
 
@@ -48,6 +49,17 @@ class Candidates:
     market: Market
     stages: tuple[StagePart, ...] = ()
     """Where there are periods or scenarios: the parts that `data` joins; then the other fields are in the parts."""
+
+    @property
+    def sold(self) -> tuple[Sold, ...]:
+        """What each offer sells, in the order of `data.offers`; of stages as the first that holds it says."""
+        if not self.stages:
+            return self.market.sold
+        found: dict[int, Sold] = {}
+        for part in self.stages:
+            for number, item in zip(part.offers, part.candidates.market.sold, strict=True):
+                found.setdefault(number, item)
+        return tuple(found[number] for number in sorted(found))
 
     def table(self, configuration: int) -> ConfigurationTable:
         """The performance table of one configuration."""
@@ -83,8 +95,7 @@ def build_candidates(
     splits = enumerate_splits(instance, places)
     cards = {model.name: model.card for model in instance.models}
     calls = [task_calls(task, cards) for task in instance.tasks]
-    vendors = sorted({option.accelerator.vendor for option in instance.hardware})
-    book = build_flows(instance, grids, calls, vendors)
+    book = build_flows(instance, grids, calls, _reach(instance, configurations, splits))
     blocks: list[ColumnBlock] = []
     points: list[OperatingPoints | None] = []
     slices = _slices(instance, grids, book, configurations) if configurations else []
@@ -190,6 +201,28 @@ def _staged(
     return Candidates(instance, data, None, None, (), nothing, (), 0, Market((), (), (), (), ()), stages)
 
 
+def _reach(instance: Instance, configurations: Configurations | None, splits: SplitConfigurations | None) -> Reach:
+    """The shortest and longest steps of each model, and the fastest replica of each hardware of a vendor."""
+    one = np.ones(1)
+    steps: list[list[float]] = [[] for _ in instance.models]
+    links: dict[str, list[float]] = {option.accelerator.vendor: [] for option in instance.hardware}
+    if configurations is not None:
+        step, link = decode_step_seconds(configurations.table, one)[:, 0], link_bytes_per_s(configurations.table)
+        for m, found in enumerate(steps):
+            found += step[configurations.model == m].tolist()
+        for h, option in enumerate(instance.hardware):
+            mine = link[configurations.hardware == h]
+            links[option.accelerator.vendor] += [float(mine.max())] if len(mine) else []
+    if splits is not None:
+        step = np.max(np.stack(split_step_seconds(splits.table, one)), axis=0)[:, 0]
+        for m, found in enumerate(steps):
+            found += step[splits.model == m].tolist()
+    return Reach(
+        tuple((min(found, default=0.0), max(found, default=0.0)) for found in steps),
+        {vendor: tuple(found) for vendor, found in links.items()},
+    )
+
+
 def _slices(
     instance: Instance, grids: Grids, book: FlowBook, configurations: Configurations
 ) -> list[Slice]:
@@ -242,8 +275,8 @@ def _known_columns(part: Slice, known: Candidates | None) -> list[tuple[ColumnBl
     """
     if known is None or part.configurations.hardware[part.index].max() >= len(known.instance.hardware):
         return []
-    number = {flow.name: f for f, flow in enumerate(part.book.flows)}
-    flows = np.array([number[flow.name] for flow in known.book.flows], dtype=np.int64)
+    number = {(flow.commodity, flow.phase): f for f, flow in enumerate(part.book.flows)}
+    flows = np.array([number[flow.commodity, flow.phase] for flow in known.book.flows], dtype=np.int64)
     return [
         (replace(block, flows=flows[block.flows], group=part.group(point.role, point.configuration)), point)
         for block, point in zip(known.data.blocks, known.points, strict=True)

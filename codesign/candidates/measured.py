@@ -14,7 +14,7 @@ def measured_block(
     """The block of all measured pools, one flow per task (a call is a task here), one group per pool."""
     tasks = {task.name: i for i, task in enumerate(instance.tasks)}
     pools = instance.measured_pools
-    flows = [Flow(f"{name}|serve|measured", index, True, 1.0, None, 0) for name, index in tasks.items()]
+    flows = [Flow(f"{name} measured", index, True, 1.0, None, 0) for name, index in tasks.items()]
     rate = np.zeros((len(pools), len(tasks)))
     for p, pool in enumerate(pools):
         for name, value in pool.max_rate_per_s.items():

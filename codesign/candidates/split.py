@@ -13,7 +13,7 @@ import numpy as np
 from codesign.candidates.configurations import Places, engines
 from codesign.candidates.context import OperatingPoints, Z
 from codesign.candidates.data import ColumnBlock, Floats, Group, Ints, RowUse
-from codesign.candidates.decode import longest_step, step_limits
+from codesign.candidates.decode import StepPoints, longest_step
 from codesign.candidates.flows import CallFlow, FlowBook
 from codesign.candidates.grids import Grids
 from codesign.candidates.kept import flow_traffic
@@ -244,26 +244,21 @@ class _Part:
             chords(lambda b, which=which: split_step_seconds(table, b)[which], _KNOTS, anchor)  # type: ignore[misc]
             for which in range(3)
         ]
-        points = [
-            (tau, step, memory)
-            for step in grids.step_spreads
-            for memory in grids.memory_spreads
-            for tau in step_limits(grids, self.flows, step).tolist()
-        ]
-        tau, step, memory = np.array(points, dtype=np.float64).reshape(-1, 3).T
         fixed, scaled, power = self._use(curves)
         intercepts = np.concatenate([curve.intercept for curve in curves], axis=1)
+        points = StepPoints.of(grids, self.flows, intercepts.max(axis=1))
+        tau, step, memory = points.tau, points.step, points.memory
         lines = intercepts.shape[1]
-        limit = np.zeros((len(table), len(points), lines + 5))
-        limit[:, :, :lines] = (tau * (1 - step))[None, :, None] - intercepts[:, None, :]
-        limit[:, :, lines] = ((tau * step / Z) ** 2)[None, :]
+        limit = np.zeros((*tau.shape, lines + 5))
+        limit[:, :, :lines] = (tau * (1 - step))[:, :, None] - intercepts[:, None, :]
+        limit[:, :, lines] = (tau * step / Z) ** 2
         limit[:, :, lines + 1] = poisson_mean_within(self.instance.options.max_sequences)
         limit[:, :, lines + 2] = self.capacity[:, None] * (1 - memory)[None, :]
         limit[:, :, lines + 3] = (self.capacity[:, None] * memory[None, :] / Z) ** 2
         limit[:, :, lines + 4] = self.link[:, None]
-        longest = np.array([[longest_step(grids, flow, s) for flow in self.flows] for s in step])
+        longest = np.array([[longest_step(flow, s) for flow in self.flows] for s in step])
         fabric = np.array([flow.fabric_bytes_per_s for flow in self.flows])
-        admissible = (tau[:, None] <= longest * (1 + 1e-12))[None] & (self.link[:, None, None] >= fabric)
+        admissible = (tau[:, :, None] <= longest * (1 + 1e-12)) & (self.link[:, None, None] >= fabric)
         keep_k, keep_p = np.nonzero(np.all(limit > 0, axis=2) & admissible.any(axis=2))
         where = self.index[keep_k]
         splits = self.splits
@@ -272,7 +267,7 @@ class _Part:
         block = ColumnBlock(
             flows=np.array(select, dtype=np.int64),
             row_names=(*names, "spread", "slots", "capacity", "capacity spread", "link"),
-            use=RowUse(fixed, scaled, np.ones(lines + 5), keep_k, tau[keep_p]),
+            use=RowUse(fixed, scaled, np.ones(lines + 5), keep_k, tau[keep_k, keep_p]),
             limit=limit[keep_k, keep_p],
             admissible=admissible[keep_k, keep_p],
             flow_power_w=power,
@@ -285,7 +280,7 @@ class _Part:
             other_packed=splits.other_packed[where],
         )
         nothing = np.full(len(where), np.nan)
-        return block, OperatingPoints(ROLE, where, tau[keep_p], nothing, nothing, nothing)
+        return block, OperatingPoints(ROLE, where, tau[keep_k, keep_p], nothing, nothing, nothing)
 
     def _network_power_w(self) -> Floats:
         """[K] watts of the networks that a replica's accelerators were bought with."""

@@ -17,7 +17,11 @@ from codesign.check.report import LIMIT_TOLERANCE
 
 
 class Judged(Protocol):
-    """What a plan has to have.  `set_aside` {packing: servers} beside it; without it the fewest that suffice count."""
+    """What a plan has to have.
+
+    Beside it `set_aside` {packing: servers}, without which the fewest that suffice count, and `amounts` {module: any
+    number} of modules that do not come in whole numbers.
+    """
 
     @property
     def replicas(self) -> Mapping[int, float]:
@@ -68,6 +72,8 @@ def fits(data: FleetData, plan: Judged) -> list[Unmet]:
 class _Judge:
     def __init__(self, data: FleetData, plan: Judged) -> None:
         self.data, self.plan = data, plan
+        amounts: Mapping[int, float] = getattr(plan, "amounts", {})
+        self.modules: Mapping[int, float] = {**plan.modules, **amounts}
         self.found: list[Unmet] = []
         columns = sorted({*plan.replicas, *(k for k, _ in plan.rates)})
         self.place = {
@@ -125,7 +131,7 @@ class _Judge:
         data, plan = self.data, self.plan
         kinds: tuple[tuple[str, Mapping[int, float]], ...] = (
             ("replicas", plan.replicas), ("servers", plan.servers), ("spares", plan.spares),
-            ("modules", plan.modules), ("servers set aside", self.aside),
+            ("modules", self.modules), ("servers set aside", self.aside),
         )  # fmt: skip
         for word, counts in kinds:
             for i, n in counts.items():
@@ -238,7 +244,7 @@ class _Judge:
         plan = self.plan
         yield from (c * plan.servers.get(o, 0) for o, c in limit.per_server.items())
         yield from (c * self.aside.get(p, 0) for p, c in limit.per_packing.items())
-        yield from (c * plan.modules.get(j, 0) for j, c in limit.per_module.items())
+        yield from (c * self.modules.get(j, 0) for j, c in limit.per_module.items())
         yield from (c * self.count[k] for g, c in limit.per_group.items() for k in self.running.get(g, ()))
         yield from self._watts(limit.per_watt)
         if limit.per_flow:
@@ -263,7 +269,7 @@ class _Judge:
         """The objective is what is bought and run costs, and no less than its bound."""
         data, plan = self.data, self.plan
         terms = [data.server_price(data.offers[o]) * n for o, n in plan.servers.items()]
-        terms += [data.module_price(j) * n for j, n in plan.modules.items()]
+        terms += [data.module_price(j) * n for j, n in self.modules.items()]
         terms += self._watts({h: data.watt_price(h) for h in range(len(data.hardware))})
         cost, size = math.fsum(terms), math.fsum(map(abs, terms))
         self._at_least("objective", plan.objective, cost, size)

@@ -1,8 +1,9 @@
 """The command line of codesign: `codesign --help` lists its commands, one module each.
 
 Exit codes: 0 done, 2 bad input, 3 infeasible, 4 a limit came before a plan, 5 `check` or `simulate` found a violation,
-1 anything unexpected.  Results go to standard output, all else to standard error.  A command's module is imported when
-it is asked for, and heavy imports stand inside the commands, so that `codesign --help` answers at once.
+1 anything unexpected, 130 interrupted, 141 nobody reads what is printed any more (`| head`).  Results go to standard
+output, all else to standard error.  A command's module is imported when it is asked for, and heavy imports stand inside
+the commands, so that `codesign --help` answers at once.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from codesign.cli.command import UNEXPECTED
-from codesign.cli.output import reserve_standard_output
+from codesign.cli.command import INTERRUPTED, UNEXPECTED, say, unexpected
+from codesign.cli.output import finished, reserve_standard_output
 from codesign.report.interrupt import still_working
 
 COMMANDS = (
@@ -80,29 +81,38 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line of this process."""
     reserve_standard_output()
+    code = UNEXPECTED
     try:
         app(prog_name="codesign")
     except SystemExit as end:
-        if still_working():
-            # Interrupted: the interpreter cannot end in order while a solver's threads are at work.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(end.code if isinstance(end.code, int) else UNEXPECTED)
-        raise
+        code = end.code if isinstance(end.code, int) else code if end.code else 0
+    except KeyboardInterrupt:  # outside a command
+        code = INTERRUPTED
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        say(unexpected(error))
+    code = finished(code)
+    if still_working():
+        # Interrupted: the interpreter cannot end in order while a solver's threads are at work.
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
 
-        typer.echo(f"codesign {version('codesign')}")
+        for package in ("codesign", "highspy", "pyomo"):
+            typer.echo(f"{package} {version(package)}")
         raise typer.Exit
 
 
 @app.callback()
 def codesign(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it, and those of the solver.")
     ] = False,
 ) -> None:
     """Which accelerators to buy for AI agents, how many, and how to configure them; with proof."""

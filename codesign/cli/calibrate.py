@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from codesign.cli.command import InputError, command, say
 from codesign.cli.inputs import setting, writable
 from codesign.cli.options import Json
 from codesign.cli.output import show, show_json
+
+if TYPE_CHECKING:
+    from codesign.validation.calibrate import Calibration
 
 
 @command()
@@ -42,8 +45,16 @@ def calibrate(
         found = fit(bench, name, stated)
     except DataError as error:
         raise InputError(str(error)) from None
+    try:
+        if target is not None:
+            write_profile(found.profile, target)
+    finally:  # a full disk must not cost the answer
+        _show(found, as_json)
     if target is not None:
-        write_profile(found.profile, target)
+        say(f"wrote {output}")
+
+
+def _show(found: Calibration, as_json: bool) -> None:
     if as_json:
         show_json(
             {
@@ -59,5 +70,3 @@ def calibrate(
         from codesign.report.validation import calibration_report
 
         show(calibration_report(found))
-    if target is not None:
-        say(f"wrote {output}")

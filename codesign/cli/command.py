@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import sys
@@ -12,9 +13,14 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from codesign.files import WriteError
+
 BAD_INPUT, INFEASIBLE, NO_PLAN, VIOLATION, UNEXPECTED = 2, 3, 4, 5, 1
-INTERRUPTED = 130
-"""128 + SIGINT, as shells have it; an interrupted `solve` without a plan is NO_PLAN."""
+INTERRUPTED, UNHEARD = 130, 141
+"""128 + SIGINT and 128 + SIGPIPE, as shells have it; an interrupted `solve` without a plan is NO_PLAN."""
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+"""What a disk says that takes no more, wherever it says so."""
 
 STATUS_CODES = {"optimal": 0, "feasible": 0, "infeasible": INFEASIBLE, "no_solution": NO_PLAN}
 
@@ -70,7 +76,7 @@ def _reported(debug: bool, interrupted: int) -> Iterator[None]:
     """Turn exceptions into exit codes and one clear message."""
     try:
         yield
-    except (typer.Exit, BrokenPipeError):
+    except typer.Exit:
         raise
     except KeyboardInterrupt:
         say("codesign: interrupted")
@@ -84,14 +90,40 @@ def _reported(debug: bool, interrupted: int) -> Iterator[None]:
         if isinstance(error, ProblemError):
             say(str(error))
             raise typer.Exit(BAD_INPUT) from None
-        if "codesign.study.workers" in sys.modules:
-            from codesign.study.workers import WorkersError
+        if "codesign.processes" in sys.modules:
+            from codesign.processes import WorkersError
 
             if isinstance(error, WorkersError):
                 say(f"codesign: {error}")
                 raise typer.Exit(BAD_INPUT) from None
+        if isinstance(error, OSError) and (isinstance(error, WriteError) or error.errno in _NO_ROOM):
+            say(f"codesign: {unwritten(error)}")
+            raise typer.Exit(BAD_INPUT) from None
         if debug:
             raise
-        words = " ".join(str(error).split())
-        say(f"codesign: unexpected {type(error).__name__}: {words} (--debug shows where)")
+        if "codesign.optimize.lp" in sys.modules:
+            from codesign.optimize.lp import SolverError
+
+            if isinstance(error, SolverError):
+                say(f"codesign: {error}")
+                raise typer.Exit(UNEXPECTED) from None
+        say(unexpected(error))
         raise typer.Exit(UNEXPECTED) from None
+
+
+def unwritten(error: OSError) -> str:
+    """The message for what a disk does not take."""
+    reason = (error.strerror or str(error)).lower()
+    return (
+        f"{error.filename or 'a temporary file'}: cannot be written ({reason}); "
+        "expected a disk with room, and a folder that takes files"
+    )
+
+
+def unexpected(error: BaseException) -> str:
+    """The message for a fault of ours."""
+    words = " ".join(str(error).split())
+    return (
+        f"codesign: unexpected {type(error).__name__}: {words} (a fault of codesign: please report it, with your files "
+        "and what the same command says with --debug)"
+    )

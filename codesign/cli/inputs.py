@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,13 +78,15 @@ def output_refused(output: str, noun: str, error: OSError) -> InputError:
 
 def made_folder(output: str) -> Path:
     """A folder to write into, made where it is missing and tried before any work is done."""
+    from codesign.files import make_folder, probe
+
     path = Path(output)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path):
-            return path
+        make_folder(path)
+        probe(path / "probe")
     except OSError as error:
         raise output_refused(output, "folder", error) from None
+    return path
 
 
 def writable(output: str, source: str, kind: str = "problem") -> Path:
@@ -96,14 +97,17 @@ def writable(output: str, source: str, kind: str = "problem") -> Path:
         raise InputError(f"--output: found {output!r}, which is no file; expected the path of a file")
     if path.exists() and Path(source).exists() and path.samefile(source):
         raise InputError(f"--output: found the {kind} file {output!r}; expected another path")
+    from codesign.files import probe, sweep
+
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
-            return path
+        probe(path)
+        sweep(path.parent)
     except OSError as error:
         raise InputError(
             f"--output: found {output!r}, which cannot be written ({reason_of(error)}); expected a path in a "
             "directory that exists and takes files"
         ) from None
+    return path
 
 
 def plots_refused(directory: str, error: OSError) -> InputError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import math
 import os
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from codesign.cli.command import say
+from codesign.cli.command import BAD_INPUT, UNHEARD, say, unwritten
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -26,13 +28,57 @@ T = TypeVar("T")
 V = TypeVar("V", bound="View[Any]")
 
 
+class _Output(io.FileIO):
+    """A stream of this process that never fails those who write: its reader may be gone, its disk full."""
+
+    failure: OSError | None = None
+    """Why nothing is written any more."""
+
+    def write(self, data: Any) -> int:
+        if self.failure is None:
+            try:
+                return super().write(data)
+            except OSError as error:
+                self.failure = error
+        return memoryview(data).nbytes
+
+
 def reserve_standard_output() -> None:
-    """Keep standard output for results: what a solver's library prints there goes to standard error."""
-    with suppress(OSError, ValueError, AttributeError):  # closed, or no real file
+    """Keep standard output for results: what a solver's library prints there goes to standard error.
+
+    Streams that were closed when the process began lead nowhere, so that no file takes their place.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest descriptor that is free: this one
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    encoding = getattr(sys.stdout, "encoding", "utf-8")
+    if sys.stdout is not None:
         sys.stdout.flush()
-        own = os.dup(sys.stdout.fileno())
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        sys.stdout = os.fdopen(own, "w", encoding=sys.stdout.encoding, errors="replace")
+    own = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = io.TextIOWrapper(io.BufferedWriter(_Output(own, "wb")), encoding, "replace")
+    sys.stderr = io.TextIOWrapper(
+        io.BufferedWriter(_Output(2, "wb", closefd=False)), encoding, "backslashreplace", line_buffering=True
+    )
+
+
+def finished(code: int) -> int:
+    """The exit code of a process whose command ends with `code`, when all that it said has left."""
+    with suppress(ValueError):  # closed by whoever wrote there
+        sys.stdout.flush()
+    output: Any = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    failure: OSError | None = getattr(output, "failure", None)
+    if failure is None:
+        return code
+    if failure.errno == errno.EPIPE:  # such as `| head`, which has what it wanted
+        return UNHEARD
+    failure.filename = "standard output"
+    say(f"codesign: {unwritten(failure)}")
+    return BAD_INPUT
 
 
 def show(report: RenderableType) -> None:

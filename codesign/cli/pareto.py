@@ -49,7 +49,11 @@ def pareto(
         lambda view: trace(loaded, names, points, directory=directory, progress=view, cancel=cancel, **settings),
         cancel,
     )
-    written = front.write(directory) + plot_front(front, directory)
-    show_json(front.to_dict()) if as_json else show(front_report(front))
+    for note in front.notes:
+        say(f"note: {note}")
+    try:
+        written = front.write(directory) + plot_front(front, directory)
+    finally:  # a full disk must not cost the answer
+        show_json(front.to_dict()) if as_json else show(front_report(front))
     say(f"wrote {len(written)} files to {output}")
     raise typer.Exit(STATUS_CODES[front.status])

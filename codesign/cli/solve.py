@@ -106,10 +106,13 @@ def solve(
             cancel,
         )
         solution = varied.best
+        try:
+            if target is not None:
+                solution = _write_alternatives(solution, varied.plans, target)
+        finally:  # a full disk must not cost the answer
+            _show_solution(solution, as_json)
         if target is not None:
-            solution = _write_alternatives(solution, varied.plans, target)
             say(f"wrote {output}")
-        _show_solution(solution, as_json)
         raise typer.Exit(STATUS_CODES[solution.status])
     solution = worked(
         plan_view(loaded),

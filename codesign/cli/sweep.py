@@ -80,8 +80,12 @@ def sweep(
         ),
         cancel,
     )
-    written = found.write(directory, parquet) + plot_sweep(found, directory)
-    show_json(found.to_dict()) if as_json else show(sweep_report(found))
+    for note in found.notes:
+        say(f"note: {note}")
+    try:
+        written = found.write(directory, parquet) + plot_sweep(found, directory)
+    finally:  # a full disk must not cost the answer
+        show_json(found.to_dict()) if as_json else show(sweep_report(found))
     say(f"wrote {len(written)} files to {output}")
 
 

@@ -39,17 +39,21 @@ def validate(
         raise InputError(f"--profile: {error}") from None
     try:
         found = score(data or (), names, profile)
-        written = write_plots(found.comparisons, plots) if plots is not None else []
-    except (DataError, PlotsMissingError) as error:
+    except DataError as error:
         raise InputError(str(error)) from None
-    except OSError as error:
-        assert plots is not None
-        raise plots_refused(plots, error) from None
     if as_json:
         show_json(found.to_dict())
     else:
         from codesign.report.validation import validation_report
 
         show(validation_report(found))
+    if plots is None:
+        return
+    try:
+        written = write_plots(found.comparisons, plots)
+    except PlotsMissingError as error:
+        raise InputError(str(error)) from None
+    except OSError as error:
+        raise plots_refused(plots, error) from None
     for path in written:
         say(f"wrote {path}")

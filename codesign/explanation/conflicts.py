@@ -12,9 +12,9 @@ import numpy as np
 from codesign.candidates.build import Candidates, build_candidates
 from codesign.candidates.data import FleetData
 from codesign.explanation.schema import Conflict, Explanation, Relaxation
+from codesign.optimize.alone import first_columns
 from codesign.optimize.fleet import FleetPlan
 from codesign.optimize.infeasible import Infeasibility, diagnose
-from codesign.optimize.relaxation import first_columns
 from codesign.optimize.requirements import (
     TASK,
     Requirement,
@@ -27,7 +27,7 @@ from codesign.optimize.requirements import (
     without_minimum,
     without_task,
 )
-from codesign.problem.instance import Instance, SloLevels, TaskClass
+from codesign.problem.instance import Instance, PurchaseUnit, SloLevels, TaskClass
 
 _FACTORS = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
 """Multiples of an SLO that are tried to find what it would have to be."""
@@ -157,15 +157,14 @@ def requirements(candidates: Candidates) -> list[Requirement]:
         for limit in data.limits
         if not limit.per_flow  # what tiers and ports hold: nobody's wish
     ]
-    units = {unit.name for unit in instance.units}
-    for offer in data.offers:
-        if offer.min_servers > 1:
-            of, label = offer.name.split("/")
-            whole = of in units
+    for offer, sold in zip(data.offers, candidates.sold, strict=True):
+        if offer.min_servers > 1 and isinstance(sold, tuple):
+            of, price = sold
+            whole = isinstance(of, PurchaseUnit)
             size = 1 if whole else data.hardware[offer.hardware].accelerators
             found.append(
                 Requirement(
-                    f"{'purchase_units' if whole else 'hardware'}.{of}.offers.{label}.min",
+                    f"{'purchase_units' if whole else 'hardware'}.{of.name}.offers.{price.name}.min",
                     "units" if whole else "accelerators",
                     float(offer.min_servers * size),
                     "purchase",

@@ -6,7 +6,7 @@ counts held (`fixed`), where only calls can move.  A price holds for small chang
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -128,15 +128,16 @@ def _alone(instance: Instance, option: str) -> Instance:
 def _net(whole: FleetData, duals: Duals, instance: Instance) -> dict[str, float]:
     """By group name, what its best column earns beyond its cost at the whole fleet's prices.
 
-    The instance is the whole one with less hardware, so its commodities and limits are among the whole's.
+    The instance is the whole one with less hardware, so its limits are among the whole's. A level that only better
+    hardware reaches is none of the whole's commodities and has no price: its flows stay closed.
     """
-    data = strengthened(build_candidates(instance).data)
+    data = _of_commodities(strengthened(build_candidates(instance).data), whole.commodities)
     commodity = dict(zip(whole.commodities, duals.commodity.tolist(), strict=True))
     limit = {item.name: float(dual) / item.scale for item, dual in zip(whole.limits, duals.limit, strict=True)}
     server = dict(zip(_numbered(whole), duals.bought.tolist(), strict=True))
     mine = Duals(
         duals.demand,
-        np.array([commodity[name] for name in data.commodities], dtype=np.float64),
+        np.array([commodity.get(key, 0.0) for key in data.commodities], dtype=np.float64),
         np.array([limit[item.name] * item.scale for item in data.limits], dtype=np.float64),
         np.array([server[key] for key in _numbered(data)], dtype=np.float64),
     )
@@ -148,6 +149,14 @@ def _net(whole: FleetData, duals: Duals, instance: Instance) -> dict[str, float]
         if np.isfinite(value):  # a group has one name in all periods: that where it is worth most
             found[group.name] = max(found.get(group.name, -np.inf), value)
     return found
+
+
+def _of_commodities(data: FleetData, known: Sequence[Hashable]) -> FleetData:
+    """The problem with the flows of all other commodities closed."""
+    keys = set(known)
+    opened = np.array([f.commodity is None or data.commodities[f.commodity] in keys for f in data.flows], dtype=bool)
+    blocks = tuple(replace(block, admissible=block.admissible & opened[block.flows]) for block in data.blocks)
+    return replace(data, blocks=blocks)
 
 
 def _numbered(data: FleetData) -> list[tuple[str, int]]:

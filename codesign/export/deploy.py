@@ -19,7 +19,7 @@ from codesign.export.arguments import (
 )
 from codesign.export.engine import Engine, Worker, engines, workers
 from codesign.export.manifests import dynamo_graph, kubernetes, llmd_values, route_manifest
-from codesign.files import write_atomically
+from codesign.files import make_folder, write_atomically
 from codesign.problem.instance import Instance
 from codesign.solution import Solution
 from codesign.solution.labels import stage_of
@@ -242,7 +242,7 @@ def _text(name: str) -> str:
 def write_files(files: Mapping[str, str], directory: str | Path) -> None:
     """Write each file atomically into a directory, which is made where it is missing; scripts can be run."""
     target = Path(directory)
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     for name, text in files.items():
         write_atomically(target / name, text)
         if name.endswith(".sh"):

@@ -13,11 +13,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from codesign.candidates.data import FleetData, Floats, SideLimit
+from codesign.optimize.most import widens
 
 Row = tuple[SideLimit, tuple[float, float]]
 """A sum of counts, and the interval that holds it."""
@@ -28,7 +28,7 @@ Rows = dict[str, Row]
 def most_servers(data: FleetData, cutoff: float = math.inf) -> Floats:
     """[H] servers of each row of hardware that limits and an objective below `cutoff` leave room for (inf: any)."""
     most = np.full(len(data.hardware), np.inf)
-    limits = [limit for limit in data.limits if not _gives(limit)]
+    limits = [limit for limit in data.limits if not widens(limit)]
     for h in range(len(data.hardware)):
         offers = [o for o, offer in enumerate(data.offers) if h in offer.supplies]
         if not offers:
@@ -40,19 +40,6 @@ def most_servers(data: FleetData, cutoff: float = math.inf) -> Floats:
         counts = [math.floor(room / each + 1e-9) for room, each in rooms if each > 0 and room < np.inf]
         most[h] = min(counts, default=np.inf)
     return most
-
-
-def _gives(limit: SideLimit) -> bool:
-    """Does something that is bought or run widen this limit?"""
-    kinds: tuple[dict[Any, float], ...] = (
-        limit.per_server,
-        limit.per_packing,
-        limit.per_group,
-        limit.per_watt,
-        limit.per_module,
-        limit.per_flow,
-    )
-    return any(c < 0 for kind in kinds for c in kind.values())
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from codesign.candidates.data import FleetData, SideLimit
+from codesign.optimize.alone import whole_columns
 from codesign.optimize.fleet import FleetPlan, solve_fleet
-from codesign.optimize.relaxation import relax, whole_columns
+from codesign.optimize.relaxation import relax
 
 _MANY = 3000
 """Columns beyond which the filter works on the most promising ones: then `infeasible` is proven for those alone."""

@@ -10,6 +10,7 @@ import numpy as np
 import pyomo.core as pyo
 
 from codesign.candidates.data import FleetData
+from codesign.optimize.alone import first_columns
 from codesign.optimize.duals import Duals
 from codesign.optimize.fleet import FleetPlan
 from codesign.optimize.highs import CompiledModel
@@ -23,7 +24,7 @@ def fixed_duals(data: FleetData, plan: FleetPlan) -> Duals:
     Binaries that only link counts are free between 0 and 1: the counts decide.  Raises ValueError for a plan that is
     none of `data`.
     """
-    factor = objective_scale(data)
+    factor = objective_scale(data, first_columns(data)[2])
     m = FleetModel(scaled(data, factor), sorted(plan.replicas), relaxed=False).pyomo
     for name in ("servers", "modules", "replicas", "spares"):
         held: dict[int, int] = getattr(plan, name)
@@ -36,5 +37,6 @@ def fixed_duals(data: FleetData, plan: FleetPlan) -> Duals:
     if not outcome.values:
         raise ValueError("the plan does not keep the rows of this fleet")
     duals = outcome.duals
-    held_at = Duals(duals["demand"], duals["commodity"], duals["limit"], np.zeros(len(data.hardware)))
+    commodity = duals["commodity"] / data.commodity_unit
+    held_at = Duals(duals["demand"], commodity, duals["limit"], np.zeros(len(data.hardware)))
     return held_at.times(1.0 / factor)

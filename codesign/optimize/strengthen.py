@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 
 from codesign.candidates.data import ColumnBlock, FleetData, Floats
+from codesign.optimize.alone import replicas_needed
 from codesign.optimize.pricing import chunks
-from codesign.optimize.relaxation import replicas_needed
 
 _SAYS_SOMETHING = 1.0 - 1e-9
 """A row `all of …` is left out where serving all of the task takes at least this many times n₁ replicas anyway."""

@@ -7,6 +7,7 @@ seen (facts/performance_model.md 1). ``data/engines.toml`` holds the defaults wi
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import tomllib
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from codesign.files import write_atomically
 
 if TYPE_CHECKING:
     from codesign.catalog import Accelerator
@@ -202,15 +205,16 @@ def read_profile(path: str | Path) -> EngineProfile:
 
 
 def write_profile(profile: EngineProfile, path: str | Path) -> None:
-    """Write a profile as JSON where the path ends so, else as YAML; raises OSError."""
+    """Write a profile as JSON where the path ends so, else as YAML; raises WriteError."""
     target = Path(path)
     if target.suffix == ".json":
-        target.write_text(json.dumps(profile.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_atomically(target, json.dumps(profile.to_dict(), indent=2) + "\n")
         return
     from ruamel.yaml import YAML
 
     writer = YAML()
     writer.width = 110
-    with target.open("w", encoding="utf-8") as stream:
-        stream.write("# An engine profile: see codesign/performance/profile.py for what each number means.\n")
-        writer.dump(profile.to_dict(), stream)
+    text = io.StringIO("# An engine profile: see codesign/performance/profile.py for what each number means.\n")
+    text.seek(0, io.SEEK_END)
+    writer.dump(profile.to_dict(), text)
+    write_atomically(target, text.getvalue())

@@ -438,8 +438,8 @@ class Stage:
     @property
     def name(self) -> str:
         """For limits and messages: the period, and the scenario where it is not the nominal one."""
-        words = [word for word in (self.period, self.scenario) if word not in (ALL_HOURS, NOMINAL)]
-        return ", ".join(words)
+        words = ((self.period, ALL_HOURS), (self.scenario, NOMINAL))
+        return ", ".join(word for word, usual in words if word != usual)
 
     def named(self, what: str) -> str:
         """What belongs to the stage, with the stage behind it; as it is where the stage is the problem as it stands."""

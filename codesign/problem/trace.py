@@ -22,6 +22,7 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign.files import write_atomically
 from codesign.problem.errors import FieldError
 from codesign.problem.instance import JointLengths
 
@@ -105,18 +106,19 @@ def _bin(tokens: Array) -> NDArray[np.int64]:
 def write_histogram(histogram: Histogram, path: Path, comments: Iterable[str]) -> None:
     """Write a histogram CSV: comment lines (source, licence, date), the rate, then the cells in full
     precision."""
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        for comment in comments:
-            stream.write(f"# {comment}\n")
-        if histogram.rate_per_s is not None:
-            stream.write(f"# rate_per_s: {histogram.rate_per_s!r}\n")
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(HISTOGRAM_COLUMNS)
-        lengths = histogram.lengths
-        for cell in zip(
-            lengths.input.tolist(), lengths.output.tolist(), lengths.weight.tolist(), strict=True
-        ):
-            writer.writerow([repr(value) for value in cell])
+    stream = io.StringIO()
+    for comment in comments:
+        stream.write(f"# {comment}\n")
+    if histogram.rate_per_s is not None:
+        stream.write(f"# rate_per_s: {histogram.rate_per_s!r}\n")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(HISTOGRAM_COLUMNS)
+    lengths = histogram.lengths
+    for cell in zip(
+        lengths.input.tolist(), lengths.output.tolist(), lengths.weight.tolist(), strict=True
+    ):
+        writer.writerow([repr(value) for value in cell])
+    write_atomically(path, stream.getvalue())
 
 
 def read_histogram(path: Path) -> Histogram:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Group, RenderableType
 
+from codesign.files import make_folder, write_atomically
 from codesign.report.console import joules, line, make_table, number, percent, quantity
 from codesign.simulate import SimulationReport
 from codesign.simulate.report import PoolOutcome, SloOutcome, TaskOutcome
@@ -159,7 +161,7 @@ def write_plots(report: SimulationReport, directory: str | Path) -> list[Path]:
     from matplotlib import pyplot
 
     target = Path(directory)
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     rows = max(1, len(report.pools))
     figure, axes = pyplot.subplots(rows, 2, figsize=(13, 2.2 * rows), squeeze=False, sharex=True)
     for pool, (shares, counts) in zip(report.pools, axes, strict=False):
@@ -181,6 +183,8 @@ def write_plots(report: SimulationReport, directory: str | Path) -> list[Path]:
         axis.set_xlabel("seconds")
     figure.tight_layout()
     path = target / "simulation.png"
-    figure.savefig(path, dpi=110)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=110)
+    write_atomically(path, drawn.getvalue())
     pyplot.close(figure)
     return [path]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import math
-import uuid
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -307,7 +307,7 @@ def canvas(width: float, height: float) -> Any | None:
 
 def save(figure: Any, path: Path) -> Path:
     """Write a figure as PNG, whole or not at all."""
-    partial = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")  # another process may draw the same picture
-    figure.savefig(partial, dpi=130, metadata={"Software": None})
-    partial.replace(path)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=130, metadata={"Software": None})
+    write_atomically(path, drawn.getvalue())
     return path

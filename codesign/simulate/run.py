@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -16,6 +13,7 @@ from codesign.check.stages import stage_solutions
 from codesign.problem import Problem, resolve
 from codesign.problem.extremes import EXTREMES, at_extreme
 from codesign.problem.instance import Instance
+from codesign.processes import Processes
 from codesign.simulate.arrivals import Arrivals
 from codesign.simulate.assess import assess
 from codesign.simulate.components import build, components
@@ -28,7 +26,6 @@ Progress = Callable[[float], None]
 
 SAMPLES = 240
 """Looks at every pool over the duration."""
-_PATIENCE_S = 0.25
 
 
 class SimulationError(ValueError):
@@ -221,34 +218,20 @@ def _in_turn(plan: Plan, jobs: list[_Job], shares: list[float], progress: Progre
 
 
 def _apart(jobs: list[_Job], shares: list[float], workers: int, progress: Progress | None) -> list[Outcome]:
-    context = multiprocessing.get_context("spawn")
-    board = context.Array("d", len(jobs))
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_take_board, initargs=(board,)) as pool:
-        order = sorted(range(len(jobs)), key=lambda i: -shares[i])
-        futures = {i: pool.submit(_work, jobs[i]) for i in order}
-        open_ = set(futures.values())
-        while open_:
-            done, open_ = wait(open_, timeout=_PATIENCE_S, return_when=FIRST_COMPLETED)
-            for future in done:
-                future.result()
-            if progress is not None:
-                progress(sum(share * part for share, part in zip(shares, board[:], strict=True)) / sum(shares))
-        return [futures[i].result() for i in range(len(jobs))]
+    done = dict.fromkeys(range(len(jobs)), 0.0)
+
+    def hear(job: int, part: float) -> None:
+        done[job] = part
+        if progress is not None:
+            progress(sum(share * done[i] for i, share in enumerate(shares)) / sum(shares))
+
+    largest_first = sorted(range(len(jobs)), key=lambda i: -shares[i])
+    with Processes(workers, _work) as processes:
+        outcomes = dict(processes.run({i: jobs[i] for i in largest_first}, hear=hear))
+    return [outcomes[i] for i in range(len(jobs))]
 
 
-_board: Any = None
-"""In a worker: where it writes how far each job is."""
-
-
-def _take_board(board: Any) -> None:
-    global _board
-    _board = board
-
-
-def _work(job: _Job) -> Outcome:
-    def tell(part: float) -> None:
-        _board[job.part] = part
-
+def _work(job: _Job, tell: Progress) -> Outcome:
     return _outcome(plan_of(job.instance, job.solution), job, tell)
 
 

@@ -22,6 +22,7 @@ from codesign.problem import Issue, Problem, ProblemError, resolve
 from codesign.problem.extremes import EXTREMES
 from codesign.solution.build import build_solution
 from codesign.solution.schema import Alternative, Solution
+from codesign.witnesses import witnessed
 
 _SAME = 0.02
 """Plans that differ by less are one."""
@@ -80,11 +81,13 @@ def alternatives(
 
     def told(plan: FleetPlan) -> Solution:
         seconds = {"optimize": time.monotonic() - started}
-        return build_solution(candidates, plan, str(problem.name), command, seconds)
+        solution = build_solution(candidates, plan, str(problem.name), command, seconds)
+        # A plan close to the best is held to the row that says how close; its objective and proof are the problem's.
+        return witnessed(instance, candidates, plan, solution, asked)
 
     best = plan_of(candidates.data, limit, "best plan")
     first = told(best)
-    if not best.replicas:
+    if not first.fleet:
         return Alternatives(first, ())
     most = best.objective + within * abs(best.objective)
     found: list[tuple[str, Solution]] = []
@@ -95,7 +98,9 @@ def alternatives(
         if plan.replicas:
             value = _value(candidates.data, plan)
             if value <= most * (1 + 1e-9):
-                found.append((what, told(_as_plan_of(best, plan, value, asked))))
+                solution = told(_as_plan_of(best, plan, value, asked))
+                if solution.fleet:
+                    found.append((what, solution))
     chosen = _most_different(first, found, count)
     summary = tuple(
         Alternative(

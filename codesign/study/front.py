@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codesign.files import write_atomically
+from codesign.files import make_folder, write_atomically
 from codesign.notebook import html_table
 from codesign.solution.schema import Solution, load_solution
 from codesign.study.axes import AXES
@@ -70,6 +70,8 @@ class Front:
     """False where the study was cancelled."""
     status: str
     """optimal | feasible (some point's gap is wider than asked) | infeasible | no_solution."""
+    notes: tuple[str, ...] = ()
+    """Stored solves that were not believed."""
 
     @property
     def knee(self) -> FrontPoint | None:
@@ -144,7 +146,7 @@ class Front:
 
     def write(self, directory: Path) -> list[Path]:
         """Write front.csv, front.json and a solution file per point; return their paths, solutions last."""
-        (directory / "solutions").mkdir(parents=True, exist_ok=True)
+        make_folder(directory / "solutions")
         for point in self.points:  # first what the tables name, then the tables
             point.solution.write(directory / point.file)
         write_atomically(directory / "front.csv", csv_text(self.header(), self.rows()))

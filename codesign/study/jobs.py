@@ -29,6 +29,7 @@ from codesign.problem.instance import Instance, ObjectiveName
 from codesign.solution.build import build_solution
 from codesign.solution.schema import Solution
 from codesign.study.store import FORMAT, fingerprint
+from codesign.witnesses import witnessed
 
 _POLISH_SECONDS, _POLISH_GAP = 5.0, 1e-3
 _SLACK = 1e-9
@@ -171,6 +172,7 @@ def run_job(
         candidates, plan = plan_extreme(job.instance, job.gap, job.time_limit_s, cancel=cancel)
         seconds = {"optimize": time.monotonic() - started}
         solution = build_solution(candidates, plan, job.instance.name, job.command, seconds)
+        solution = witnessed(job.instance, candidates, plan, solution, job.gap)
         return Finished(job.key, job.problem_key, solution, Start(()))
     built, solver = memory.prepared(job, progress)
     candidates = minimising(built, job.objective, dict(job.ceilings))
@@ -196,6 +198,8 @@ def run_job(
     if job.point:
         objective = solution.objective.model_copy(update={"ceilings": dict(job.ceilings)})
         solution = solution.model_copy(update={"objective": objective})
+    instance = replace(job.instance, objective=job.objective)
+    solution = witnessed(instance, candidates, plan, solution, job.gap)
     return Finished(job.key, job.problem_key, solution, plan.start, sum_bound)
 
 
@@ -245,6 +249,8 @@ def _lowered(
         servers=found.servers,
         spares=found.spares,
         modules=found.modules,
+        amounts=found.amounts,
+        set_aside=found.set_aside,
     )
     value = _value(candidates, better, job.objective)
     return replace(better, objective=value, bound=min(plan.bound, value))

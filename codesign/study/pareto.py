@@ -19,7 +19,7 @@ from codesign.study.axes import AXES, SAFETY_LEVELS, Axis, independent, parse_ax
 from codesign.study.front import Front, FrontPoint, Proof, dominates, unit_box
 from codesign.study.jobs import Finished, Job, limits_of
 from codesign.study.placement import Known, even_ceilings, next_ceilings, staircase
-from codesign.study.workers import Crew, Tell, study
+from codesign.study.workers import Crew, Hear, study
 
 _PER_ROUND = 6
 """Share of the points that are placed at once: 1/6 of them, two at least."""
@@ -71,7 +71,7 @@ def pareto(
     dask: str | None = None,
     gap: float | None = None,
     time_limit_s: float | None = None,
-    progress: Tell | None = None,
+    progress: Hear | None = None,
     cancel: threading.Event | None = None,
 ) -> Front:
     """The frontier of two or three objectives of a procurement problem.
@@ -88,7 +88,7 @@ def pareto(
     frontier = _Frontier(problem, instance, asked, limits_of(instance, gap, time_limit_s))
     with study(points, directory, workers, dask, progress, cancel) as crew:
         frontier.search(crew, points)
-    return frontier.front(crew.complete)
+    return frontier.front(crew.complete, crew.notes)
 
 
 class _Frontier:
@@ -306,7 +306,7 @@ class _Frontier:
 
     # ---- the front ------------------------------------------------------------------------------------------
 
-    def front(self, complete: bool) -> Front:
+    def front(self, complete: bool, notes: tuple[str, ...]) -> Front:
         """What is found so far, as a front."""
         names = [axis.name for axis in self.axes]
         plans = [a for a in self.answers if a.values is not None]
@@ -335,6 +335,7 @@ class _Frontier:
             solves=len({a.result.key for a in self.answers}),
             complete=complete,
             status=self._status(points),
+            notes=notes,
         )
 
     def _status(self, points: Sequence[FrontPoint]) -> str:

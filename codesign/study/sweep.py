@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from codesign.files import write_atomically
+from codesign.files import make_folder, write_atomically
 from codesign.notebook import html_table
 from codesign.problem import Problem, resolve
 from codesign.problem.extremes import EXTREMES
@@ -22,8 +22,7 @@ from codesign.solution.schema import Solution
 from codesign.study.front import csv_text
 from codesign.study.jobs import Finished, Job, limits_of
 from codesign.study.settings import Settings, between, differing, grid, listed, measure, rows
-from codesign.study.store import Store
-from codesign.study.workers import Crew, Tell, study
+from codesign.study.workers import Crew, Hear, study
 
 _ROUNDS = 20
 """Bisections of one interval, at most."""
@@ -71,6 +70,8 @@ class Sweep:
     breakpoints: tuple[Breakpoint, ...]
     complete: bool
     """False where the study was cancelled."""
+    notes: tuple[str, ...] = ()
+    """Stored runs that were not believed."""
 
     def header(self) -> list[str]:
         """Columns of runs.csv."""
@@ -124,7 +125,7 @@ class Sweep:
 
     def write(self, directory: Path, parquet: bool = False) -> list[Path]:
         """Write runs.csv (and runs.parquet), breakpoints.csv and a solution file per run."""
-        (directory / "solutions").mkdir(parents=True, exist_ok=True)
+        make_folder(directory / "solutions")
         for run in self.runs:
             run.solution.write(directory / run.file)
         files = [directory / "runs.csv", directory / "breakpoints.csv"]
@@ -162,7 +163,7 @@ def sweep(
     dask: str | None = None,
     gap: float | None = None,
     time_limit_s: float | None = None,
-    progress: Tell | None = None,
+    progress: Hear | None = None,
     cancel: threading.Event | None = None,
 ) -> Sweep:
     """Plan the problem once for each setting of its fields.
@@ -186,8 +187,8 @@ def sweep(
     paths = tuple(dict.fromkeys(path for run in wanted for path in run))
     if not crew.complete:
         for (name, run), job in zip(asked, jobs, strict=True):
-            search.note_stored(name, run, job.key, crew.store)
-    return Sweep(str(problem.name), paths, tuple(search.runs), tuple(breaks), crew.complete)
+            search.note_stored(name, run, job.key, crew)
+    return Sweep(str(problem.name), paths, tuple(search.runs), tuple(breaks), crew.complete, crew.notes)
 
 
 class _Sweep:
@@ -241,11 +242,11 @@ class _Sweep:
         for (name, run), result, path in zip(asked, finished, along or [""] * len(asked), strict=True):
             self.runs.append(SweepRun(run, name, result.solution, result.key, path))
 
-    def note_stored(self, scenario: str, settings: Settings, key: str, store: Store) -> None:
+    def note_stored(self, scenario: str, settings: Settings, key: str, crew: Crew) -> None:
         """After a cancelled study: a run that was finished all the same."""
-        document = store.get(key)
-        if document is not None and all(run.key != key for run in self.runs):
-            self.note([(scenario, settings)], [Finished.from_document(document)])
+        finished = crew.finished(key)
+        if finished is not None and all(run.key != key for run in self.runs):
+            self.note([(scenario, settings)], [finished])
 
     def bisect(self, crew: Crew, watch: str, tolerance: float) -> list[Breakpoint]:
         """Locate changes of the plan between neighbours that differ in one numeric path."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from codesign.files import make_folder, write_atomically
 from codesign.validation.compare import Comparison
 from codesign.validation.errors import WITHIN
 from codesign.validation.measured import METRICS
@@ -30,7 +32,7 @@ def write_plots(comparisons: Sequence[Comparison], directory: str | Path) -> lis
     """
     scored = [c for c in comparisons if c.scored]
     target = Path(directory)
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     return [_png(scored, target / "validation.png"), _html(scored, target / "validation.html")]
 
 
@@ -76,7 +78,9 @@ def _png(comparisons: Sequence[Comparison], path: Path) -> Path:
         axis.set(title=LABELS[metric], xlabel="measured", ylabel="predicted")
         axis.legend(fontsize=6)
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=120)
+    write_atomically(path, drawn.getvalue())
     pyplot.close(figure)
     return path
 
@@ -121,5 +125,5 @@ def _html(comparisons: Sequence[Comparison], path: Path) -> Path:
             )
     figure.update_xaxes(type="log", title="measured")
     figure.update_yaxes(type="log", title="predicted, with its 80 % band")
-    figure.write_html(path, include_plotlyjs=True, full_html=True)
+    write_atomically(path, figure.to_html(include_plotlyjs=True, full_html=True))
     return path
