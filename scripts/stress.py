@@ -5,9 +5,10 @@
     python scripts/stress.py --kinds "nine orders" "two packings" --seconds 300
 
 Every instance is solved at gap 0 and once more by SCIP from a formulation of its own (`tests/second_milp.py`); every
-plan is judged row by row (`codesign/check/fits.py`).  Every 4th instance takes the way of large fleets (column
-generation and branching); of every 25th the exported MPS goes to SCIP too.  `--files` adds random problem files, which
-`codesign check` judges as well.  A disagreement is made as small as it stays one and written to DIR/found.
+plan is judged row by row (`codesign/check/fits.py`).  Some instances take the way of large fleets (column generation
+and branching) or start from the plan of another problem; the exported MPS of every 25th of a kind goes to SCIP too.
+`--files` adds random problem files, which `codesign check` judges as well.  A disagreement is made as small as it stays
+one and written to DIR/found.
 
 The run can be stopped at any time and goes on with the same --instances, --files, --seed, --kinds and --resume.
 """
@@ -38,8 +39,9 @@ FILES_CHUNK = 5
 SHRUNK = 2
 """Disagreements of one sort that each worker makes small; the others are written as they are."""
 LIMIT_S, SHRINK_S = 10.0, 45.0
-BRANCHED, EXPORTED = 4, 25
-"""Every how manieth instance takes the way of large fleets, and goes to SCIP as an exported file."""
+ORDER = ("all at once", "branching", "all at once", "another first", "all at once", "branching", "all at once")
+"""Ways to the answer that the instances of a kind take in turn."""
+EXPORTED = 25
 COLUMNS = ("instances", "infeasible", "disagreements", "refused", "tracebacks", "second wrong", "undecided")
 
 
@@ -278,12 +280,12 @@ _shrunk: Counter[str] = Counter()
 
 def fleet_case(seed: int, i: int, kinds: tuple[str, ...]) -> tuple[str, Any, str]:
     """The kind of instance `i`, what is found of it, and its smallest form as text."""
-    from disagreements import judged, smallest, solved_by_branching, to_json
+    from disagreements import WAYS, judged, smallest, to_json
     from random_fleets import random_fleet
 
     kind = kinds[i % len(kinds)]
     data = random_fleet(seed * 10_000_000 + i, kind)
-    solve = solved_by_branching if i // len(kinds) % BRANCHED == BRANCHED - 1 else None
+    solve = WAYS[ORDER[i // len(kinds) % len(ORDER)]]
     finding = judged(data, LIMIT_S, solve, exported=i // len(kinds) % EXPORTED == 0)
     text = ""
     if finding.what and finding.what != "undecided":

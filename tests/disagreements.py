@@ -10,6 +10,7 @@ import json
 import tempfile
 import time
 import traceback
+import warnings
 from dataclasses import dataclass, replace
 from unittest.mock import patch
 
@@ -32,8 +33,8 @@ class Finding:
 
     what: str
     """Empty, or: false infeasible | too dear | refused (row) | bound | traceback (error) | idle (what) | gave up |
-    export (another optimum) | second (the second MILP is wrong: a plan that fits says so) | undecided (the second MILP
-    ran out of time)."""
+    warning (numpy) | export (another optimum) | second (the second MILP is wrong: a plan that fits says so) |
+    undecided (the second MILP ran out of time)."""
     detail: str = ""
     ours: str = ""
     right: str = ""
@@ -58,17 +59,35 @@ def solved_by_branching(data, seconds):
         return solved(data, seconds)
 
 
+def solved_from_another(data, seconds):
+    """The same from the plan of a problem that lacks the last limit, by the solver that knows its columns."""
+    solver = fleet.FleetSolver(replace(data, limits=data.limits[:-1]), 1, 0)
+    known = solver.solve(gap=0.01, time_limit=seconds / 2)
+    start = [known.start] if known.replicas else []
+    return solver.solve(data, gap=0.0, time_limit=seconds / 2, start=start)
+
+
+WAYS = {"all at once": solved, "branching": solved_by_branching, "another first": solved_from_another}
+"""Ways to the same answer, by name."""
+
+
 def judged(data, seconds=10.0, solve=None, exported=False):
     """The optimiser's answer to `data` at gap 0, judged; `exported`: and the MILP that it writes for other solvers."""
     start = time.process_time()
     wall = time.monotonic()
     try:
-        plan = (solve or solved)(data, seconds)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", RuntimeWarning)
+            plan = (solve or solved)(data, seconds)
     except Exception as error:
         detail = "".join(traceback.format_exception(error)[-2:])
         return Finding(f"traceback ({type(error).__name__})", detail, seconds=(time.process_time() - start, 0.0, 0.0))
     had_time = time.monotonic() - wall < 0.8 * seconds
-    return compared(data, plan, time.process_time() - start, seconds, had_time, exported)
+    finding = compared(data, plan, time.process_time() - start, seconds, had_time, exported)
+    if not finding.what and said:
+        where = f"{said[0].filename}:{said[0].lineno}"
+        finding = replace(finding, what="warning (numpy)", detail=f"{where}: {said[0].message}")
+    return finding
 
 
 def challenged(data, plan, spent, seconds=10.0, had_time=True):

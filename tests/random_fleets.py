@@ -28,8 +28,8 @@ from codesign.candidates.data import (
 
 FEATURES = (
     "phases", "own packings", "pairs", "levels", "modules", "chains", "by hardware", "floors", "watts", "energy",
-    "periods", "scenarios", "units", "kept", "least purchase", "stock", "vendors", "designs", "n+1", "unsplit",
-    "pooling", "wide", "ties", "free", "binding",
+    "included", "periods", "scenarios", "units", "kept", "least purchase", "stock", "vendors", "designs", "n+1",
+    "unsplit", "pooling", "wide", "ties", "free", "binding",
 )  # fmt: skip
 _NOW_AND_THEN = 0.1
 _SLOW = {"periods": 0.3, "scenarios": 0.3, "wide": 0.0, "binding": 0.0}
@@ -55,6 +55,7 @@ KINDS = {
     "one pool": Kind(("unsplit",)),
     "minima": Kind(("pooling", "least purchase", "stock")),
     "memory tiers": Kind(("modules", "phases")),
+    "memory in servers": Kind(("modules", "included", "vendors", "least purchase")),
     "chains of modules": Kind(("modules", "chains")),
     "floors": Kind(("floors",)),
     "kept servers": Kind(("kept", "vendors", "least purchase")),
@@ -127,7 +128,7 @@ def at_the_optimum(dice, data):
     watts = SideLimit("drawn", "W", 0.0, per_watt={h: 1.0 for h in range(len(data.hardware))})
     chosen = dice.pick(every, racks, watts, *rows)
     used = consumption(data, plan, chosen)
-    less = dice.pick(0.0, 0.0, 0.0, 1e-3, 1e-2)
+    less = dice.pick(0.0, 0.0, 0.0, 0.0, 1e-5, 1e-3, 1e-2)
     tight = replace(chosen, name=f"{chosen.name} at the optimum", limit=used - abs(used) * less)
     return replace(data, limits=(*(limit for limit in data.limits if limit is not chosen), tight))
 
@@ -419,6 +420,8 @@ class Drawing:
         offered = np.array([[dice.pick(1.0, dice.between(0.7, 1.6)) for _ in range(rows)] for _ in range(count)])
         if rows > 1 and dice.chance(0.03):
             offered[dice.whole(0, count - 1), rows - 1] = 0.0
+        if self.kind.others > 0.3 and dice.chance(0.02):
+            offered[dice.whole(0, count - 1), rows - 1] *= -1.0  # it offers less than nothing: it may not run
         role = _Role(
             word, flows, need, source,
             np.array([dice.pick(0.5, 1.0, 2.0) if shared else 1.0 for _ in range(count)]),
@@ -598,7 +601,10 @@ class Drawing:
             }
             giving = [j for j in modules if j == 0 or (not self.on["chains"] and dice.chance(0.5))]
             gives = {j: -0.9 * size * dice.pick(1.0, 2.0) for j in giving}
-            included = {o: -0.5 * size for o in range(len(data.offers)) if dice.chance(0.25)}
+            share = 0.7 if self.on["included"] else 0.25
+            included = {o: -0.5 * size for o in range(len(data.offers)) if dice.chance(share)}
+            if self.on["included"] and included and dice.chance(0.5):
+                gives = {}
             attached = {p: 0.9 * size * n for p, item in enumerate(data.packings) for n in item.modules.values()}
             if dice.chance(0.15):
                 attached = {p: -each for p, each in attached.items()}  # servers set aside bring some instead
