@@ -13,6 +13,8 @@ from codesign.candidates.build import build_candidates
 from codesign.explanation.parts import entry_prices
 from codesign.explanation.prices import RESOURCES, resource_gains
 from codesign.explanation.slos import slo_prices
+from codesign.explanation.worth import binding_rows
+from codesign.optimize.duals import Duals
 from codesign.optimize.fleet import solve_fleet
 from codesign.optimize.relaxation import relax
 from codesign.optimize.sensitivity import fixed_duals
@@ -180,3 +182,14 @@ def test_reasons_name_what_binds(problem):
     reasons = {part.accelerator: part.reason for part in explain(small).not_chosen}
     assert reasons["a10"].startswith("memory: no replica")
     assert any("limited by" in reason for part, reason in reasons.items() if part != "a10")
+
+
+@pytest.mark.parametrize("price", [1.0, 1e-12, 1e9])
+def test_what_binds_does_not_hang_on_the_unit_of_prices(price):
+    """Two flows, each limited by a row of its own: at worths 3 and 1 per replica the rows bound 3/4 and 1/4."""
+    rows = [[[0.1, 0.0], [0.0, 0.1], [1e-3, 1e-3]]]
+    data = fleet([2.0, 2.0], [colocated(0), colocated(1)], [block([0, 1], rows, [[1.0, 1.0, 1.0]])])
+    duals = Duals(np.array([0.6, 0.2]) * price, np.zeros(0), np.zeros(0), np.zeros(1))
+    assert binding_rows(data, 0, duals) == pytest.approx({"row0": 0.75, "row1": 0.25})
+    nothing = Duals(np.zeros(2), np.zeros(0), np.zeros(0), np.zeros(1))
+    assert binding_rows(data, 0, nothing) == {}

@@ -1,5 +1,6 @@
 """The edge to HiGHS: models arrive whole and in range, statuses are told apart, and nothing goes unread."""
 
+import _thread
 import subprocess
 import sys
 import threading
@@ -241,6 +242,16 @@ def test_an_lp_is_cancelled():
     assert time.monotonic() - started < 1.5
 
 
+def test_ctrl_c_ends_a_run_that_watches_before_it_is_raised():
+    model = hard(solver="simplex")
+    threading.Timer(0.2, _thread.interrupt_main).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        model.run(watch=lambda *_: False)
+    assert time.monotonic() - started < 1.5
+    assert model.run(time_limit=0.1).status == "time_limit"  # nothing runs on in the instance
+
+
 def test_another_number_of_threads_in_the_same_thread_is_no_failure():
     """HiGHS refuses to run where an earlier run chose another number of threads."""
 
@@ -283,6 +294,20 @@ def test_a_ray_may_rest_on_bounds_of_columns():
     model = solver([[1.0, 1.0]], [0.0, 0.0], [3.0], [INF], upper=1.0)
     assert model.run().status == "infeasible"
     assert model.farkas() == pytest.approx([1.0])
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-9, 1e12])
+def test_a_row_without_entries_is_held_to_its_bound(size):
+    """Within HiGHS's tolerance 1e-9 is 0."""
+    model = solver([[0.0], [1.0]], [1.0], [-INF, 1.0], [-size, INF])
+    assert model.run().status == "infeasible"
+    assert model.farkas().tolist() == [-1.0, 0.0]
+    grown = Solver(threads=1)
+    grown.add_rows(np.array([3 * size]), np.array([INF]))
+    grown.add_columns(np.array([1.0]), np.zeros(1), np.full(1, INF), csr_array([[0.0]]))
+    assert grown.run().status == "infeasible"
+    grown.add_columns(np.array([1.0]), np.zeros(1), np.full(1, INF), csr_array([[1.5 * size]]))
+    assert grown.run().objective == pytest.approx(2.0)
 
 
 def test_every_status_that_hi_ghs_knows_is_told_apart():

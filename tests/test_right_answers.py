@@ -10,9 +10,13 @@ from scipy.special import ndtr
 from codesign import check, explain, solve
 from codesign.candidates.build import build_candidates
 from codesign.candidates.flows import chain_moments, task_latency_probability
+from codesign.candidates.grids import Grids
 from codesign.candidates.lengths import task_calls
+from codesign.explanation.prices import _of_commodities
 from codesign.export.milp import _names as milp_names
+from codesign.performance import kv_capacity_bytes
 from codesign.problem import Problem, ProblemError, resolve
+from codesign.solution import Solution
 from codesign.solution.labels import told_apart
 
 H200 = {"h200": {"accelerator": "h200-sxm", "price": "3 $/h"}}
@@ -200,18 +204,32 @@ def plainly_named():
     return solved(named())
 
 
-@pytest.mark.parametrize("name", ODD)
-@pytest.mark.parametrize("kind", ["task", "variant", "part", "offer", "model", "tier", "period", "pool"])
-def test_names_change_no_answer(kind, name, plainly_named):
-    stated = named(**{kind: name})
+def check_named(stated, plain):
+    """The plan of a problem that differs in names alone."""
     found = solved(stated)
-    assert found.objective.value == pytest.approx(plainly_named.objective.value, rel=0.01)
+    assert found.objective.value == pytest.approx(plain.objective.value, rel=0.01)
     assert len({pool.pool for pool in found.fleet}) == len(found.fleet)
-    assert found.totals.accelerators == plainly_named.totals.accelerators or kind == "part"
+    assert found.totals.accelerators.keys() >= {"h200-sxm"}
     assert sum(found.totals.servers.values()) == sum(line.count for line in found.purchase if line.kind != "module")
+    return found
 
 
-@pytest.mark.parametrize("name", ["decode", "prefill"])
+@pytest.mark.parametrize("name", ["decode", "a|b", "dc1/h"])
+@pytest.mark.parametrize("kind", ["task", "variant", "part", "offer", "model", "tier", "period", "pool"])
+def test_a_name_changes_no_answer(kind, name, plainly_named):
+    check_named(named(**{kind: name}), plainly_named)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_names_change_no_answer(name, plainly_named):
+    kinds = ("task", "variant", "part", "offer", "model", "tier", "period")
+    stated = named(**dict.fromkeys(kinds, name), pool=f"{name}-pool")
+    found = check_named(stated, plainly_named)
+    assert Solution.model_validate_json(found.to_json()) == found
+    assert explain(stated).feasible
+
+
+@pytest.mark.parametrize("name", ["plain", "decode", "prefill"])
 def test_a_variant_named_like_a_phase(name):
     task = {"rate": "3/s", "calls": 5, "context": 4000, "output": 300}
     task |= {"models": None, "variants": [{"name": name, "model": "m"}]}
@@ -267,3 +285,101 @@ def test_an_exported_milp_tells_names_apart():
     model.servers, model.bought = pyo.Var(range(len(offers))), pyo.Var(range(len(hardware)))
     found = [label(item) for family in (model.servers, model.bought) for item in family.values()]
     assert len(set(found)) == len(found) > 3
+
+
+# ---- a pool holds the prefixes of the tasks that it serves ------------------------------------------------------
+
+H100S = {"h100": {"accelerator": "h100-sxm", "price": "2 $/h", "server": {"accelerators": 2}}}
+LARGE = {"card": "Llama-3.1-70B", "weights": ["fp8"], "kv": ["bf16"]}
+PREFIX_BYTES = 40_000 * 2 * 80 * 8 * 128 * 2
+"""Keys and values of 40K tokens: 80 layers, 8 heads of 128, 2 bytes."""
+
+
+def prompted(count, more=(), **options):
+    """Tasks that share a system prompt of 40K tokens each, beside others."""
+    prefix = {"context": 42000, "append": 2000, "prefix": {"shared": "40K"}}
+    common = {"rate": "0.2/s", "slo": {"ttft": {"p95": "20 s"}, "tpot": {"p95": "100 ms"}}}
+    tasks = [{"name": f"t{i}"} | common | prefix for i in range(count)]
+    rest = {"max_replica_accelerators": 2, "disaggregation": "never"} | options
+    return problem([*tasks, *({"rate": "0.2/s"} | each for each in more)], H100S, LARGE, **rest)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_tasks_with_prefixes_cost_no_more_than_each_alone(count):
+    assert solved(prompted(count)).objective.value <= 4.0 * count + 1e-6
+
+
+def test_columns_hold_the_prefixes_of_the_tasks_that_they_admit():
+    candidates = build_candidates(resolve(prompted(4, [{"name": "bare"}])))
+    tasks, left = candidates.data.tasks, {}
+    for block, points in zip(candidates.data.blocks, candidates.points, strict=True):
+        row = block.row_names.index("capacity")
+        for i in range(len(block)):
+            served = frozenset(tasks[candidates.data.flows[f].task] for f in block.flows[block.admissible[i]])
+            table = candidates.table(int(points.configuration[i]))
+            room = float(kv_capacity_bytes(table, 0.95, 1.5e9)[0])
+            for memory in Grids().colocated_memory_spreads:
+                taken = room - block.limit[i, row] / (1 - memory)
+                if round(taken / PREFIX_BYTES, 6) in range(5):
+                    left.setdefault(round(taken / PREFIX_BYTES), set()).add(served - {"bare"})
+    alone = {frozenset({f"t{i}"}) for i in range(4)}
+    assert left[0] == {frozenset()}
+    assert left[1] == alone
+    assert left[2] == {frozenset({"t0", "t1"}), frozenset({"t2", "t3"})}
+    assert left[4] == {frozenset({"t0", "t1", "t2", "t3"})}
+    assert set(left) == {0, 1, 2, 4}
+
+
+def test_prefixes_that_take_little_memory_add_no_columns():
+    def columns(tokens):
+        common = {"context": 4000, "prefix": {"shared": tokens}, "append": 500}
+        tasks = [{"name": f"t{i}"} | common for i in range(3)]
+        return build_candidates(resolve(problem(tasks, H100S, LARGE, disaggregation="never"))).data.columns
+
+    assert columns(100) == columns(0)
+
+
+@pytest.mark.parametrize("disaggregation", ["never", "always"])
+def test_a_task_without_a_prefix_needs_no_memory_for_others(disaggregation):
+    # Five prefixes of 13 GB do not fit beside the weights: what they take is no concern of the sixth task.
+    assert solved(prompted(6, [{"name": "bare"}], disaggregation=disaggregation)).status == "optimal"
+
+
+def test_two_halves_hold_the_prefixes_of_their_tasks():
+    parts = {"h100": H100S["h100"], "h200": {"accelerator": "h200-sxm", "price": "3 $/h"}}
+    stated = prompted(6, disaggregation="always", split_decode="decide").replace({"hardware.h200": parts["h200"]})
+    candidates = build_candidates(resolve(stated))
+    sizes = set()
+    for block, points in zip(candidates.data.blocks, candidates.points, strict=True):
+        if points.role == "split-decode":
+            sizes |= {len({candidates.data.flows[f].task for f in block.flows[row]}) for row in block.admissible}
+    assert sizes == {1, 2, 3, 6}  # halves of halves
+
+
+@pytest.mark.parametrize(
+    ("periods", "scenarios"),
+    [(["p, s", "p"], ["s"]), (["all", "s"], ["s"])],
+)
+def test_stages_that_would_have_one_name_are_refused(periods, scenarios):
+    hours = {name: {"hours": "12 h/day"} for name in periods}
+    changed = [{"name": name, "set": {"tasks.t.rate": "4/s"}} for name in scenarios]
+    with pytest.raises(ProblemError, match="name of two stages"):
+        Problem.from_dict(
+            {
+                "models": {"m": SMALL},
+                "tasks": [{"name": "t", "rate": "1/s", "models": ["m"], "context": 500, "output": 100}],
+                "hardware": H200,
+                "periods": hours,
+                "scenarios": changed,
+            }
+        )
+
+
+def test_prices_know_no_commodity_that_better_hardware_alone_reaches():
+    data = build_candidates(resolve(short({"ttft": {"p95": "1 s"}}, disaggregation="always"))).data
+    first, *others = data.commodities
+    closed = _of_commodities(data, others)
+    for block, before in zip(closed.blocks, data.blocks, strict=True):
+        of = np.array([data.flows[f].commodity for f in block.flows])
+        assert not block.admissible[:, of == data.commodities.index(first)].any()
+        assert np.array_equal(block.admissible[:, of != 0], before.admissible[:, of != 0])

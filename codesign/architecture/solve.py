@@ -41,6 +41,7 @@ from codesign.hardware.chip_cost import chip_cost, chip_price_usd
 from codesign.planner import PlanProgress
 from codesign.planner import solve as plan
 from codesign.problem.architecture import ArchitectureProblem
+from codesign.solution.build import versions
 
 T = TypeVar("T")
 
@@ -303,6 +304,7 @@ def _record(problem: ArchitectureProblem, found: Found, evaluator: Evaluator, ru
         seed=problem.search.seed,
         linear_programs=evaluator.solves,
         seconds=run.seconds,
+        versions=versions(),
     )
 
 

@@ -20,6 +20,7 @@ from codesign.candidates.lengths import TaskCalls, task_calls
 from codesign.candidates.measured import measured_block
 from codesign.candidates.objectives import objective_weights
 from codesign.candidates.prefill import prefill_blocks
+from codesign.candidates.prefixes import Memory, by_prefixes
 from codesign.candidates.purchase import Market, Sold, build_market, by_electricity, offers_by_option
 from codesign.candidates.risk import weighed
 from codesign.candidates.split import SplitConfigurations, enumerate_splits, split_columns, split_groups
@@ -256,7 +257,10 @@ def _columns(part: Slice) -> list[tuple[ColumnBlock, OperatingPoints]]:
             continue
         book = books.setdefault(allowed.tobytes(), MomentBook(replace(part, index=part.index[allowed])))
         select = part.book.select(role, model, kv, vendor)
-        found += builders[role](book.part, book, select)
+        memory = Memory(book.part.index, book.part.room, book.part.prefix_bytes)
+        flows = [part.book.flows[f] for f in select]
+        for item in builders[role](book.part, book, select):
+            found += by_prefixes(item, flows, memory, part.grids.prefix_worth)
     kept = []
     for block, point in found:
         hardware = part.configurations.hardware[point.configuration]
@@ -322,6 +326,7 @@ def _groups(instance: Instance, configurations: Configurations) -> list[Group]:
                     int(configurations.hardware[k]),
                     lost,
                     work=f"{model.name}/{role}",
+                    role=role,
                 )
             )
     return groups

@@ -31,7 +31,7 @@ def colocated_blocks(
         return []
     grids = part.grids
     queues = Queues.product(grids.colocated_utilizations, (1,), grids.waits_s)
-    capacity = part.capacity([flow.calls for flow in flows])
+    capacity = part.room
     found = []
     for chunk in grids.chunks:
         for anchor in grids.anchors[:2]:

@@ -289,6 +289,7 @@ class Group:
     """Period or scenario that it runs in: limits on designs hold in each."""
     work: str = ""
     """What its replicas do: model and role."""
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -314,10 +315,14 @@ class SideLimit:
     """Coefficient by module; negative where modules bring what flows use."""
     per_flow: dict[tuple[int, int], float] = field(default_factory=dict)
     """Coefficient per call/s by (flow, hardware of the column that carries it; -1: whichever)."""
+    size: float = 0.0
+    """What the row is divided by where that is known; 0: its limit, or its largest coefficient."""
 
     @property
     def scale(self) -> float:
-        """What the row is divided by: its limit, or its largest coefficient where the limit is zero."""
+        """What the row is divided by: its size, else its limit, or its largest coefficient where the limit is zero."""
+        if self.size:
+            return self.size
         coefficients = (
             *self.per_server.values(),
             *self.per_packing.values(),

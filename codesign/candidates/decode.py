@@ -84,7 +84,7 @@ def decode_blocks(
     flows = [part.book.flows[f] for f in select]
     if not flows or not len(part.index):
         return []
-    capacity = part.capacity([flow.calls for flow in flows])
+    capacity = part.room
     found = []
     for anchor in part.grids.anchors:
         usable = capacity > 0 if anchor == part.grids.anchors[0] else (capacity > 0) & ~part.convex

@@ -46,6 +46,8 @@ class Grids:
     """Replicas that pool one prefill queue."""
     waits_s: tuple[float, ...] = tuple(0.004 * 1.6**i for i in range(-12, 20))
     """Mean waits of prompt queues."""
+    prefix_worth: float = 0.05
+    """By how much columns that serve fewer tasks, and hold fewer prefixes, must leave more memory for sessions."""
     chunks: tuple[float, ...] = (256.0, 1024.0, 4096.0)
     """New prompt tokens that a colocated step may hold."""
     batches: tuple[float, ...] = (1.0, 4.0, 16.0, 48.0, 128.0, 384.0, 1024.0)

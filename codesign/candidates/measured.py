@@ -35,5 +35,5 @@ def measured_block(
         group=first_group + np.arange(count),
         min_replicas=np.ones(count, dtype=np.int64),
     )
-    groups = [Group(f"{pool.name}/serve", len(instance.hardware) + p, 1) for p, pool in enumerate(pools)]
+    groups = [Group(f"{pool.name}/serve", len(instance.hardware) + p, 1, role="serve") for p, pool in enumerate(pools)]
     return block, flows, groups

@@ -27,7 +27,7 @@ def prefill_blocks(
     keep_k, keep_o, wait = distinct_waits(waits)
     if not len(keep_k):
         return []
-    capacity = part.capacity([flow.calls for flow in flows])
+    capacity = part.room
     use, power = _use(part, book, flows)
     blocks = [
         _block(part, queues, select, (use, power), capacity, spread, waits, keep_k, keep_o, wait)

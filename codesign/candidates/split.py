@@ -18,6 +18,7 @@ from codesign.candidates.flows import CallFlow, FlowBook
 from codesign.candidates.grids import Grids
 from codesign.candidates.kept import flow_traffic
 from codesign.candidates.moments import DecodeMoments, decode_moments, prompt_moments
+from codesign.candidates.prefixes import Memory, by_prefixes
 from codesign.candidates.step import Chords, chords
 from codesign.performance import (
     PRECISIONS,
@@ -183,7 +184,7 @@ def split_groups(instance: Instance, splits: SplitConfigurations | None) -> list
             other.server_accelerators // int(splits.other_packed[k]),
         )
         name = f"{first.name}/{instance.models[int(splits.model[k])].name}/{precision}/{shape}/{ROLE}"
-        groups.append(Group(name, int(splits.hardware[k]), lost))
+        groups.append(Group(name, int(splits.hardware[k]), lost, role=ROLE))
     return groups
 
 
@@ -203,9 +204,9 @@ def split_columns(
         if select:
             part = _Part(instance, grids, [book.flows[f] for f in select], splits, index)
             for anchor in _KNOTS[:-1] if part.is_moe else _KNOTS[:1]:
-                block, points = part.block(select, anchor, first_group)
-                if len(block):
-                    found.append((block, points))
+                item = part.block(select, anchor, first_group)
+                memory = Memory(index, part.capacity, part.prefix_bytes)
+                found += [each for each in by_prefixes(item, part.flows, memory, grids.prefix_worth) if len(each[0])]
     return found
 
 
@@ -228,10 +229,6 @@ class _Part:
         self.capacity = split_kv_capacity_bytes(
             self.table, options.memory_fraction, options.memory_reserve_bytes
         )
-        for tokens in {flow.calls.task.name: flow.calls.shared for flow in flows}.values():
-            if tokens > 0:
-                common = kv_bytes(self.table.attention, np.array([tokens]))[:, 0]
-                self.capacity = self.capacity - common * self.table.groups
         self.capacity = np.maximum(self.capacity, 0.0)
         self.moments: dict[tuple[str, str], DecodeMoments] = {}
 
@@ -281,6 +278,10 @@ class _Part:
         )
         nothing = np.full(len(where), np.nan)
         return block, OperatingPoints(ROLE, where, tau[keep_k, keep_p], nothing, nothing, nothing)
+
+    def prefix_bytes(self, tokens: float) -> Floats:
+        """[K] bytes that a prefix of so many tokens takes of a replica: once in each attention instance."""
+        return np.asarray(kv_bytes(self.table.attention, np.array([tokens]))[:, 0] * self.table.groups)
 
     def _network_power_w(self) -> Floats:
         """[K] watts of the networks that a replica's accelerators were bought with."""

@@ -161,8 +161,9 @@ class _Judge:
             self._at_least(f"demand of {self.data.tasks[c]}", served[c], demand)
             self._at_most(f"demand of {self.data.tasks[c]}", served[c], demand)
         for m, sides in phases.items():
-            self._at_least(f"calls of {self.data.commodities[m]}", sides[1], sides[-1])
-            self._at_most(f"calls of {self.data.commodities[m]}", sides[1], sides[-1])
+            all_calls = float(self.data.commodity_unit[m])
+            self._at_least(f"calls of {self.data.commodities[m]}", sides[1], sides[-1], all_calls)
+            self._at_most(f"calls of {self.data.commodities[m]}", sides[1], sides[-1], all_calls)
 
     def _capacity(self) -> None:
         """Every row of every column, and the columns that nothing may run on."""

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from codesign.candidates.data import ColumnBlock, FleetData, Floats
-from codesign.optimize.duals import Duals, column_costs, watt_prices
+from codesign.optimize.duals import Duals, column_costs, flow_charges, watt_prices
 from codesign.optimize.pricing import chunks
 
 
-def solo_costs(data: FleetData, block_index: int, costs: Floats) -> Floats:
-    """[K, V] objective per call/s when a column serves one flow alone (inf where it may not)."""
+def solo_costs(data: FleetData, block_index: int, costs: Floats, sigma: Floats) -> Floats:
+    """[K, V] objective per call/s when a column serves one flow alone (inf where it may not), at prices of limits."""
     block = data.blocks[block_index]
     first = data.offsets[block_index]
-    watt = watt_prices(data, np.zeros(len(data.limits)))[block.packing][:, None]
+    watt = watt_prices(data, sigma)[block.packing][:, None]
+    charged = flow_charges(data, sigma)
+    hardware = np.array([p.hardware for p in data.packings], dtype=np.int64)
     alone = np.full(block.admissible.shape, np.inf)
     for part, need in replicas_needed(block):
         cost = costs[first + part.start : first + part.stop, None]
         usable = np.isfinite(need) & np.isfinite(cost)  # no offer supplies some hardware at all
         cost = np.where(np.isfinite(cost), cost, 0.0)
-        alone[part] = np.where(usable, np.where(usable, need, 0.0) * cost + watt[part] * block.flow_power(part), np.inf)
+        each = np.where(usable, need, 0.0) * cost + watt[part] * block.flow_power(part)
+        if charged is not None:
+            each = each + charged[hardware[block.packing[part]][:, None], block.flows]
+        alone[part] = np.where(usable, each, np.inf)
     return alone
 
 
@@ -64,13 +70,17 @@ def whole_columns(data: FleetData, per_flow: int) -> list[int]:
     return sorted(chosen)
 
 
-def first_columns(data: FleetData) -> tuple[dict[int, set[int]], Floats, Floats]:
-    """{column: flows of its block that it alone serves cheapest}, the cheapest cost of each flow [F] and task [C]."""
-    costs = column_costs(data, Duals.none(data))
+def first_columns(data: FleetData, sigma: Floats | None = None) -> tuple[dict[int, set[int]], Floats, Floats]:
+    """{column: flows of its block that it alone serves cheapest}, the cheapest cost of each flow [F] and task [C].
+
+    `sigma` [L]: prices of limits, of none by default.
+    """
+    sigma = np.zeros(len(data.limits)) if sigma is None else sigma
+    costs = column_costs(data, replace(Duals.none(data), limit=sigma))
     cheapest = np.full(len(data.flows), np.inf)
     chosen: dict[int, set[int]] = {}
     for b, block in enumerate(data.blocks):
-        alone = solo_costs(data, b, costs)
+        alone = solo_costs(data, b, costs, sigma)
         if not len(alone):
             continue
         best = np.argmin(alone, axis=0)

@@ -19,7 +19,7 @@ SMALLEST, LARGEST = 2.0**-29, 2.0**49
 BOUND = COST = 2.0**60
 """What finite bounds and costs stay below, 1.2e18."""
 _USUAL = (0.5, 2.0**10)
-"""Rows whose largest number, the bound included, lies here stay as they are."""
+"""Rows whose bound lies here stay as they are."""
 _ROUNDS = 20
 
 
@@ -75,17 +75,22 @@ def largest_bound(lower: Floats, upper: Floats) -> Floats:
 
 
 def row_scales(m: int, row: Ints, size: Floats, bound: Floats) -> Floats:
-    """[m] for entries of |size| in rows: the largest number about 1, unless the smallest would be lost."""
+    """[m] for entries of |size| in rows: the bound about 1, unless a coefficient would leave the range.
+
+    A row holds to an absolute tolerance, so what counts is the number that it is held to.  A large coefficient beside
+    a usual bound is no reason to scale: the others would pass for rounding.  Where the bound is 0 the smallest
+    coefficient counts if it is large, else the largest if it is small.
+    """
     low, high = np.full(m, np.inf), np.zeros(m)
     np.minimum.at(low, row, size)
     np.maximum.at(high, row, size)
     held = high > 0
-    largest = np.where(held, np.maximum(high, bound), 1.0)
-    usual = (largest >= _USUAL[0]) & (largest <= _USUAL[1])
-    power = np.where(usual, 0.0, -np.rint(np.log2(largest)))
+    usual = np.clip(np.where(held, high, 1.0), None, np.maximum(1.0, np.where(held, low, 1.0)))
+    counts = np.where(bound > 0, np.where(held, np.maximum(bound, np.minimum(high, 1.0)), bound), usual)
+    power = np.where((counts >= _USUAL[0]) & (counts <= _USUAL[1]), 0.0, -np.rint(np.log2(counts)))
     least = np.ceil(np.log2(SMALLEST) - np.log2(low, where=held, out=np.zeros(m)))
     most = np.floor(np.log2(LARGEST) - np.log2(high, where=held, out=np.zeros(m)))
-    return np.asarray(np.where(held, np.exp2(np.minimum(np.maximum(power, least), most)), 1.0))
+    return np.asarray(np.exp2(np.where(held, np.minimum(np.maximum(power, least), most), power)))
 
 
 def column_scales(n: int, column: Ints, size: Floats) -> Floats:

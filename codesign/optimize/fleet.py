@@ -15,13 +15,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from codesign.candidates.data import Bools, FleetData, Ints
-from codesign.optimize.alone import first_columns, whole_columns
+from codesign.optimize.alone import whole_columns
 from codesign.optimize.branch import Leaf, Tree
 from codesign.optimize.dominance import undominated
 from codesign.optimize.redundancy import most_servers, usable_rows
 from codesign.optimize.redundancy import spared as packings_spared
 from codesign.optimize.relaxation import Relaxation, relax, shut_columns, sides_of
-from codesign.optimize.scale import MOST_COUNTED, objective_scale, scaled
+from codesign.optimize.scale import MOST_COUNTED, objective_scale, scaled, sized
 from codesign.optimize.search import Progress, Search, Start
 from codesign.optimize.strengthen import strengthened, with_spares
 
@@ -148,8 +148,8 @@ class FleetSolver:
             mine is not theirs for mine, theirs in zip(self._data.blocks, data.blocks, strict=True)
         ):
             raise ValueError("these are other columns: make a FleetSolver of them")
-        tight = self._tightened(data)
-        factor = objective_scale(tight, first_columns(tight)[2])
+        tight, units = sized(self._tightened(data))
+        factor = objective_scale(tight)
 
         def tell(stage: str, incumbent: float, bound: float) -> None:
             if progress is not None:
@@ -164,6 +164,12 @@ class FleetSolver:
             plan,
             replicas={int(self._kept[k]): n for k, n in plan.replicas.items()},
             rates={(int(self._kept[k]), f): rate for (k, f), rate in plan.rates.items()},
+            amounts={j: amount * float(units[j]) for j, amount in plan.amounts.items()},
+            # Per whole limit, as the problem's own rows have it.
+            limit_duals=tuple(
+                dual * own.scale / row.scale
+                for dual, own, row in zip(plan.limit_duals, data.limits, tight.limits, strict=False)
+            ),
             pool=tuple(int(self._kept[k]) for k in plan.pool),
             columns_undominated=len(self._kept),
         )

@@ -44,13 +44,15 @@ class Held:
             used[k] = used[k] + self.model.use[k][:, v] * share
         for k, n in self.replicas.items():
             block, i = self.model.place[k]
-            if n <= _WHOLE or self._demanded("per_group", int(block.group[i])):
+            if n <= _WHOLE:
                 continue
             with np.errstate(divide="ignore", invalid="ignore"):
                 needed = np.nan_to_num(used[k] / block.limit[i], nan=0.0) if k in used else np.zeros(1)
             load = float(np.max(needed, initial=0.0))
             least = max(float(block.min_replicas[i]), math.ceil(load * (1 - _WHOLE))) if load > 0 else 0.0
-            if math.ceil(n - _WHOLE) > least:
+            count = math.ceil(n - _WHOLE)
+            fewer = 1.0 if count - 1 >= block.min_replicas[i] else count  # below the least of its pooling it goes whole
+            if count - fewer >= least and self._kept_without("per_group", int(block.group[i]), fewer):
                 return True
         return False
 

@@ -234,7 +234,7 @@ class LinearModel:
         lower, upper = self.row_lower[rows], self.row_upper[rows]
         scale = eq.row_scales(len(rows), position, size, eq.largest_bound(lower, upper))
         self._empty[rows] = False
-        for i in np.flatnonzero(scale != 1.0).tolist():
+        for i in np.flatnonzero(scale != self._row_scale[rows]).tolist():
             self._row_scale[rows[i]] = scale[i]
             self.set_row_bounds(int(rows[i]), float(lower[i]), float(upper[i]))
 

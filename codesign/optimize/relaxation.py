@@ -104,8 +104,7 @@ def relax(
     holds the cheapest of each flow.  Without a `penalty`, what is missed grows dearer until nothing is or the
     relaxation is proven `infeasible`; with one, missing stays for sale and nothing is proven of it.
     """
-    alone = first_columns(data)[2]
-    factor = objective_scale(data, alone)
+    factor = objective_scale(data)
     data = scaled(data, factor)
     if penalty is not None:
         penalty = Penalty(penalty.shortfall * factor, tuple(price * factor for price in penalty.excess))

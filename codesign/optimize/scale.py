@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from codesign.candidates.data import FleetData, Floats, SideLimit
+from codesign.optimize.alone import first_columns
 
 _COMFORTABLE = (1.0, 1e5)
 """Objectives of a plan at which nothing is scaled."""
@@ -22,8 +23,9 @@ MOST_COUNTED = 1e7
 in doubles is exact to 1e-9, and solvers multiply that by the steps of a factorisation."""
 
 
-def plan_size(data: FleetData, alone: Floats) -> float:
-    """About what a plan costs: all tasks served alone at their cheapest [C], or what limits ask to be bought."""
+def plan_size(data: FleetData) -> float:
+    """About what a plan costs: all tasks served alone at their cheapest, or what limits ask to be bought."""
+    alone = first_columns(data, _passed_on(data))[2]
     size = float(alone[np.isfinite(alone)].sum())
     for limit in data.limits:
         gives = {o: -c for o, c in limit.per_server.items() if c < 0}
@@ -32,12 +34,47 @@ def plan_size(data: FleetData, alone: Floats) -> float:
     return size
 
 
-def objective_scale(data: FleetData, alone: Floats) -> float:
-    """What to multiply the objective with: a power of two; 1 where a plan has a good size, or costs nothing.
+def _passed_on(data: FleetData) -> Floats:
+    """[L] prices of limits that something with a price fills: modules of memory, the level of a measure of risk."""
+    sigma = np.zeros(len(data.limits))
+    for i, limit in enumerate(data.limits):
+        prices = [data.module_price(j) / -c for j, c in limit.per_module.items() if c < 0]
+        sigma[i] = min(prices, default=0.0) * limit.scale
+    return sigma
 
-    `alone` [C] is what each task costs served alone at its cheapest.
+
+def sized(data: FleetData) -> tuple[FleetData, Floats]:
+    """The same with modules that come in any amount in units of a plan [N], and with them the rows that they widen.
+
+    The level of a measure of risk is as large as a plan is dear, be that a billionth of what one server would add.
     """
-    size = plan_size(data, alone)
+    units = np.ones(len(data.modules))
+    loose = [j for j, m in enumerate(data.modules) if not m.whole and data.module_price(j) > 0]
+    size = plan_size(data) if loose else 0.0
+    if not size > 0:
+        return data, units
+    units[loose] = [size / data.module_price(j) for j in loose]
+    limits = []
+    for limit in data.limits:
+        given = [-c * units[j] for j, c in limit.per_module.items() if j in loose and c < 0]
+        members = {j: c * float(units[j]) for j, c in limit.per_module.items()}
+        own = max(given, default=0.0) if limit.limit == 0 else 0.0
+        limits.append(replace(limit, per_module=members, size=own))
+    modules = tuple(
+        replace(
+            m,
+            usd_per_hour=m.usd_per_hour * float(u),
+            capital_usd=m.capital_usd * float(u),
+            power_w=m.power_w * float(u),
+        )
+        for m, u in zip(data.modules, units.tolist(), strict=True)
+    )
+    return replace(data, modules=modules, limits=tuple(limits)), units
+
+
+def objective_scale(data: FleetData) -> float:
+    """What to multiply the objective with: a power of two; 1 where a plan has a good size, or costs nothing."""
+    size = plan_size(data)
     if size <= 0.0 or _COMFORTABLE[0] <= size <= _COMFORTABLE[1]:
         return 1.0
     return 2.0 ** round(math.log2(_TYPICAL / size))

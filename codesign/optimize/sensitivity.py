@@ -10,7 +10,6 @@ import numpy as np
 import pyomo.core as pyo
 
 from codesign.candidates.data import FleetData
-from codesign.optimize.alone import first_columns
 from codesign.optimize.duals import Duals
 from codesign.optimize.fleet import FleetPlan
 from codesign.optimize.highs import CompiledModel
@@ -24,7 +23,7 @@ def fixed_duals(data: FleetData, plan: FleetPlan) -> Duals:
     Binaries that only link counts are free between 0 and 1: the counts decide.  Raises ValueError for a plan that is
     none of `data`.
     """
-    factor = objective_scale(data, first_columns(data)[2])
+    factor = objective_scale(data)
     m = FleetModel(scaled(data, factor), sorted(plan.replicas), relaxed=False).pyomo
     for name in ("servers", "modules", "replicas", "spares"):
         held: dict[int, int] = getattr(plan, name)

@@ -126,6 +126,11 @@ class Solver(LinearModel):
         With y⁺ on lower and y⁻ on upper bounds of the rows, Σ y⁺·lower + y⁻·upper exceeds the most that (yᵀA)·x can
         be within the bounds of the columns; both sides are computed here, from the caller's numbers.
         """
+        # Of rows without entries HiGHS has no rays.
+        for row in np.flatnonzero(self._empty & ((self.row_lower > 0) | (self.row_upper < 0))).tolist():
+            alone = np.zeros(self.rows)
+            alone[row] = 1.0 if self.row_lower[row] > 0 else -1.0
+            return alone
         _, there = self.highs.getDualRayExist()
         if not there:
             # Presolve proves without a ray, the primal simplex by a phase of its own.
@@ -208,11 +213,19 @@ class Solver(LinearModel):
             return self.highs.run()
         # Ctrl-C arrives in the main thread, and only while Python runs there.
         returned: list[Any] = []
-        worker = threading.Thread(target=lambda: returned.append(self.highs.run()), daemon=True)
-        worker.start()
-        while worker.is_alive():
+        ended = threading.Event()
+
+        def work() -> None:
             try:
-                worker.join(0.1)
+                returned.append(self.highs.run())
+            finally:
+                ended.set()
+
+        threading.Thread(target=work, daemon=True).start()
+        # Not `is_alive`: in Python 3.11 a `join` that Ctrl-C interrupts takes the thread for ended while HiGHS runs on.
+        while not ended.is_set():
+            try:
+                ended.wait(0.1)
             except KeyboardInterrupt:
                 task.cancel.set()
         return returned[0] if returned else highspy.HighsStatus.kError

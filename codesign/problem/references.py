@@ -10,7 +10,7 @@ from typing import Any
 
 from codesign.catalog import accelerators, links, memory_tiers, models, price_lists, workloads
 from codesign.problem.explain import Faults
-from codesign.problem.instance import EXISTING
+from codesign.problem.instance import ALL_HOURS, EXISTING, NOMINAL, stage_name
 from codesign.problem.yaml_lines import Path_, dotted
 
 _LISTED = ("price", "catalogue")
@@ -42,6 +42,7 @@ def check_references(data: dict[str, Any], faults: Faults, periods: Collection[s
         if name in hardware:
             faults.add(("purchase_units", name), name, "a name that no hardware has")
     _check_told_apart(data, faults)
+    _check_stages(data, faults)
     for index, item in _items(data, "existing"):
         _check_name(item, "hardware", ("existing", index), hardware, faults)
     networks = _mapping(data, "links")
@@ -105,6 +106,21 @@ def _check_told_apart(data: dict[str, Any], faults: Faults) -> None:
         own = _word(pool.get("name"))
         if own is not None and (own in rows or own in items):
             note(rows if own in rows else items, own, ("measured_pools", index, "name"))
+
+
+def _check_stages(data: dict[str, Any], faults: Faults) -> None:
+    """No two pairs of a period and a scenario have one name."""
+    scenarios = [(index, _word(item.get("name"))) for index, item in _items(data, "scenarios")]
+    seen: set[str] = set()
+    for period in _mapping(data, "periods") or {ALL_HOURS: None}:
+        for index, scenario in [(None, NOMINAL), *scenarios]:
+            if scenario is not None:
+                name = stage_name(period, scenario)
+                if name in seen:
+                    path: Path_ = ("periods", period) if index is None else ("scenarios", index, "name")
+                    expected = "a name that no other period has, by itself or with a scenario"
+                    faults.add(path, f"'{name}' as the name of two stages", expected, words=True)
+                seen.add(name)
 
 
 def _check_offers(offers: dict[str, Any], place: Path_, periods: Collection[str], faults: Faults) -> None:

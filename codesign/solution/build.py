@@ -70,9 +70,13 @@ def provenance(candidates: Candidates, problem: str, command: str) -> Provenance
     )
 
 
+def versions() -> dict[str, str]:
+    """Of the packages that decide an answer, by name."""
+    return {name: version(name) for name in ("codesign", "highspy", "pyomo", "numpy", "scipy")}
+
+
 def solve_record(candidates: Candidates, plan: FleetPlan, seconds: dict[str, float]) -> SolveRecord:
     """How the answer was found."""
-    packages = ("codesign", "highspy", "pyomo", "numpy", "scipy")
     return SolveRecord(
         seconds=seconds,
         columns_total=candidates.data.columns,
@@ -82,7 +86,7 @@ def solve_record(candidates: Candidates, plan: FleetPlan, seconds: dict[str, flo
         rounds=plan.rounds,
         stopped_by=plan.stopped_by,
         solver="HiGHS",
-        versions={name: version(name) for name in packages},
+        versions=versions(),
     )
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codesign.problem.instance import ALL_HOURS, NOMINAL
+from codesign.problem.instance import stage_name
 from codesign.solution.schema import MemoryUse, Pool, Route, TaskResult
 
 
 def stage_of(item: MemoryUse | Pool | Route | TaskResult) -> str:
     """`peak`, `peak, ddr5-35`; empty where a problem has neither periods nor scenarios."""
-    words = ((item.period, ALL_HOURS), (item.scenario, NOMINAL))
-    return ", ".join(word for word, usual in words if word != usual)
+    return stage_name(item.period, item.scenario)
 
 
 def labelled(name: str, item: MemoryUse | Pool | Route | TaskResult) -> str:

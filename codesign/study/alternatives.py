@@ -145,7 +145,7 @@ def _proposals(
         if len(set(vendor.values())) > 1:
             theirs = {hardware for hardware, by in vendor.items() if by == name}
             yield f"nothing from {name}", data.with_limits([_no_servers(data, theirs)])
-    roles = {group.name.rsplit("/", 1)[-1] for group in data.groups}
+    roles = {group.role for group in data.groups}
     used = {pool.role for pool in best.fleet}
     if used & {"prefill", "decode"} and "colocated" in roles:
         yield "no disaggregation", data.with_limits([_no_groups(data, ("prefill", "decode"))])
@@ -175,7 +175,7 @@ def _named(data: FleetData, offer: Offer) -> set[str]:
 
 
 def _no_groups(data: FleetData, roles: tuple[str, ...]) -> SideLimit:
-    rows = {g: 1.0 for g, group in enumerate(data.groups) if group.name.rsplit("/", 1)[-1] in roles}
+    rows = {g: 1.0 for g, group in enumerate(data.groups) if group.role in roles}
     return SideLimit("alternative", "replicas", 0.0, per_group=rows)
 
 

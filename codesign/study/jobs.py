@@ -90,7 +90,8 @@ class Job:
         """Names the job by all that decides its result."""
         limits = (self.gap, self.time_limit_s)
         asked = (self.objective, self.ceilings, self.then, self.blend, self.command, self.point)
-        decides = [FORMAT, version("codesign"), self.problem_key, limits, asked, self.start, self.floor]
+        versions = version("codesign"), version("highspy")  # another solver is asked anew
+        decides = [FORMAT, versions, self.problem_key, limits, asked, self.start, self.floor]
         return fingerprint(decides)
 
 
