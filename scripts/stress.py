@@ -42,7 +42,9 @@ LIMIT_S, SHRINK_S = 10.0, 45.0
 ORDER = ("all at once", "branching", "all at once", "another first", "all at once", "branching", "all at once")
 """Ways to the answer that the instances of a kind take in turn."""
 EXPORTED = 25
-COLUMNS = ("instances", "infeasible", "disagreements", "refused", "tracebacks", "second wrong", "undecided")
+COLUMNS = (
+    "instances", "six orders", "infeasible", "disagreements", "refused", "tracebacks", "second wrong", "undecided",
+)  # fmt: skip
 
 
 def main() -> int:
@@ -202,7 +204,8 @@ class Run:
         total: Counter[str] = sum(summary["kinds"].values(), Counter())
         head = ["kind", *COLUMNS, "optimiser ms", "SCIP ms", "judge ms"]
         lines = [
-            f"{total['instances']:,} instances, {total['disagreements']} disagreements at a relative 1e-6, in "
+            f"{total['instances']:,} instances ({total['six orders']:,} with rates and prices over six or more orders "
+            f"of magnitude), {total['disagreements']} disagreements at a relative 1e-6, in "
             f"{summary['wall s']:,} s. Seed {self.asked['seed']}. {summary['versions']}.",
             "",
             "| " + " | ".join(head) + " |",
@@ -255,9 +258,10 @@ def work(chunk: tuple[str, int, int], seed: int, kinds: tuple[str, ...], end: fl
     for i in range(first, last):
         if time.monotonic() > end:
             return {"whole": False}
-        kind, finding, text = case(seed, i, kinds)
+        kind, finding, text, spans = case(seed, i, kinds)
         count = counts.setdefault(kind, Counter())
         count["instances"] += 1
+        count["six orders"] += min(spans) >= 6
         count["infeasible"] += finding.status == "infeasible"
         count["disagreements"] += finding.wrong
         sort = finding.what.split(" (")[0]
@@ -278,13 +282,14 @@ _shrunk: Counter[str] = Counter()
 """Disagreements that this process has made small, by sort."""
 
 
-def fleet_case(seed: int, i: int, kinds: tuple[str, ...]) -> tuple[str, Any, str]:
-    """The kind of instance `i`, what is found of it, and its smallest form as text."""
+def fleet_case(seed: int, i: int, kinds: tuple[str, ...]) -> tuple[str, Any, str, tuple[float, float]]:
+    """The kind of instance `i`, what is found of it, its smallest form as text, and its orders of rates and prices."""
     from disagreements import WAYS, judged, smallest, to_json
-    from random_fleets import random_fleet
+    from random_fleets import orders, random_fleet
 
     kind = kinds[i % len(kinds)]
     data = random_fleet(seed * 10_000_000 + i, kind)
+    spans = orders(data)
     solve = WAYS[ORDER[i // len(kinds) % len(ORDER)]]
     finding = judged(data, LIMIT_S, solve, exported=i // len(kinds) % EXPORTED == 0)
     text = ""
@@ -293,7 +298,7 @@ def fleet_case(seed: int, i: int, kinds: tuple[str, ...]) -> tuple[str, Any, str
         if _shrunk[finding.what] <= SHRUNK:
             data, finding = smallest(data, finding, SHRINK_S, solve)
         text = to_json(data)
-    return kind, finding, text
+    return kind, finding, text, spans
 
 
 if __name__ == "__main__":

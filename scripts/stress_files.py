@@ -35,8 +35,8 @@ PARTS = {
 MODELS = ("Llama-3.1-8B", "Qwen3-8B", "gpt-oss-20b", "Mistral-Nemo-12B")
 
 
-def file_case(seed: int, i: int, kinds: tuple[str, ...]) -> tuple[str, Finding, str]:
-    """The kind of file `i`, what is found of it, and its smallest form."""
+def file_case(seed: int, i: int, kinds: tuple[str, ...]) -> tuple[str, Finding, str, tuple[float, float]]:
+    """The kind of file `i`, what is found of it, its smallest form, and orders of rates and prices (not counted)."""
     kind = FILE_KINDS[i % len(FILE_KINDS)]
     document = random_file(Dice(seed * 10_000_000 + i), kind)
     finding = judged_file(document)
@@ -46,7 +46,7 @@ def file_case(seed: int, i: int, kinds: tuple[str, ...]) -> tuple[str, Finding, 
         if _shrunk[finding.what] <= 2:
             document, finding = smallest_file(document, finding)
         text = json.dumps(document, indent=1)  # JSON is YAML
-    return f"file: {kind}", finding, text
+    return f"file: {kind}", finding, text, (0.0, 0.0)
 
 
 _shrunk: Counter[str] = Counter()

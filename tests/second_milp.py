@@ -263,6 +263,8 @@ class _Second:
             watt = self.data.watt_price(self._hardware(k))
             for v in np.flatnonzero(block.admissible[i]).tolist():
                 f = int(block.flows[v])
+                if not self._all_calls(f):
+                    continue
                 y = self.model.addVar(lb=0, ub=1)
                 self.share[k, f] = y
                 if self.open[k] is not None:
@@ -280,7 +282,7 @@ class _Second:
                 served[flow.task].append(y)
             if flow.commodity is not None:
                 phases[flow.commodity].append((flow.commodity_sign * self._all_calls(f), y))
-        for c in range(len(data.tasks)):
+        for c in np.flatnonzero(data.demand > 0).tolist():
             self.model.addCons(quicksum([self._none(), *served[c]]) == 1)
         for terms in phases.values():
             size = max(abs(c) for c, _ in terms)
