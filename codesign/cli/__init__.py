@@ -40,6 +40,25 @@ COMMANDS = (
 )
 """Each is the function of its name in the module of its name, in the order of the help."""
 
+EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "init": ("codesign init --task chat=5/s --model Llama-3.1-8B --hardware h100-sxm,l40s",),
+    "solve": ("codesign solve problem.yaml -o plan.json --gap 10%",),
+    "pareto": ("codesign pareto problem.yaml --points 3 --gap 10% -o front",),
+    "sweep": ("codesign sweep problem.yaml --set tasks.chat.rate=5/s,20/s --gap 10% -o runs",),
+    "check": ("codesign check problem.yaml plan.json",),
+    "simulate": ("codesign simulate problem.yaml plan.json --duration 60s",),
+    "explain": ("codesign explain problem.yaml",),
+    "profile": ("codesign profile problem.yaml --batch 1,32",),
+    "report": ("codesign report plan.json", "codesign report front -o front.html"),
+    "export": ("codesign export plan.json --to vllm -o deploy", "codesign export problem.yaml --to mps -o fleet.mps"),
+    "catalog": ("codesign catalog accelerators", "codesign catalog models gpt-oss-120b"),
+    "validate": ("codesign validate",),
+    "calibrate": ("codesign calibrate --bench points.csv -o mine.yaml",),
+    "bench": ('codesign bench chat=run.json --name mine --accelerator H100 --cost "2 $/h"',),
+    "schema": ("codesign schema > problem.schema.json",),
+}
+"""What the help of each command shows of its use; in this order one has what another has written."""
+
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
@@ -50,7 +69,7 @@ class _Commands(Mapping[str, Any]):
         if name not in COMMANDS:
             raise KeyError(name)
         single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=_SETTINGS)
-        single.command(name)(getattr(import_module(f"codesign.cli.{name}"), name))
+        single.command(name, epilog=_epilog(EXAMPLES[name]))(getattr(import_module(f"codesign.cli.{name}"), name))
         return typer.main.get_command(single)
 
     def __iter__(self) -> Iterator[str]:
@@ -66,6 +85,11 @@ class _Group(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.commands: Any = _Commands()
+
+
+def _epilog(examples: tuple[str, ...]) -> str:
+    """Examples as the help's last lines."""
+    return "\n\n".join(["Example:" if len(examples) == 1 else "Examples:", *examples])
 
 
 app = typer.Typer(

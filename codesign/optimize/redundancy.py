@@ -3,8 +3,9 @@
 A group of n replicas keeps min(lost, n) spares, on two servers at least: a concave charge, of which a relaxation can
 hold no more than the chord over the values that are left.  Summed over the groups of one packing, u = Σ packed·n slots
 run on S servers and the spares take at least min(least, u) slots, where `least` is what losing a server takes from any
-of the groups: the least of lost·packed.  So u ≤ usable(S) = max(0, slots·S − least), convex over whole S, and its chord
-over the servers that are left at a node of the search is a row of the relaxation there.  Each kind of work in a packing
+of the groups: the least of lost·packed.  So u ≤ usable(S) = max(0, slots·S − least), or where least is more than a
+server holds max(slots·S/2, slots·S − least): convex over whole S, and its chord over the servers that are left at a
+node of the search is a row of the relaxation there.  Each kind of work in a packing
 (model and role) keeps spares of its own, so chords over the slots that a node leaves to each make a second row.
 """
 
@@ -61,7 +62,10 @@ class Spared:
 
     def usable(self, servers: float) -> float:
         """Slots that replicas may fill in so many servers, the others being spare."""
-        return max(0.0, self.slots * servers - self.least)
+        left = max(0.0, self.slots * servers - self.least)
+        # What losing a server takes may be more than it holds: replicas whose other half stands there.  Then what runs
+        # may be less than that, and has as many spares as it runs.
+        return left if self.least <= self.slots else max(0.5 * self.slots * servers, left)
 
     def slots_of(self, work: str) -> str:
         """Name of the count of slots that a kind of work runs on here."""
