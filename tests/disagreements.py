@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from unittest.mock import patch
 
 import numpy as np
+from pyomo.common.errors import InfeasibleConstraintException
 from second_milp import better_than, read_optimum, second_optimum
 
 from codesign.candidates import data as fields
@@ -167,6 +168,8 @@ def _exported(data, plan, other, seconds):
         with tempfile.TemporaryDirectory() as folder:
             write_milp(data, plan, f"{folder}/fleet.mps")
             status, value = read_optimum(f"{folder}/fleet.mps", seconds)
+    except InfeasibleConstraintException:  # a row without a term: there is no file to write, and the command says why
+        return ("", "") if other.status == "infeasible" else ("export (no plan)", "")
     except Exception as error:
         return f"traceback (export, {type(error).__name__})", "".join(traceback.format_exception(error)[-2:])
     if status == "unknown":
