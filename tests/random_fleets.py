@@ -496,7 +496,8 @@ class Drawing:
             number = len(self.groups)
             row = self.hardware[self.packings[role.packing[k]].hardware]
             lost = max(1, row.accelerators // int(role.packed[k])) if self.dice.chance(0.7) else self.dice.whole(1, 3)
-            self.groups.append(Group(f"g{number}", self.packings[role.packing[k]].hardware, lost, 0, f"m/{role.word}", role.word))
+            hardware = self.packings[role.packing[k]].hardware
+            self.groups.append(Group(f"g{number}", hardware, lost, 0, f"m/{role.word}", role.word))
         if len(role.group) > k:
             role.group[k] = number
         else:
