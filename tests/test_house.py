@@ -18,11 +18,11 @@ ROOMS = (
     ("solution",),
     ("check",),
     ("simulate",),
-    ("explanation", "robustness", "extremes", "verification", "planner"),
+    ("clock", "staged", "planning", "explanation", "robustness", "extremes", "verification", "planner"),
     ("study", "architecture"),
     ("validation",),
     ("report", "export"),
-    ("cli",),
+    ("cli", "__main__"),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 ROOT = Path(codesign.__file__).parent

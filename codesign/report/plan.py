@@ -62,13 +62,16 @@ def headline(solution: Solution) -> str:
     objective, name = solution.objective, solution.provenance.problem
     configurations = f"{solution.solve.columns_total:,} configurations"
     if solution.status == "infeasible":
-        return f"{name}: infeasible. No fleet of {configurations} meets all limits."
+        return f"{name}: infeasible, which is proven. No fleet of {configurations} meets all limits."
     bound = amount(objective.bound, objective.unit)
     stopped = STOPPED.get(solution.solve.stopped_by or "", solution.solve.stopped_by)
     before = f" before {stopped}" if stopped else ""
     if objective.value is None:
+        if not solution.solve.columns_total:
+            early = "which came while configurations were enumerated; none is proven impossible"
+            return f"{name}: no plan found{before}, {early}."
         proven = f" ({objective.name} is at least {bound})" if objective.bound is not None else ""
-        return f"{name}: no plan found{before} over {configurations}{proven}."
+        return f"{name}: no plan found{before} over {configurations}{proven}; none is proven impossible."
     value = amount(objective.value, objective.unit)
     # Up, so that the text claims no more than the figures do.
     gap = "0 %" if not objective.gap else f"{_ceiling(100 * objective.gap)} %"
