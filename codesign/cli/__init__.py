@@ -7,8 +7,6 @@ it is asked for, and heavy imports stand inside the commands, so that `codesign 
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Annotated, Any
@@ -18,7 +16,7 @@ from typer.core import TyperGroup
 
 from codesign.cli.command import UNEXPECTED
 from codesign.cli.output import reserve_standard_output
-from codesign.report.interrupt import still_working
+from codesign.report.interrupt import end_at_once, still_working
 
 COMMANDS = (
     "init",
@@ -85,9 +83,7 @@ def main() -> None:
     except SystemExit as end:
         if still_working():
             # Interrupted: the interpreter cannot end in order while a solver's threads are at work.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(end.code if isinstance(end.code, int) else UNEXPECTED)
+            end_at_once(end.code if isinstance(end.code, int) else UNEXPECTED)
         raise
 
 
