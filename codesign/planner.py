@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from functools import partial
 
 from codesign.candidates.build import Candidates
 from codesign.candidates.grids import Grids
+from codesign.candidates.stages import PER_TASK
 from codesign.clock import Clock, PlanProgress, Progress, StoppedError
 from codesign.explanation.schema import Binding, Conflict, Explanation, NotChosen, Relaxation
 from codesign.optimize.fleet import FleetPlan
@@ -97,7 +99,8 @@ def solve(
                 first = first.part(first.left() * (1.0 - _ROBUSTNESS_SHARE))
                 plan = alone
                 if alone.status != "infeasible":  # then no plan is ready for the scenarios either
-                    plan = plan_fleet(candidates, gap, first, known, found=partial(heard, candidates))
+                    hear, floor = partial(heard, candidates), _floor(instance, alone)
+                    plan = plan_fleet(candidates, gap, first, known, found=hear, floor=floor)
             else:
                 plan = plan_fleet(candidates, gap, first, found=partial(heard, candidates))
     except StoppedError as stopped:
@@ -122,6 +125,17 @@ def solve(
 
     names = conflict_names(candidates, plan, min(_CONFLICT_SECONDS, clock.left()), clock.tell)
     return solution.model_copy(update={"conflicts": names})
+
+
+def _floor(instance: Instance, nominal: FleetPlan) -> float:
+    """What a plan ready for all scenarios costs at least, by the bound of the nominal problem's."""
+    assert instance.risk is not None
+    if instance.objective in PER_TASK or not nominal.bound > 0.0:
+        return -math.inf
+    chance = 1.0
+    if instance.risk.measure != "worst-case":  # the mean at least
+        chance = next(stage.probability for stage in instance.stages if stage.scenario == NOMINAL)
+    return nominal.bound * chance
 
 
 def _nominal(

@@ -32,12 +32,14 @@ def plan_fleet(
     known: dict[int, Start] | None = None,
     start: Start | None = None,
     found: Callable[[FleetPlan], None] = lambda _: None,
+    floor: float = -np.inf,
 ) -> FleetPlan:
     """Optimise candidates until the clock's deadline under the instance's options.
 
     `start` is a plan of a similar problem with these columns.  Without one, of several stages one after another is
     planned first (`known`: plans of some, by their place), so that there is a plan of all to improve on.  The first
-    plan is kept whatever becomes of the search, and `found` hears of it.
+    plan is kept whatever becomes of the search, and `found` hears of it.  `floor` is a bound that is
+    known already.
     """
     options = candidates.instance.options
     asked = options.gap if gap is None else gap
@@ -49,7 +51,8 @@ def plan_fleet(
     if first is not None and first.status == "infeasible":
         return first
     if first is not None:
-        first = _better(first, FleetPlan("no_solution", np.inf, -np.inf), asked)
+        first = _better(replace(first, bound=max(first.bound, floor)), FleetPlan("no_solution", np.inf, -np.inf), asked)
+        floor = first.bound
         found(first)
         if asked >= ANY_PLAN:
             return first
@@ -63,6 +66,7 @@ def plan_fleet(
         progress=clock.search,
         cancel=clock.cancel,
         start=[first.start] if first is not None else [],
+        floor=floor,
     )
     return best if first is None else _better(first, best, asked)
 
@@ -71,7 +75,7 @@ def _better(first: FleetPlan, found: FleetPlan, gap: float) -> FleetPlan:
     """The plan that the search has found, or the first one beside what the search has proven."""
     if found.replicas and found.objective <= first.objective:
         return found
-    bound = min(found.bound, first.objective) if found.status != "infeasible" else -np.inf
+    bound = min(max(found.bound if found.status != "infeasible" else -np.inf, first.bound), first.objective)
     bound = max(bound, 0.0) if first.objective >= 0.0 else bound  # nothing that is counted can be negative
     kept = replace(
         found,

@@ -15,7 +15,7 @@ import numpy as np
 
 from codesign.candidates.build import Candidates
 from codesign.candidates.identity import alike, same_columns, same_names
-from codesign.candidates.stages import StagePart
+from codesign.candidates.stages import PER_TASK, StagePart
 from codesign.clock import Clock
 from codesign.optimize.fleet import FleetPlan, FleetSolver
 from codesign.optimize.search import Start
@@ -38,14 +38,21 @@ def first_plan(candidates: Candidates, clock: Clock, gap: float, known: dict[int
     """
     parts = candidates.stages
     plans = dict(known)
+    floor = 0.0
     for i in sorted(range(len(parts)), key=lambda i: -_load(parts, i)):
         if i in plans:
             continue
-        plan = _alike(parts, plans, i, clock) or _alone(parts[i], clock, gap)
+        plan = _alike(parts, plans, i, clock)
+        if plan is None:
+            plan = _alone(parts[i], clock, gap)
+            if plan is not None and np.isfinite(plan.bound) and parts[i].candidates.instance.objective not in PER_TASK:
+                # What all cost is at least what this stage does with a fleet of its own, for its share of the hours.
+                floor += parts[i].stage.share * parts[i].stage.probability * max(plan.bound, 0.0)
         if plan is None or not plan.replicas:
             return plan if plan is not None and plan.status == "infeasible" else None
         plans[i] = plan.start
-    return among(candidates, joined_start(parts, [plans[i] for i in range(len(parts))]), clock)
+    found = among(candidates, joined_start(parts, [plans[i] for i in range(len(parts))]), clock)
+    return None if found is None else replace(found, bound=min(floor, found.objective))
 
 
 def _load(parts: Sequence[StagePart], i: int) -> float:
