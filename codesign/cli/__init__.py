@@ -8,7 +8,6 @@ the commands, so that `codesign --help` answers at once.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -19,7 +18,7 @@ from typer.core import TyperGroup
 
 from codesign.cli.command import INTERRUPTED, UNEXPECTED, say, unexpected
 from codesign.cli.output import finished, reserve_standard_output
-from codesign.report.interrupt import still_working
+from codesign.report.interrupt import end_at_once, still_working
 
 COMMANDS = (
     "init",
@@ -119,8 +118,7 @@ def main() -> None:
     code = finished(code)
     if still_working():
         # Interrupted: the interpreter cannot end in order while a solver's threads are at work.
-        sys.stderr.flush()
-        os._exit(code)
+        end_at_once(code)
     sys.exit(code)
 
 
