@@ -1,9 +1,9 @@
 """The command line of codesign: `codesign --help` lists its commands, one module each.
 
-Exit codes: 0 done, 2 bad input, 3 infeasible, 4 a limit came before a plan, 5 `check` or `simulate` found a violation,
-1 anything unexpected, 130 interrupted, 141 nobody reads what is printed any more (`| head`).  Results go to standard
-output, all else to standard error.  A command's module is imported when it is asked for, and heavy imports stand inside
-the commands, so that `codesign --help` answers at once.
+Exit codes: 0 done, 2 bad input or a disk that takes no more, 3 infeasible, 4 a limit came before a plan, 5 `check` or
+`simulate` found a violation, 1 anything unexpected, 130 interrupted, 141 nobody reads on (`| head`).  Results go to
+standard output, all else to standard error.  A command's module is imported when it is asked for, and heavy imports
+stand inside the commands, so that `codesign --help` answers at once.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings=_SETTINGS,
-    epilog="Exit codes: 0 done, 2 bad input, 3 infeasible, 4 no plan within the limit, 5 violation, 1 unexpected.",
+    epilog="Exit codes: 0 done, 2 bad input or a full disk, 3 infeasible, 4 no plan within the limit, 5 violation, "
+    "1 unexpected.",
 )
 
 
