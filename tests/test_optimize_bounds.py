@@ -11,6 +11,7 @@ import numpy as np
 import pyomo.environ as pyo
 import pytest
 from test_optimize_families import cheap_and_dear, one, prefill_and_decode, servers_of_two_slots
+from test_optimize_right_answers import chain
 
 from codesign.candidates.data import SideLimit
 from codesign.optimize.highs import CompiledModel
@@ -26,6 +27,7 @@ RELAXED = {
     "demand, capacity, packing, bought": (servers_of_two_slots(), 2.3 * 2 / 4 * 4.0),
     "commodity": (prefill_and_decode(), 0.2 + 2.0),
     "limit": (cheap_and_dear(3.0, 10.0), 1.0 + 2 * 10.0),
+    "limit, a chain of modules": (chain(), 1.0 + 0.5 + 0.5),
 }
 
 
