@@ -207,15 +207,23 @@ def read_problem(path: Path) -> Page:
 
 
 def read_help() -> Page:
-    """The examples of all commands' help, which are small."""
+    """The examples of all commands' help."""
     from codesign.cli import EXAMPLES
 
     page = Page(HELP)
-    theirs = [Marker((), f"{name} is tests/data/commands/{name}") for name in ("run.json", "points.csv")]
     for texts in EXAMPLES.values():
-        for text in texts:
-            page.commands.append(Command(HELP, text, tuple(m for m in theirs if m.text.split()[0] in text)))
+        words = [shlex.split(text) for text in texts]
+        markers = [marker for marker in _HELP_MARKERS if any(map(marker.concerns, words))]
+        page.add(texts, markers, inline=False)
     return page
+
+
+_HELP_MARKERS = (
+    Marker(("bench",), "run.json is tests/data/commands/run.json"),
+    Marker(("calibrate",), "points.csv is tests/data/commands/points.csv"),
+    Marker(("pareto",), "problem.yaml is tests/data/commands/small.yaml"),
+)
+"""Help has no room for markers."""
 
 
 def pages() -> list[Page]:

@@ -5,9 +5,10 @@
     python scripts/stress.py --kinds "nine orders" "two packings" --seconds 300
 
 Every instance is solved at gap 0 and once more by SCIP from a formulation of its own (`tests/second_milp.py`); every
-plan is judged row by row (`codesign/check/fits.py`).  Every 4th instance takes the way of large fleets (column
-generation and branching); of every 25th the exported MPS goes to SCIP too.  `--files` adds random problem files, which
-`codesign check` judges as well.  A disagreement is made as small as it stays one and written to DIR/found.
+plan is judged row by row (`codesign/check/fits.py`).  Some instances take the way of large fleets (column generation
+and branching) or start from the plan of another problem; the exported MPS of every 25th of a kind goes to SCIP too.
+`--files` adds random problem files, which `codesign check` judges as well.  A disagreement is made as small as it stays
+one and written to DIR/found.
 
 The run can be stopped at any time and goes on with the same --instances, --files, --seed, --kinds and --resume.
 """
@@ -38,9 +39,12 @@ FILES_CHUNK = 5
 SHRUNK = 2
 """Disagreements of one sort that each worker makes small; the others are written as they are."""
 LIMIT_S, SHRINK_S = 10.0, 45.0
-BRANCHED, EXPORTED = 4, 25
-"""Every how manieth instance takes the way of large fleets, and goes to SCIP as an exported file."""
-COLUMNS = ("instances", "infeasible", "disagreements", "refused", "tracebacks", "second wrong", "undecided")
+ORDER = ("all at once", "branching", "all at once", "another first", "all at once", "branching", "all at once")
+"""Ways to the answer that the instances of a kind take in turn."""
+EXPORTED = 25
+COLUMNS = (
+    "instances", "six orders", "infeasible", "disagreements", "refused", "tracebacks", "second wrong", "undecided",
+)  # fmt: skip
 
 
 def main() -> int:
@@ -200,7 +204,8 @@ class Run:
         total: Counter[str] = sum(summary["kinds"].values(), Counter())
         head = ["kind", *COLUMNS, "optimiser ms", "SCIP ms", "judge ms"]
         lines = [
-            f"{total['instances']:,} instances, {total['disagreements']} disagreements at a relative 1e-6, in "
+            f"{total['instances']:,} instances ({total['six orders']:,} with rates and prices over six or more orders "
+            f"of magnitude), {total['disagreements']} disagreements at a relative 1e-6, in "
             f"{summary['wall s']:,} s. Seed {self.asked['seed']}. {summary['versions']}.",
             "",
             "| " + " | ".join(head) + " |",
@@ -253,9 +258,10 @@ def work(chunk: tuple[str, int, int], seed: int, kinds: tuple[str, ...], end: fl
     for i in range(first, last):
         if time.monotonic() > end:
             return {"whole": False}
-        kind, finding, text = case(seed, i, kinds)
+        kind, finding, text, spans = case(seed, i, kinds)
         count = counts.setdefault(kind, Counter())
         count["instances"] += 1
+        count["six orders"] += min(spans) >= 6
         count["infeasible"] += finding.status == "infeasible"
         count["disagreements"] += finding.wrong
         sort = finding.what.split(" (")[0]
@@ -276,14 +282,15 @@ _shrunk: Counter[str] = Counter()
 """Disagreements that this process has made small, by sort."""
 
 
-def fleet_case(seed: int, i: int, kinds: tuple[str, ...]) -> tuple[str, Any, str]:
-    """The kind of instance `i`, what is found of it, and its smallest form as text."""
-    from disagreements import judged, smallest, solved_by_branching, to_json
-    from random_fleets import random_fleet
+def fleet_case(seed: int, i: int, kinds: tuple[str, ...]) -> tuple[str, Any, str, tuple[float, float]]:
+    """The kind of instance `i`, what is found of it, its smallest form as text, and its orders of rates and prices."""
+    from disagreements import WAYS, judged, smallest, to_json
+    from random_fleets import orders, random_fleet
 
     kind = kinds[i % len(kinds)]
     data = random_fleet(seed * 10_000_000 + i, kind)
-    solve = solved_by_branching if i // len(kinds) % BRANCHED == BRANCHED - 1 else None
+    spans = orders(data)
+    solve = WAYS[ORDER[i // len(kinds) % len(ORDER)]]
     finding = judged(data, LIMIT_S, solve, exported=i // len(kinds) % EXPORTED == 0)
     text = ""
     if finding.what and finding.what != "undecided":
@@ -291,7 +298,7 @@ def fleet_case(seed: int, i: int, kinds: tuple[str, ...]) -> tuple[str, Any, str
         if _shrunk[finding.what] <= SHRUNK:
             data, finding = smallest(data, finding, SHRINK_S, solve)
         text = to_json(data)
-    return kind, finding, text
+    return kind, finding, text, spans
 
 
 if __name__ == "__main__":

@@ -10,11 +10,13 @@ import json
 import tempfile
 import time
 import traceback
+import warnings
 from dataclasses import dataclass, replace
 from unittest.mock import patch
 
 import numpy as np
-from second_milp import read_optimum, second_optimum
+from pyomo.common.errors import InfeasibleConstraintException
+from second_milp import better_than, read_optimum, second_optimum
 
 from codesign.candidates import data as fields
 from codesign.candidates.data import FleetData
@@ -32,8 +34,8 @@ class Finding:
 
     what: str
     """Empty, or: false infeasible | too dear | refused (row) | bound | traceback (error) | idle (what) | gave up |
-    export (another optimum) | second (the second MILP is wrong: a plan that fits says so) | undecided (the second MILP
-    ran out of time)."""
+    warning (numpy) | export (another optimum) | second (the second MILP is wrong: a plan that fits says so) |
+    undecided (the second MILP ran out of time)."""
     detail: str = ""
     ours: str = ""
     right: str = ""
@@ -58,23 +60,71 @@ def solved_by_branching(data, seconds):
         return solved(data, seconds)
 
 
+def solved_from_another(data, seconds):
+    """The same from the plan of a problem that lacks the last limit, by the solver that knows its columns."""
+    solver = fleet.FleetSolver(replace(data, limits=data.limits[:-1]), 1, 0)
+    known = solver.solve(gap=0.01, time_limit=seconds / 2)
+    start = [known.start] if known.replicas else []
+    return solver.solve(data, gap=0.0, time_limit=seconds / 2, start=start)
+
+
+WAYS = {"all at once": solved, "branching": solved_by_branching, "another first": solved_from_another}
+"""Ways to the same answer, by name."""
+
+
 def judged(data, seconds=10.0, solve=None, exported=False):
     """The optimiser's answer to `data` at gap 0, judged; `exported`: and the MILP that it writes for other solvers."""
     start = time.process_time()
     wall = time.monotonic()
     try:
-        plan = (solve or solved)(data, seconds)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", RuntimeWarning)
+            plan = (solve or solved)(data, seconds)
     except Exception as error:
         detail = "".join(traceback.format_exception(error)[-2:])
         return Finding(f"traceback ({type(error).__name__})", detail, seconds=(time.process_time() - start, 0.0, 0.0))
-    wall = time.monotonic() - wall
-    ours = time.process_time()
+    had_time = time.monotonic() - wall < 0.8 * seconds
+    finding = compared(data, plan, time.process_time() - start, seconds, had_time, exported)
+    if not finding.what and said:
+        where = f"{said[0].filename}:{said[0].lineno}"
+        finding = replace(finding, what="warning (numpy)", detail=f"{where}: {said[0].message}")
+    return finding
+
+
+def challenged(data, plan, spent, seconds=10.0, had_time=True):
+    """A plan as in `compared`, of a problem too large for two optima: is there a plan that is better than it says?"""
+    start = time.process_time()
+    known = plan.objective if plan.status == "optimal" else np.inf
+    other = better_than(data, known, seconds)
+    theirs = time.process_time()
+    what, detail = "", ""
+    if other.status == "optimal" and fits(data, other):
+        what, detail = "second (refused)", str(fits(data, other))
+    elif other.status == "optimal" and plan.status in ("optimal", "infeasible"):
+        what = "too dear" if plan.status == "optimal" else "false infeasible"
+    elif plan.status in ("optimal", "feasible") and (unmet := fits(data, plan)):
+        what, detail = f"refused ({_family(unmet[0].what)})", str(unmet)
+    elif plan.status == "optimal" and not known * (1 - SAME) <= plan.bound <= known * (1 + SAME):
+        what = "bound"
+    elif plan.status in ("feasible", "no_solution") and had_time:
+        what = "gave up"
+    elif other.status == "unknown" or plan.status not in ("optimal", "infeasible"):
+        what = "undecided"
+    elif plan.status == "optimal":
+        what, detail = _idle(data, plan)
+    spent = (spent, theirs - start, time.process_time() - theirs)
+    return Finding(what, detail, _said(plan), _said(other), plan.status, spent)
+
+
+def compared(data, plan, spent, seconds=10.0, had_time=True, exported=False):
+    """A plan of `data` that took `spent` seconds, and was free to take more, beside the second MILP and `fits`."""
+    start = time.process_time()
     other = second_optimum(data, seconds)
     theirs = time.process_time()
-    what, detail = _verdict(data, plan, other, wall < 0.8 * seconds)
-    spent = (ours - start, theirs - ours, time.process_time() - theirs)
+    what, detail = _verdict(data, plan, other, had_time)
     if exported and not what and other.status != "unknown":
         what, detail = _exported(data, plan, other, seconds)
+    spent = (spent, theirs - start, time.process_time() - theirs)
     return Finding(what, detail, _said(plan), _said(other), plan.status, spent)
 
 
@@ -118,6 +168,8 @@ def _exported(data, plan, other, seconds):
         with tempfile.TemporaryDirectory() as folder:
             write_milp(data, plan, f"{folder}/fleet.mps")
             status, value = read_optimum(f"{folder}/fleet.mps", seconds)
+    except InfeasibleConstraintException:  # a row without a term: there is no file to write, and the command says why
+        return ("", "") if other.status == "infeasible" else ("export (no plan)", "")
     except Exception as error:
         return f"traceback (export, {type(error).__name__})", "".join(traceback.format_exception(error)[-2:])
     if status == "unknown":

@@ -28,8 +28,8 @@ from codesign.candidates.data import (
 
 FEATURES = (
     "phases", "own packings", "pairs", "levels", "modules", "chains", "by hardware", "floors", "watts", "energy",
-    "periods", "scenarios", "units", "kept", "least purchase", "stock", "vendors", "designs", "n+1", "unsplit",
-    "pooling", "wide", "ties", "free", "binding",
+    "included", "periods", "scenarios", "units", "kept", "least purchase", "stock", "vendors", "designs", "n+1",
+    "unsplit", "pooling", "wide", "ties", "free", "binding",
 )  # fmt: skip
 _NOW_AND_THEN = 0.1
 _SLOW = {"periods": 0.3, "scenarios": 0.3, "wide": 0.0, "binding": 0.0}
@@ -55,6 +55,7 @@ KINDS = {
     "one pool": Kind(("unsplit",)),
     "minima": Kind(("pooling", "least purchase", "stock")),
     "memory tiers": Kind(("modules", "phases")),
+    "memory in servers": Kind(("modules", "included", "vendors", "least purchase")),
     "chains of modules": Kind(("modules", "chains")),
     "floors": Kind(("floors",)),
     "kept servers": Kind(("kept", "vendors", "least purchase")),
@@ -127,9 +128,19 @@ def at_the_optimum(dice, data):
     watts = SideLimit("drawn", "W", 0.0, per_watt={h: 1.0 for h in range(len(data.hardware))})
     chosen = dice.pick(every, racks, watts, *rows)
     used = consumption(data, plan, chosen)
-    less = dice.pick(0.0, 0.0, 0.0, 1e-3, 1e-2)
+    less = dice.pick(0.0, 0.0, 0.0, 0.0, 1e-5, 1e-3, 1e-2)
     tight = replace(chosen, name=f"{chosen.name} at the optimum", limit=used - abs(used) * less)
     return replace(data, limits=(*(limit for limit in data.limits if limit is not chosen), tight))
+
+
+def orders(data):
+    """(of rates, of prices): factors of ten between the least and the most that are not nothing."""
+    prices = [offer.usd_per_hour for offer in data.offers] + [module.usd_per_hour for module in data.modules]
+    found = []
+    for values in (data.demand, prices):
+        some = [value for value in values if value > 0]
+        found.append(math.log10(max(some) / min(some)) if some else 0.0)
+    return tuple(found)
 
 
 def consumption(data, plan, limit):
@@ -216,21 +227,25 @@ class Drawing:
         if on["periods"] or on["scenarios"]:
             self.stages = dice.whole(2, 3 if self.count[1] < 4 else 2)
             self.count = (1, 1 if self.stages == 3 else 2)
-        self.tasks = dice.whole(1, 2 if self.stages > 1 else 3)
+        self.stretched = on["wide"] and dice.chance(0.7)  # by six orders and more, rates and prices
+        self.tasks = dice.whole(2 if self.stretched else 1, 2 if self.stages > 1 else 3)
         self._draw_hardware()
         self._draw_flows()
         roles = self._roles()
-        demand = np.array([self._demand() for _ in range(self.tasks)])
+        demand = self._demands()
         shares = [self.dice.between(0.3, 1.0) for _ in range(self.stages)]
         blocks = tuple(self._block(role, s, demand) for s in range(self.stages) for role in roles)
-        busy = [1.0, *(dice.pick(0.2, 0.5, 1.0, 1.3) for _ in range(self.stages - 1))]
+        busy = [np.ones(self.tasks)] + [
+            np.array([dice.pick(0.2, 0.5, 1.0, 1.3, 0.0 if dice.chance(0.3) else 1.0) for _ in range(self.tasks)])
+            for _ in range(self.stages - 1)
+        ]
         objective = self._objective()
         width, height = len(self.flows), len(self.packings)
         data = FleetData(
             tasks=tuple(f"task{c}|{s}" for s in range(self.stages) for c in range(self.tasks)),
             demand=np.concatenate([demand * factor for factor in busy]),
             calls_bound=np.array(
-                [factor * demand[flow.task] / flow.tasks_per_call for factor in busy for flow in self.flows]
+                [factor[flow.task] * demand[flow.task] / flow.tasks_per_call for factor in busy for flow in self.flows]
             ),
             flows=tuple(self._flow(flow, s) for s in range(self.stages) for flow in self.flows),
             commodities=tuple(f"c{m}|{s}" for s in range(self.stages) for m in range(self.commodities)),
@@ -264,14 +279,24 @@ class Drawing:
         data = replace(data, limits=tuple(self._limits(data)))
         return self._at_risk(data) if on["scenarios"] and dice.chance(0.7) else data
 
-    def _demand(self):
+    def _demands(self):
+        """[tasks] per second."""
+        dice = self.dice
+        if self.stretched:
+            apart = [dice.orders(-9, -4), dice.orders(2, 6)]
+            dice.pick(apart.sort, apart.reverse)()
+            return np.array([*apart, dice.orders(-9, 6)])[: self.tasks]
         if self.on["wide"]:
-            return self.dice.orders(-9, 6)
-        return self.dice.pick(1.7, 1.0, 0.5, self.dice.between(0.3, 3.0))
+            return np.array([dice.orders(-9, 6) for _ in range(self.tasks)])
+        return np.array([dice.pick(1.7, 1.0, 0.5, dice.between(0.3, 3.0)) for _ in range(self.tasks)])
 
     def _price(self, usual):
         if self.on["free"] and self.dice.chance(0.5):
             return 0.0
+        if self.stretched:
+            self.priced += 1
+            if self.priced <= 2:
+                return self.dice.orders(-4, -2) if self.priced % 2 == self.cheap_first else self.dice.orders(4, 5)
         if self.on["wide"]:
             return self.dice.orders(-4, 5)
         return self.dice.pick(1.0, 2.0) if self.on["ties"] else usual
@@ -285,7 +310,9 @@ class Drawing:
 
     def _draw_hardware(self):
         dice = self.dice
-        count = dice.pick(1, 2, 2, 3) if not (self.on["units"] or self.on["pairs"]) else dice.pick(2, 2, 3)
+        several = self.on["units"] or self.on["pairs"] or self.stretched
+        count = dice.pick(2, 2, 3) if several else dice.pick(1, 2, 2, 3)
+        self.priced, self.cheap_first = 0, dice.pick(0, 1)
         self.hardware = [
             Hardware(
                 f"box{h}",
@@ -419,6 +446,8 @@ class Drawing:
         offered = np.array([[dice.pick(1.0, dice.between(0.7, 1.6)) for _ in range(rows)] for _ in range(count)])
         if rows > 1 and dice.chance(0.03):
             offered[dice.whole(0, count - 1), rows - 1] = 0.0
+        if self.kind.others > 0.3 and dice.chance(0.02):
+            offered[dice.whole(0, count - 1), rows - 1] *= -1.0  # it offers less than nothing: it may not run
         role = _Role(
             word, flows, need, source,
             np.array([dice.pick(0.5, 1.0, 2.0) if shared else 1.0 for _ in range(count)]),
@@ -467,7 +496,7 @@ class Drawing:
             number = len(self.groups)
             row = self.hardware[self.packings[role.packing[k]].hardware]
             lost = max(1, row.accelerators // int(role.packed[k])) if self.dice.chance(0.7) else self.dice.whole(1, 3)
-            self.groups.append(Group(f"g{number}", self.packings[role.packing[k]].hardware, lost, 0, f"m/{role.word}"))
+            self.groups.append(Group(f"g{number}", self.packings[role.packing[k]].hardware, lost, 0, f"m/{role.word}", role.word))
         if len(role.group) > k:
             role.group[k] = number
         else:
@@ -550,7 +579,7 @@ class Drawing:
                 yield SideLimit("drawn", "W", 0.0, per_watt={h: 1.0 for h in rows if dice.chance(0.8)})
         if on["by hardware"]:
             f = dice.whole(0, len(data.flows) - 1)
-            each = 1.0 / data.calls_bound[f]
+            each = 1.0 / (data.calls_bound[f] or 1.0)
             members = {(f, h): each for h in rows if dice.chance(0.7)}
             if dice.chance(0.3):
                 members[f, -1] = 0.3 * each
@@ -592,13 +621,16 @@ class Drawing:
         size = dice.pick(1.0, 1e12)
         for word in ("capacity", "bandwidth")[: dice.whole(1, 2)]:
             uses = {
-                (f, -1): dice.between(0.3, 4.0) * size / data.calls_bound[f]
+                (f, -1): dice.between(0.3, 4.0) * size / (data.calls_bound[f] or 1.0)
                 for f in range(len(data.flows))
                 if dice.chance(0.7)
             }
             giving = [j for j in modules if j == 0 or (not self.on["chains"] and dice.chance(0.5))]
             gives = {j: -0.9 * size * dice.pick(1.0, 2.0) for j in giving}
-            included = {o: -0.5 * size for o in range(len(data.offers)) if dice.chance(0.25)}
+            share = 0.7 if self.on["included"] else 0.25
+            included = {o: -0.5 * size for o in range(len(data.offers)) if dice.chance(share)}
+            if self.on["included"] and included and dice.chance(0.5):
+                gives = {}
             attached = {p: 0.9 * size * n for p, item in enumerate(data.packings) for n in item.modules.values()}
             if dice.chance(0.15):
                 attached = {p: -each for p, each in attached.items()}  # servers set aside bring some instead
@@ -644,15 +676,18 @@ class Drawing:
     def measured(self):
         """Servers that hold one replica each, of measured rate."""
         dice = self.dice
-        tasks, count = dice.whole(1, 3), dice.whole(*self.count)
-        demand = np.array([self._demand() for _ in range(tasks)])
+        self.stretched = self.on["wide"] and dice.chance(0.7)
+        self.priced, self.cheap_first = 0, dice.pick(0, 1)
+        self.tasks = tasks = dice.whole(2 if self.stretched else 1, 3)
+        count = dice.whole(*self.count)
+        demand = self._demands()
         need = self._need((count, tasks)) * (1.0 if self.on["wide"] else dice.pick(1.0, 5.0, 20.0))
         open_ = np.array([[dice.chance(0.8) for _ in range(tasks)] for _ in range(count)])
         hardware = [
             Hardware(f"pool{k}", dice.pick(1, 2, 8), dice.pick(0.0, 400.0), 0.0, f"v{k % 2}") for k in range(count)
         ]
         offers = [Offer(f"pool{k}", k, self._price(dice.between(1.0, 9.0)), 0.0, 0) for k in range(count)]
-        self.stages, self.hardware, self.packings, self.tasks = 1, hardware, [], tasks
+        self.stages, self.hardware, self.packings = 1, hardware, []
         if self.on["units"] and count > 1:
             offers.append(Offer("unit", 0, self._price(0.8 * sum(o.usd_per_hour for o in offers[:2])), 0.0, 0, (1,)))
         if self.on["least purchase"]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from pyscipopt import Model, quicksum
@@ -20,6 +20,8 @@ COMFORTABLE = (10.0, 1e5)
 TYPICAL = 1e3
 FEASIBLE = 1e-9
 """What SCIP may miss a row by; rows are scaled to sizes of one."""
+MANY = 60
+"""Columns above which those that another one beats are left out."""
 TINY = 1e-6
 """A share of a server, a replica or a module below which a solver may round what is needed to none of it."""
 
@@ -41,16 +43,78 @@ class SecondPlan:
 
 def second_optimum(data, seconds=20.0):
     """The optimum of `data` and a plan that has it, or that there is none."""
+    kept = np.arange(data.columns)
+    if data.columns > MANY:
+        kept = worth_having(data)
+        data = data.keep(np.isin(np.arange(data.columns), kept))
     scale, worst = TYPICAL / _guess(data), math.inf
     plan = SecondPlan("unknown")
     for _ in range(6):
         plan = _Second(data, scale, worst).solve(seconds)
         size = plan.objective * scale
         if plan.status != "optimal" or size == 0 or COMFORTABLE[0] <= size <= COMFORTABLE[1]:
-            return plan
+            break
         # Nothing that costs more than a plan known is in a better one.
         scale, worst = TYPICAL / plan.objective, plan.objective
-    return plan
+    return _numbered(plan, kept)
+
+
+def better_than(data, value, seconds=20.0):
+    """A plan that costs less than `value` by more than a relative 1e-6; infeasible where there is none, or unknown.
+
+    Any plan at all where `value` is infinite.  That refutes an answer, and is sooner told than an optimum.
+    """
+    kept = worth_having(data)
+    data = data.keep(np.isin(np.arange(data.columns), kept))
+    if not value > 0:
+        return SecondPlan("infeasible")
+    if math.isinf(value):  # where fractions of servers do not suffice, none are to be counted
+        if _Second(data, 0.0, value, whole=False).solve(seconds).status == "infeasible":
+            return SecondPlan("infeasible")
+        found = _Second(data, 0.0, value)
+    else:
+        found = _Second(data, TYPICAL / value, value)
+        found.model.setObjlimit(TYPICAL * (1 - 1e-6))
+    return _numbered(found.solve(seconds), kept)
+
+
+def _calls(data, f):
+    """Calls/s that all of a flow's task takes."""
+    return float(data.demand[data.flows[f].task]) / data.flows[f].tasks_per_call
+
+
+def _numbered(plan, kept):
+    return replace(
+        plan,
+        replicas={int(kept[k]): n for k, n in plan.replicas.items()},
+        rates={(int(kept[k]), f): rate for (k, f), rate in plan.rates.items()},
+    )
+
+
+def worth_having(data):
+    """Columns but those of which another of their group does everything at least as well, row by row.
+
+    A row that holds all calls that a column may ever get, in one replica, says nothing about it.
+    """
+    kept = []
+    for b, block in enumerate(data.blocks):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.where(block.admissible[:, None, :], block.use.of(slice(None)) / block.limit[:, :, None], np.inf)
+        share = np.where(np.isnan(share), 0.0, share)
+        most = np.where(block.admissible[:, None, :], share, 0.0) * [_calls(data, int(f)) for f in block.flows]
+        tasks = np.array([data.flows[int(f)].task for f in block.flows])
+        load = sum(most[:, :, tasks == c].max(axis=2) for c in np.unique(tasks))
+        share = np.where((load <= 1)[:, :, None] & block.admissible[:, None, :], 0.0, share)
+        watts = np.where(block.admissible, block.flow_power(slice(None)), np.inf)
+        for group in np.unique(block.group):
+            for k in (members := np.flatnonzero(block.group == group)):
+                better = np.all(share[members] <= share[k], axis=(1, 2)) & np.all(watts[members] <= watts[k], axis=1)
+                worse = np.all(share[members] >= share[k], axis=(1, 2)) & np.all(watts[members] >= watts[k], axis=1)
+                better &= block.min_replicas[members] <= block.min_replicas[k]
+                same = better & worse & (block.min_replicas[members] == block.min_replicas[k])
+                if not np.any(better & ~same) and not np.any(same & (members < k)):
+                    kept.append(int(data.offsets[b]) + int(k))
+    return np.array(kept, dtype=np.int64)
 
 
 def read_optimum(path, seconds=20.0):
@@ -86,8 +150,8 @@ def _guess(data):
 
 
 class _Second:
-    def __init__(self, data, scale, worst):
-        self.data, self.scale, self.worst = data, scale, worst
+    def __init__(self, data, scale, worst, whole=True):
+        self.data, self.scale, self.worst, self.whole = data, scale, worst, whole
         self.model = model = _careful()
         self.cost = []
         self._count_all()
@@ -102,7 +166,7 @@ class _Second:
     # -- what is counted ---------------------------------------------------------------------------------
 
     def _whole(self, price=0.0):
-        x = self.model.addVar(vtype="I", lb=0, ub=None)
+        x = self.model.addVar(vtype="I" if self.whole else "C", lb=0, ub=None)
         self._charge(price, x)
         return x
 
@@ -113,7 +177,7 @@ class _Second:
             self.model.chgVarUb(x, 0)
 
     def _yes(self):
-        return self.model.addVar(vtype="B")
+        return self.model.addVar(vtype="B" if self.whole else "C", lb=0, ub=1)
 
     def _at_most(self, terms, limit):
         """Σ c·x ≤ limit, divided by its largest number."""
@@ -130,7 +194,8 @@ class _Second:
 
     def _only_if(self, x, yes):
         """x = 0 unless `yes`."""
-        self.model.addConsIndicator(x <= 0, binvar=yes, activeone=False)
+        if self.whole:
+            self.model.addConsIndicator(x <= 0, binvar=yes, activeone=False)
 
     def _count_all(self):
         data = self.data
@@ -147,10 +212,12 @@ class _Second:
                     self.cost.append((data.module_price(j) * self.scale, self.modules[j]))
         self.replicas, self.open, self.members = [], [], defaultdict(list)
         for k, (block, i) in enumerate(self.columns):
-            n, yes = self._whole(), self._yes()
+            n, yes = self._whole(), None
             self._charge(data.watt_price(self._hardware(k)) * float(block.replica_power_w[i]), n)
-            self._only_if(n, yes)
-            self.model.addCons(n >= max(1, int(block.min_replicas[i])) * yes)
+            if self._chooses(block, i):
+                yes = self._yes()
+                self._only_if(n, yes)
+                self.model.addCons(n >= max(1, int(block.min_replicas[i])) * yes)
             if np.any(block.limit[i] < 0):  # it offers less than nothing
                 self.model.chgVarUb(n, 0)
             self.replicas.append(n)
@@ -162,6 +229,16 @@ class _Second:
                 block, i = self.columns[columns[0]]
                 watts = float(block.replica_power_w[i])
                 self.spares[g] = self._whole(data.watt_price(self._hardware(columns[0])) * watts)
+
+    def _chooses(self, block, i):
+        """Must it be said whether a column runs at all?  Of many columns only where something depends on it."""
+        data = self.data
+        if len(self.columns) <= MANY or data.survive_one_server or data.max_designs is not None:
+            return True
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.nan_to_num(block.use.one(i) / block.limit[i][:, None], posinf=1.0)
+        most = [share[:, v].max() * self._all_calls(int(block.flows[v])) for v in np.flatnonzero(block.admissible[i])]
+        return block.min_replicas[i] > 1 or min(most, default=1.0) < TINY
 
     def _hardware(self, k):
         block, i = self.columns[k]
@@ -175,9 +252,7 @@ class _Second:
         return places
 
     def _all_calls(self, f):
-        """Calls/s that all of a flow's task takes."""
-        flow = self.data.flows[f]
-        return float(self.data.demand[flow.task]) / flow.tasks_per_call
+        return _calls(self.data, f)
 
     # -- calls -------------------------------------------------------------------------------------------
 
@@ -188,9 +263,12 @@ class _Second:
             watt = self.data.watt_price(self._hardware(k))
             for v in np.flatnonzero(block.admissible[i]).tolist():
                 f = int(block.flows[v])
+                if not self._all_calls(f):
+                    continue
                 y = self.model.addVar(lb=0, ub=1)
                 self.share[k, f] = y
-                self.model.addCons(y <= self.open[k])
+                if self.open[k] is not None:
+                    self.model.addCons(y <= self.open[k])
                 joules = float(block.flow_power_w[block.use.source[i], v])
                 if watt * joules:
                     self.cost.append((watt * joules * self._all_calls(f) * self.scale, y))
@@ -204,7 +282,7 @@ class _Second:
                 served[flow.task].append(y)
             if flow.commodity is not None:
                 phases[flow.commodity].append((flow.commodity_sign * self._all_calls(f), y))
-        for c in range(len(data.tasks)):
+        for c in np.flatnonzero(data.demand > 0).tolist():
             self.model.addCons(quicksum([self._none(), *served[c]]) == 1)
         for terms in phases.values():
             size = max(abs(c) for c, _ in terms)
@@ -239,6 +317,8 @@ class _Second:
             columns = self.members[g]
             for p, each in self._places(columns[0]):
                 slots[p].append((each, spares))
+            if not self.whole:
+                continue
             many = self._yes()
             self.model.addConsIndicator(-spares <= -data.groups[g].replicas_lost_with_server, binvar=many)
             run = quicksum(self.replicas[k] for k in columns)

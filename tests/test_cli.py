@@ -148,7 +148,7 @@ SOLUTION = {
         "rounds": 30,
         "stopped_by": None,
         "solver": "HiGHS",
-        "versions": {"highspy": "1.15.1"},
+        "versions": {"highspy": "1.16.0"},
     },
     "provenance": {
         "problem": "agents [bold]",

@@ -151,7 +151,6 @@ def test_later_changes_are_held_to_the_same():
         lambda: model.add_rows(np.array([np.nan]), np.array([1.0])),
         lambda: model.add_columns(np.array([1.0]), np.zeros(1), np.array([1e25]), csr_array([[1.0]])),
         lambda: model.set_option("no such option", 1),
-        lambda: model.start_from(np.zeros(1)),
     ):
         with pytest.raises((SolverError, ValueError)):
             change()

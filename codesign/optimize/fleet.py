@@ -18,6 +18,7 @@ from codesign.candidates.data import Bools, FleetData, Ints
 from codesign.optimize.alone import whole_columns
 from codesign.optimize.branch import Leaf, Tree
 from codesign.optimize.dominance import undominated
+from codesign.optimize.lean import Held
 from codesign.optimize.redundancy import most_servers, usable_rows
 from codesign.optimize.redundancy import spared as packings_spared
 from codesign.optimize.relaxation import Relaxation, relax, shut_columns, sides_of
@@ -433,18 +434,21 @@ def _read(search: Search, relaxation: Relaxation | None, stopped: str | None) ->
         for k, v in model.flow_keys
     }
     used = {k for k, n in replicas.items() if n}
+    amounts = Held(model, values).exact_amounts()
+    added = (data.module_price(j) * (n - values.get(id(m.modules[j]), 0.0)) for j, n in amounts.items())
+    objective = search.objective + sum(added)
     # Beyond it a row in double precision is no longer exact to one of them, and nothing is proven.
     counted = max([*replicas.values(), *(whole(m.servers[o]) for o in m.servers)], default=0) <= MOST_COUNTED
     found = FleetPlan(
         status="optimal" if search.closed() and counted else "feasible",
-        objective=search.objective,
-        bound=max(0.0, min(search.bound, search.objective)),  # nothing has a price below zero
+        objective=objective,
+        bound=max(0.0, min(search.bound, objective)),  # nothing has a price below zero
         replicas={k: n for k, n in replicas.items() if n},
         rates={key: x for key, x in rates.items() if x > 0 and replicas[key[0]]},
         servers={o: whole(m.servers[o]) for o in m.servers if whole(m.servers[o])},
         spares={g: whole(m.spares[g]) for g in m.spares if whole(m.spares[g])},
         modules={j: whole(m.modules[j]) for j in m.modules if data.modules[j].whole and whole(m.modules[j])},
-        amounts={j: values.get(id(m.modules[j]), 0.0) for j in m.modules if not data.modules[j].whole},
+        amounts=amounts,
         set_aside={p: n for p in m.set_aside if (n := math.ceil(values.get(id(m.set_aside[p]), 0.0) - _WHOLE))},
         pool=tuple(sorted(used)),
         columns_considered=search.considered,

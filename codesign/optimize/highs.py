@@ -134,10 +134,6 @@ class CompiledModel:
         """Must any variable be whole?"""
         return self.solver.is_mip
 
-    def start_from(self, values: dict[int, float]) -> None:
-        """Give the MILP a first incumbent: `values` by id of the Pyomo variable, 0 where absent."""
-        self.solver.start_from(np.array([values.get(id(v), 0.0) for v in self._columns], dtype=np.float64))
-
     def settle(self, values: dict[int, float], idle: Collection[int] = ()) -> Outcome:
         """Hold what must be whole at `values`, rounded, and solve the rest again as an LP in the same instance.
 

@@ -1,4 +1,7 @@
-"""Does a plan hold anything that nobody uses?  Within a gap it may, and where a thing has no price nothing minds."""
+"""A plan read closely: does it hold anything that nobody uses, and do amounts keep their rows beyond rounding?
+
+Within a gap it may hold something idle, and where a thing has no price nothing minds.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,22 @@ class Held:
         self.replicas, self.spares = amounts(m.replicas), amounts(m.spares)
         self.servers, self.modules, self.aside = amounts(m.servers), amounts(m.modules), amounts(m.set_aside)
         self.rate: dict[tuple[int, int], float] = {key: float(values.get(id(m.rate[key]), 0.0)) for key in m.rate}
+
+    def exact_amounts(self) -> dict[int, float]:
+        """By module that comes in any amount: as much as the plan has, and what rounding left short of its rows.
+
+        A level of risk may be a millionth of what the plan costs: a tolerance to the objective, all of it to its row.
+        """
+        data = self.data
+        loose = [j for j, module in enumerate(data.modules) if not module.whole]
+        for j in loose:
+            self.modules[j] = max(0.0, self.modules[j])
+        for limit in data.limits:
+            given = [j for j in loose if limit.per_module.get(j, 0.0) < 0]
+            if given and (short := self._charged(limit) - limit.limit) > 0:
+                cheapest = min(given, key=lambda j: data.module_price(j) / -limit.per_module[j])
+                self.modules[cheapest] += short / -limit.per_module[cheapest]
+        return {j: self.modules[j] for j in loose}
 
     def idle(self) -> bool:
         """Could some count be one less with all else as it is?"""

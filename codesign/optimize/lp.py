@@ -276,15 +276,6 @@ class LinearModel:
 
     # ---- where to start ------------------------------------------------------------------------------------
 
-    def start_from(self, values: Floats) -> None:
-        """A point [n] that a MILP may start from, feasible or nearly so."""
-        if len(values) != self._columns or not np.isfinite(values).all():
-            raise SolverError(f"a point to start from has {self._columns} finite values; found {len(values)}")
-        solution = highspy.HighsSolution()
-        solution.col_value = (np.asarray(values, dtype=np.float64) / self._column_scale).tolist()
-        # A warning says that the point needs mending, which HiGHS does or lets be: it is a hint.
-        done(self.highs.setSolution(solution), "a point to start from", hint=True)
-
     def basis(self) -> tuple[list[Any], list[Any]] | None:
         """Status in the basis of columns and of rows, if there is one."""
         found = self.highs.getBasis()

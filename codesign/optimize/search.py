@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pyomo.core as pyo
 from pyomo.common.errors import InfeasibleConstraintException
 
 from codesign.candidates.data import FleetData, Ints, SideLimit
@@ -159,8 +158,6 @@ class Search:
             return Outcome("infeasible", np.inf, np.inf, 0, {}, {})
         if tight:
             compiled.tighten()
-        if self.best is not None:
-            compiled.start_from(_carry(self.best, self.values, model))
         stops = gap is None and self.bound > 0 and self.gap < 1
         good_enough = self.bound / (1 - self.gap * _INSIDE) if stops else -np.inf
         outcome = compiled.run(
@@ -206,7 +203,6 @@ class Search:
             compiled = CompiledModel(model.pyomo, self.threads, self.seed)
         except (InfeasibleConstraintException, SolverError):  # what costs next to nothing stays as it was found
             return
-        compiled.start_from(_carry(self.best, self.values, model))
         outcome = compiled.run(time_limit=_TIDY_SECONDS, cancel=self.cancel)
         settled = _settle(compiled, model, outcome) if outcome.values else None
         if settled is None:
@@ -220,20 +216,6 @@ class Search:
         replicas = counts(m.replicas)
         start = Start(tuple(replicas), replicas, counts(m.servers), counts(m.spares), counts(m.modules))
         self.adopt(start, worse=2 * _SAME)
-
-
-def _carry(old: FleetModel, values: dict[int, float], new: FleetModel) -> dict[int, float]:
-    """The incumbent's values under the new model's variables."""
-    carried: dict[int, float] = {}
-    for variable in old.pyomo.component_objects(pyo.Var):
-        twin = new.pyomo.component(variable.local_name)
-        if twin is None:
-            continue
-        for index in variable:
-            value = values.get(id(variable[index]), 0.0)
-            if value and index in twin:
-                carried[id(twin[index])] = value
-    return carried
 
 
 def _settle(compiled: CompiledModel, model: FleetModel, outcome: Outcome) -> Outcome | None:

@@ -38,6 +38,8 @@ _STATUS: dict[Any, Status] = {
 }
 """All others are failures of HiGHS itself, except kUnboundedOrInfeasible and kModelEmpty, which are looked into."""
 
+_SAME = 1e-6
+"""Relative difference of a MILP's objective and what its point costs: rounding."""
 _RAY_TOLERANCE = 1e-9
 """Of a sum of products, relative to the sum of their sizes: rounding."""
 
@@ -268,6 +270,11 @@ class Solver(LinearModel):
         if status == "optimal" and not feasible:
             status = "unknown"
         objective = float(info.objective_function_value) if feasible else np.inf
+        if feasible and self.is_mip:
+            lp = self.highs.getLp()
+            cost = float(np.dot(lp.col_cost_, self.highs.getSolution().col_value)) + float(lp.offset_)
+            if abs(cost - objective) > _SAME * max(1.0, abs(cost)):  # HiGHS has returned another point than it found
+                objective, status = cost, "unknown" if status == "optimal" else status
         bound = {"infeasible": np.inf, "unbounded": -np.inf}.get(status)
         if bound is None:
             proven = float(info.mip_dual_bound) if self.is_mip else objective if status == "optimal" else -np.inf
