@@ -71,8 +71,8 @@ def headline(solution: Solution) -> str:
     before = f" before {stopped}" if stopped else ""
     if solution.violations:
         return (
-            f"{name}: no plan: the one that was found breaks {len(solution.violations)} requirements. That is our fault: "
-            "please report it. Another --gap or --time-limit may find a plan that holds."
+            f"{name}: no plan: the one that was found breaks {len(solution.violations)} requirements. That is our "
+            "fault: please report it. Another --gap or --time-limit may find a plan that holds."
         )
     if objective.value is None:
         if not solution.solve.columns_total:
