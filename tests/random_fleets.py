@@ -65,6 +65,7 @@ KINDS = {
     "purchase units": Kind(("units", "by hardware")),
     "nine orders": Kind(("wide",)),
     "nine orders, all": Kind(("wide", "modules", "floors"), 0.2),
+    "rescaled": Kind((), 0.15),
     "ties": Kind(("ties",)),
     "zero prices": Kind(("free", "ties")),
     "at the optimum": Kind(("binding",)),
@@ -114,6 +115,8 @@ def random_fleet(seed, kind=None, columns=(1, 3)):
     if name.startswith("measured"):
         return Drawing(dice, kind, (2, 6)).measured()
     data = Drawing(dice, kind, columns).fleet()
+    if name == "rescaled":
+        return rescaled(data, [dice.orders(-9, 6) for _ in data.tasks], 10.0 ** dice.whole(-5, 4))
     return at_the_optimum(dice, data) if "binding" in kind.always else data
 
 
@@ -131,6 +134,29 @@ def at_the_optimum(dice, data):
     less = dice.pick(0.0, 0.0, 0.0, 0.0, 1e-5, 1e-3, 1e-2)
     tight = replace(chosen, name=f"{chosen.name} at the optimum", limit=used - abs(used) * less)
     return replace(data, limits=(*(limit for limit in data.limits if limit is not chosen), tight))
+
+
+def rescaled(data, factors, price):
+    """The same problem in other units: so many times the tasks of each class, that much less use each; other money."""
+    by_flow = np.array([factors[flow.task] for flow in data.flows])
+
+    def block(part):
+        by = by_flow[part.flows]
+        use = replace(part.use, fixed=part.use.fixed / by, scaled=part.use.scaled / by)
+        return replace(part, use=use, flow_power_w=part.flow_power_w / by)
+
+    def limit(row):
+        return replace(row, per_flow={(f, h): c / by_flow[f] for (f, h), c in row.per_flow.items()})
+
+    return replace(
+        data,
+        demand=data.demand * factors,
+        calls_bound=data.calls_bound * by_flow,
+        blocks=tuple(map(block, data.blocks)),
+        limits=tuple(map(limit, data.limits)),
+        usd_weight=data.usd_weight * price,
+        watt_weight=data.watt_weight * price,
+    )
 
 
 def orders(data):
@@ -496,8 +522,8 @@ class Drawing:
             number = len(self.groups)
             row = self.hardware[self.packings[role.packing[k]].hardware]
             lost = max(1, row.accelerators // int(role.packed[k])) if self.dice.chance(0.7) else self.dice.whole(1, 3)
-            hardware = self.packings[role.packing[k]].hardware
-            self.groups.append(Group(f"g{number}", hardware, lost, 0, f"m/{role.word}", role.word))
+            h = self.packings[role.packing[k]].hardware
+            self.groups.append(Group(f"g{number}", h, lost, 0, f"m/{role.word}", role.word))
         if len(role.group) > k:
             role.group[k] = number
         else:
