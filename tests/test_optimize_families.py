@@ -12,12 +12,12 @@ from codesign.optimize import fleet as search
 from codesign.optimize.fleet import solve_fleet
 
 
-def one(demand=1.0, slots=1, packed=1.0, price=1.0, least=1, limits=(), **options):
+def one(demand=1.0, slots=1, packed=1.0, price=1.0, limits=(), **options):
     """A task on one column of which a replica serves 1/s."""
     return fleet(
         [demand],
         [colocated(0)],
-        [block([0], [[[1.0]]], [[1.0]], packed=packed, least=least)],
+        [block([0], [[[1.0]]], [[1.0]], packed=packed)],
         hardware=(server("box", slots),),
         offers=(Offer("rent", 0, price, 0.0, 0),),
         groups=(Group("g", 0, max(1, int(slots // packed))),),
@@ -59,6 +59,24 @@ def reserved():
     )
 
 
+def pooled_or_large():
+    """5/s: five small replicas, of which three at the least, or two large ones that serve 4/s for 3 $ each.
+
+    A large and a small one would cost 4 $.
+    """
+    columns = [
+        block([0], [[[1.0]]], [[1.0]], packing=0, group=0, least=3),
+        block([0], [[[1.0]]], [[4.0]], packing=1, group=1),
+    ]
+    return fleet(
+        [5.0],
+        [colocated(0)],
+        columns,
+        hardware=(server("small"), server("large")),
+        offers=(Offer("small", 0, 1.0, 0.0, 0), Offer("large", 1, 3.0, 0.0, 0)),
+    )
+
+
 def specialists(joint, **options):
     """Two tasks, a column for each at 1 $/h, and one for both; hardware of a vendor each."""
     columns = [
@@ -96,7 +114,7 @@ OPTIMA = {
     "commodity": (prefill_and_decode(), 3.0),
     "limit": (cheap_and_dear(3.0, 10.0), 1.0 + 2 * 10.0),
     "least_servers, most_servers": (reserved(), 1.0),
-    "pooled, unpooled": (one(least=3), 3.0),
+    "pooled, unpooled": (pooled_or_large(), 5.0),
     # 1.5/s would take one server of each kind.
     "whole, one_pool": (cheap_and_dear(1.5, 2.0, split_tasks=False), 2 * 2.0),
     "design, designs": (specialists(5.0, max_designs=1), 5.0),
