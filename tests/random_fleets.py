@@ -38,10 +38,11 @@ _SLOW = {"periods": 0.3, "scenarios": 0.3, "wide": 0.0, "binding": 0.0}
 
 @dataclass(frozen=True)
 class Kind:
-    """Features that are always drawn, and how likely the others are."""
+    """Features that are always drawn, how likely the others are, and columns of each role."""
 
     always: tuple[str, ...]
     others: float = _NOW_AND_THEN
+    columns: tuple[int, int] = (1, 3)
 
 
 KINDS = {
@@ -70,6 +71,8 @@ KINDS = {
     "zero prices": Kind(("free", "ties")),
     "at the optimum": Kind(("binding",)),
     "everything": Kind((), 0.4),
+    "many columns": Kind((), 0.1, (5, 10)),
+    "many columns, nine orders": Kind(("wide",), 0.1, (5, 10)),
     "measured pools": Kind((), 0.15),
     "measured pools, nine orders": Kind(("wide",), 0.15),
 }
@@ -108,13 +111,13 @@ def kind_of(seed):
     return tuple(KINDS)[seed % len(KINDS)]
 
 
-def random_fleet(seed, kind=None, columns=(1, 3)):
-    """A fleet problem; `columns` of each role."""
+def random_fleet(seed, kind=None, columns=None):
+    """A fleet problem; `columns` of each role, by default those of its kind."""
     dice, name = Dice(seed), kind or kind_of(seed)
     kind = KINDS[name]
     if name.startswith("measured"):
         return Drawing(dice, kind, (2, 6)).measured()
-    data = Drawing(dice, kind, columns).fleet()
+    data = Drawing(dice, kind, columns or kind.columns).fleet()
     if name == "rescaled":
         return rescaled(data, [dice.orders(-9, 6) for _ in data.tasks], 10.0 ** dice.whole(-5, 4))
     return at_the_optimum(dice, data) if "binding" in kind.always else data
@@ -449,7 +452,7 @@ class Drawing:
     def _need(self, shape):
         """Replicas that all of a flow's calls ask for."""
         if self.on["wide"]:
-            high = self.dice.pick(2.0, 2.0, 3.0, 4.0)
+            high = self.dice.pick(2.0, 2.0, 2.0, 3.0, 4.0, 6.0)
             return np.array([self.dice.orders(-4, high) for _ in range(math.prod(shape))]).reshape(shape)
         usual = (0.2, 0.5, 0.7, 1.0, 1.3, 2.6)
         ties = self.on["ties"]
