@@ -1,7 +1,8 @@
-"""Files that are replaced whole or not at all, and what killed writers leave behind."""
+"""Files that are replaced whole or not at all, what killed writers leave behind, and JSON from anywhere."""
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
@@ -50,6 +51,14 @@ def write_atomically(path: Path, content: str | bytes) -> None:
                 raise
     except OSError as error:
         raise WriteError(error.errno, error.strerror or str(error), str(path)) from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text says.  Raises json.JSONDecodeError, also for one that nests deeper than can be read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise json.JSONDecodeError("Nested too deeply", "", 0) from None
 
 
 def make_folder(path: Path) -> None:

@@ -38,6 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HELP = "codesign --help"
 CI_FILES = ("problems", "solutions", "scripts", "tests/data")
 CI_SECONDS = 300.0
+_ITSELF = "pytest|run_commands"
 _MARKER = re.compile(r"<!-- ci((?: [\w.-]+)*): (.*?) -->", re.DOTALL)
 _PLACEHOLDER = re.compile(r"\b[A-Z]{3,}\b|…")
 
@@ -334,7 +335,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run every command of the documentation.")
     parser.add_argument("--ci", action="store_true", help="cut short by the markers beside the commands")
     parser.add_argument("--only", default="", help="pages whose name has these words")
-    parser.add_argument("--skip", default="pytest", help="commands that have this word (default: the test suite)")
+    parser.add_argument("--skip", default=_ITSELF, help="commands that this finds (default: the test suite, and this)")
     parser.add_argument("-o", "--output", type=Path, help="write the table here")
     asked = parser.parse_args()
     runs: list[Ran] = []
@@ -343,7 +344,7 @@ def main() -> int:
         for page in pages() + ([] if asked.ci else problem_pages()):
             if asked.only not in page.name:
                 continue
-            page.commands = [each for each in page.commands if not asked.skip or asked.skip not in each.text]
+            page.commands = [each for each in page.commands if not re.search(asked.skip, each.text)]
             folder = Path(tempfile.mkdtemp(dir=temporary))
             for ran in run_page(page, programs, folder, asked.ci):
                 print(f"{ran.code} {ran.seconds:7.1f} s  {page.name}: {ran.text}", flush=True)

@@ -38,10 +38,11 @@ _SLOW = {"periods": 0.3, "scenarios": 0.3, "wide": 0.0, "binding": 0.0}
 
 @dataclass(frozen=True)
 class Kind:
-    """Features that are always drawn, and how likely the others are."""
+    """Features that are always drawn, how likely the others are, and columns of each role."""
 
     always: tuple[str, ...]
     others: float = _NOW_AND_THEN
+    columns: tuple[int, int] = (1, 3)
 
 
 KINDS = {
@@ -65,10 +66,13 @@ KINDS = {
     "purchase units": Kind(("units", "by hardware")),
     "nine orders": Kind(("wide",)),
     "nine orders, all": Kind(("wide", "modules", "floors"), 0.2),
+    "rescaled": Kind((), 0.15),
     "ties": Kind(("ties",)),
     "zero prices": Kind(("free", "ties")),
     "at the optimum": Kind(("binding",)),
     "everything": Kind((), 0.4),
+    "many columns": Kind((), 0.1, (5, 10)),
+    "many columns, nine orders": Kind(("wide",), 0.1, (5, 10)),
     "measured pools": Kind((), 0.15),
     "measured pools, nine orders": Kind(("wide",), 0.15),
 }
@@ -107,13 +111,15 @@ def kind_of(seed):
     return tuple(KINDS)[seed % len(KINDS)]
 
 
-def random_fleet(seed, kind=None, columns=(1, 3)):
-    """A fleet problem; `columns` of each role."""
+def random_fleet(seed, kind=None, columns=None):
+    """A fleet problem; `columns` of each role, by default those of its kind."""
     dice, name = Dice(seed), kind or kind_of(seed)
     kind = KINDS[name]
     if name.startswith("measured"):
         return Drawing(dice, kind, (2, 6)).measured()
-    data = Drawing(dice, kind, columns).fleet()
+    data = Drawing(dice, kind, columns or kind.columns).fleet()
+    if name == "rescaled":
+        return rescaled(data, [dice.orders(-9, 6) for _ in data.tasks], 10.0 ** dice.whole(-5, 4))
     return at_the_optimum(dice, data) if "binding" in kind.always else data
 
 
@@ -131,6 +137,29 @@ def at_the_optimum(dice, data):
     less = dice.pick(0.0, 0.0, 0.0, 0.0, 1e-5, 1e-3, 1e-2)
     tight = replace(chosen, name=f"{chosen.name} at the optimum", limit=used - abs(used) * less)
     return replace(data, limits=(*(limit for limit in data.limits if limit is not chosen), tight))
+
+
+def rescaled(data, factors, price):
+    """The same problem in other units: so many times the tasks of each class, that much less use each; other money."""
+    by_flow = np.array([factors[flow.task] for flow in data.flows])
+
+    def block(part):
+        by = by_flow[part.flows]
+        use = replace(part.use, fixed=part.use.fixed / by, scaled=part.use.scaled / by)
+        return replace(part, use=use, flow_power_w=part.flow_power_w / by)
+
+    def limit(row):
+        return replace(row, per_flow={(f, h): c / by_flow[f] for (f, h), c in row.per_flow.items()})
+
+    return replace(
+        data,
+        demand=data.demand * factors,
+        calls_bound=data.calls_bound * by_flow,
+        blocks=tuple(map(block, data.blocks)),
+        limits=tuple(map(limit, data.limits)),
+        usd_weight=data.usd_weight * price,
+        watt_weight=data.watt_weight * price,
+    )
 
 
 def orders(data):
@@ -423,7 +452,7 @@ class Drawing:
     def _need(self, shape):
         """Replicas that all of a flow's calls ask for."""
         if self.on["wide"]:
-            high = self.dice.pick(2.0, 2.0, 3.0, 4.0)
+            high = self.dice.pick(2.0, 2.0, 2.0, 3.0, 4.0, 6.0)
             return np.array([self.dice.orders(-4, high) for _ in range(math.prod(shape))]).reshape(shape)
         usual = (0.2, 0.5, 0.7, 1.0, 1.3, 2.6)
         ties = self.on["ties"]
@@ -496,7 +525,8 @@ class Drawing:
             number = len(self.groups)
             row = self.hardware[self.packings[role.packing[k]].hardware]
             lost = max(1, row.accelerators // int(role.packed[k])) if self.dice.chance(0.7) else self.dice.whole(1, 3)
-            self.groups.append(Group(f"g{number}", self.packings[role.packing[k]].hardware, lost, 0, f"m/{role.word}", role.word))
+            h = self.packings[role.packing[k]].hardware
+            self.groups.append(Group(f"g{number}", h, lost, 0, f"m/{role.word}", role.word))
         if len(role.group) > k:
             role.group[k] = number
         else:

@@ -114,7 +114,7 @@ def worth_having(data):
                 same = better & worse & (block.min_replicas[members] == block.min_replicas[k])
                 if not np.any(better & ~same) and not np.any(same & (members < k)):
                     kept.append(int(data.offsets[b]) + int(k))
-    return np.array(kept, dtype=np.int64)
+    return np.sort(np.array(kept, dtype=np.int64))
 
 
 def read_optimum(path, seconds=20.0):
@@ -138,6 +138,7 @@ def _careful():
     model.setParam("limits/gap", 0.0)
     model.setParam("limits/absgap", 0.0)
     model.setParam("misc/catchctrlc", False)
+    model.setParam("timing/clocktype", 1)  # processor time: what is decided is no matter of who else computes
     return model
 
 

@@ -517,7 +517,7 @@ def test_explain_infeasible(problem: str, monkeypatch: pytest.MonkeyPatch) -> No
     for words in ("site.power", "90 kW", "120 kW", "+33.3 %", "48 accelerators", "with 48 h200"):
         assert words in result.stdout
     document = json.loads(run("explain", problem, "--json").stdout)
-    assert set(document) == {"conflicts", "relaxations"}
+    assert set(document) == {"status", "conflicts", "relaxations"}
     assert document["conflicts"][0] == {"limit": "site.power", "unit": "W", "allowed": 90e3, "needed": None}
 
 

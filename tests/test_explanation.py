@@ -100,6 +100,7 @@ def test_an_slo_that_nothing_meets_says_what_would_do(problem):
     conflict = next(c for c in found.conflicts if c.limit == "tasks.chat.slo.tpot.p95")
     assert conflict.needed is not None
     assert np.isfinite(conflict.needed)
+    assert [way.verified for way in found.relaxations] == [True]
     eased = problem.replace({"tasks.chat.slo.tpot": {"p95": f"{conflict.needed * 1e3:.3f} ms"}})
     assert solve(eased).status in ("optimal", "feasible")
 

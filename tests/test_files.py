@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from codesign.files import WriteError, make_folder, probe, sweep, write_atomically
+from codesign.files import WriteError, make_folder, parse_json, probe, sweep, write_atomically
 
 DIES = """\
 import os, signal, sys
@@ -135,3 +136,9 @@ def test_names_of_any_length_and_kind(tmp_path):
         probe(tmp_path / name)
     assert len(list(tmp_path.iterdir())) == 5
     write_atomically(Path(os.path.relpath(tmp_path / "relative")), b"bytes")
+
+
+def test_json_that_nests_too_deeply_is_a_fault_of_the_file():
+    with pytest.raises(json.JSONDecodeError, match="Nested too deeply"):
+        parse_json("[" * 100_000)
+    assert parse_json(b'{"a": [1, 2.5]}') == {"a": [1, 2.5]}

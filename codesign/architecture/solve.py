@@ -36,9 +36,9 @@ from codesign.architecture.solution import (
 )
 from codesign.architecture.space import Space, Value, parameters
 from codesign.check import check
+from codesign.clock import PlanProgress
 from codesign.hardware.chip import Design, area, power
 from codesign.hardware.chip_cost import chip_cost, chip_price_usd
-from codesign.planner import PlanProgress
 from codesign.planner import solve as plan
 from codesign.problem.architecture import ArchitectureProblem
 from codesign.solution.build import versions

@@ -149,17 +149,30 @@ def build_candidates(
 
 
 def resold(candidates: Candidates, instance: Instance) -> Candidates:
-    """The candidates of an instance whose columns are those of another one (`unpriced` tells): only purchase is new.
+    """The candidates of an instance whose columns are those of another one (`unpriced`, and with rates of its own
+    `unrated`, tell): only purchase and demand are new.
 
     The blocks stay the same objects, so a solver that knows them needs no second look at them.
     """
     instance = by_electricity(instance)
     market = build_market(instance)
-    data, book = candidates.data, candidates.book
-    data = _data(
-        instance, market, data.blocks, data.flows, book, data.calls_bound, data.packings, data.groups
-    )
-    return replace(candidates, instance=instance, data=data, market=market)
+    data, book, calls = candidates.data, candidates.book, candidates.calls
+    bound = data.calls_bound
+    rates = [task.rate_per_s for task in instance.tasks]
+    if rates != [task.rate_per_s for task in candidates.instance.tasks]:
+        calls = tuple(
+            tuple(replace(item, task=task) for item in known) for task, known in zip(instance.tasks, calls, strict=True)
+        )
+        flows = tuple(replace(f, calls=replace(f.calls, task=instance.tasks[f.task])) for f in book.flows)
+        book = replace(book, flows=flows, calls_bound=np.array([flow.calls.calls_per_s for flow in flows]))
+        bound = np.concatenate([book.calls_bound, rates]) if instance.measured_pools else book.calls_bound
+    data = _data(instance, market, data.blocks, data.flows, book, bound, data.packings, data.groups)
+    return replace(candidates, instance=instance, data=data, book=book, calls=calls, market=market)
+
+
+def unrated(instance: Instance) -> Instance:
+    """An instance without rates, which no column depends on either."""
+    return replace(instance, tasks=tuple(replace(task, rate_per_s=1.0) for task in instance.tasks))
 
 
 def unpriced(instance: Instance) -> Instance:
@@ -190,12 +203,28 @@ def _kinds(offers: Sequence[Offer]) -> tuple[Offer, ...]:
 def _staged(
     instance: Instance, progress: Callable[[str, float], None] | None, grids: Grids | None
 ) -> Candidates:
-    """Every stage by itself, and the problem that joins them."""
-    parts = []
+    """Every stage by itself, and the problem that joins them.  Stages that differ in rates and prices alone share their
+    columns."""
+    parts: list[Candidates] = []
+    columns: list[Instance] = []
     for number, stage in enumerate(instance.stages):
-        parts.append(build_candidates(stage.instance, None, grids))
-        if progress is not None:
-            progress("periods and scenarios", (number + 1) / len(instance.stages))
+
+        def told(what: str, share: float, number: int = number) -> None:
+            if progress is not None:
+                progress("periods and scenarios", (number + share) / len(instance.stages))
+
+        bare = unrated(unpriced(stage.instance))
+        alike = columns.index(bare) if bare in columns else None
+        parts.append(
+            build_candidates(stage.instance, told, grids) if alike is None else resold(parts[alike], stage.instance)
+        )
+        columns.append(bare)
+        told("", 1.0)
+    return rejoined(instance, parts)
+
+
+def rejoined(instance: Instance, parts: Sequence[Candidates]) -> Candidates:
+    """The candidates of an instance with stages from those of each stage, in their order."""
     data, stages = join(instance, parts)
     data = weighed(data, instance, stages)
     nothing = FlowBook((), (), (), np.zeros(0))
@@ -221,6 +250,19 @@ def _reach(instance: Instance, configurations: Configurations | None, splits: Sp
     return Reach(
         tuple((min(found, default=0.0), max(found, default=0.0)) for found in steps),
         {vendor: tuple(found) for vendor, found in links.items()},
+    )
+
+
+def changed(candidates: Candidates, instance: Instance) -> Candidates:
+    """`resold` for instances with and without stages; `instance` has those of the candidates' own."""
+    if not instance.stages:
+        return resold(candidates, instance)
+    return rejoined(
+        instance,
+        [
+            resold(part.candidates, stage.instance)
+            for part, stage in zip(candidates.stages, instance.stages, strict=True)
+        ],
     )
 
 

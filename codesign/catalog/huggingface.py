@@ -5,13 +5,13 @@ transformers class, as far as released models rely on one. Vision towers and mul
 left out.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from codesign.catalog.schema import ModelCard
+from codesign.files import parse_json
 
 Fields = dict[str, Any]
 
@@ -402,7 +402,7 @@ def _precision(config: _Config) -> str:
 def _read_json(path: Path) -> Any:
     file = path / "config.json" if path.is_dir() else path
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return parse_json(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(
             f"found no readable file {file} ({error.strerror}): expected a config.json"

@@ -61,17 +61,17 @@ class Unmet:
     found: float
 
 
-def fits(data: FleetData, plan: Judged) -> list[Unmet]:
-    """Everything that `plan` breaks, each within a relative `LIMIT_TOLERANCE`; empty for a plan of `data`.
+def fits(data: FleetData, plan: Judged, tolerance: float = LIMIT_TOLERANCE) -> list[Unmet]:
+    """Everything that `plan` breaks, each within a relative `tolerance`; empty for a plan of `data`.
 
     A limit over a sum of signs is relative to what gives: its negative terms and a limit above zero.
     """
-    return _Judge(data, plan).unmet()
+    return _Judge(data, plan, tolerance).unmet()
 
 
 class _Judge:
-    def __init__(self, data: FleetData, plan: Judged) -> None:
-        self.data, self.plan = data, plan
+    def __init__(self, data: FleetData, plan: Judged, tolerance: float) -> None:
+        self.data, self.plan, self.tolerance = data, plan, tolerance
         amounts: Mapping[int, float] = getattr(plan, "amounts", {})
         self.modules: Mapping[int, float] = {**plan.modules, **amounts}
         self.found: list[Unmet] = []
@@ -111,11 +111,11 @@ class _Judge:
     # -- comparisons: each fails on NaN ----------------------------------------------------------------
 
     def _at_most(self, what: str, found: float, limit: float, size: float | None = None) -> None:
-        if not found <= limit + LIMIT_TOLERANCE * (abs(limit) if size is None else size):
+        if not found <= limit + self.tolerance * (abs(limit) if size is None else size):
             self.found.append(Unmet(what, limit, found))
 
     def _at_least(self, what: str, found: float, limit: float, size: float | None = None) -> None:
-        if not found >= limit - LIMIT_TOLERANCE * (abs(limit) if size is None else size):
+        if not found >= limit - self.tolerance * (abs(limit) if size is None else size):
             self.found.append(Unmet(what, limit, found))
 
     def _sum(self, what: str, terms: Iterable[float], limit: float) -> None:
@@ -195,7 +195,7 @@ class _Judge:
             return given
         least = 2 if self.data.survive_one_server else 0
         slots = {p: n / self.data.packings[p].slots for p, n in self._slots().items() if n}
-        return {p: max(math.ceil(n - LIMIT_TOLERANCE * n), least) for p, n in slots.items()}
+        return {p: max(math.ceil(n - self.tolerance * n), least) for p, n in slots.items()}
 
     def _servers(self) -> None:
         """Replicas and spares fit into servers set aside, and those into servers bought."""
@@ -219,7 +219,7 @@ class _Judge:
         if not data.split_tasks:
             pools: dict[tuple[int, bool], int] = defaultdict(int)
             for _, f, rate in self._flows():
-                if rate > LIMIT_TOLERANCE * data.calls_bound[f]:
+                if rate > self.tolerance * data.calls_bound[f]:
                     pools[data.flows[f].task, data.flows[f].serves] += 1
             for (c, _), n in pools.items():
                 self._at_most(f"pools of a phase of {data.tasks[c]}", n, 1)

@@ -1,14 +1,13 @@
 """The command line of codesign: `codesign --help` lists its commands, one module each.
 
-Exit codes: 0 done, 2 bad input, 3 infeasible, 4 a limit came before a plan, 5 `check` or `simulate` found a violation,
-1 anything unexpected, 130 interrupted, 141 nobody reads what is printed any more (`| head`).  Results go to standard
-output, all else to standard error.  A command's module is imported when it is asked for, and heavy imports stand inside
-the commands, so that `codesign --help` answers at once.
+Exit codes: 0 done, 2 bad input or a disk that takes no more, 3 infeasible, 4 a limit came before a plan, 5 `check` or
+`simulate` found a violation, 1 anything unexpected, 130 interrupted, 141 nobody reads on (`| head`).  Results go to
+standard output, all else to standard error.  A command's module is imported when it is asked for, and heavy imports
+stand inside the commands, so that `codesign --help` answers at once.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -19,7 +18,7 @@ from typer.core import TyperGroup
 
 from codesign.cli.command import INTERRUPTED, UNEXPECTED, say, unexpected
 from codesign.cli.output import finished, reserve_standard_output
-from codesign.report.interrupt import still_working
+from codesign.report.interrupt import end_at_once, still_working
 
 COMMANDS = (
     "init",
@@ -98,7 +97,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings=_SETTINGS,
-    epilog="Exit codes: 0 done, 2 bad input, 3 infeasible, 4 no plan within the limit, 5 violation, 1 unexpected.",
+    epilog="Exit codes: 0 done, 2 bad input or a full disk, 3 infeasible, 4 no plan within the limit, 5 violation, "
+    "1 unexpected.",
 )
 
 
@@ -119,8 +119,7 @@ def main() -> None:
     code = finished(code)
     if still_working():
         # Interrupted: the interpreter cannot end in order while a solver's threads are at work.
-        sys.stderr.flush()
-        os._exit(code)
+        end_at_once(code)
     sys.exit(code)
 
 

@@ -6,13 +6,14 @@ counts held (`fixed`), where only calls can move.  A price holds for small chang
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from codesign.candidates.build import Candidates, build_candidates
 from codesign.candidates.data import FleetData
+from codesign.clock import Clock
 from codesign.explanation.worth import duals_of, net_values
 from codesign.optimize.duals import Duals
 from codesign.optimize.fleet import FleetPlan
@@ -50,11 +51,12 @@ RESOURCES = (
 
 
 def shadow_prices(
-    candidates: Candidates, plan: FleetPlan, solution: Solution, tell: Callable[[str], None] = lambda _: None
-) -> list[ShadowPrice]:
-    """Of every limit (relaxation and fixed), of 1 % of every task, and of what binds in each pool."""
+    candidates: Candidates, plan: FleetPlan, solution: Solution, clock: Clock
+) -> tuple[list[ShadowPrice], list[str]]:
+    """Of every limit (relaxation and fixed), of 1 % of every task, and of what binds in each pool; and which hardware
+    the clock left no time for."""
     data = candidates.data
-    tell("what one more unit is worth")
+    clock.tell("what one more unit is worth")
     held = fixed_duals(data, plan)
     relaxed = duals_of(plan)
     found = list(solution.shadow_prices)
@@ -67,7 +69,9 @@ def shadow_prices(
             _price(f"tasks.{name}.rate", "1 % fewer", _FEWER * float(dual), source)
             for name, dual in zip(data.tasks, duals.demand, strict=True)
         ]
-    return found + _resources(candidates, plan, solution, relaxed, tell)
+    resources, late = _resources(candidates, plan, solution, relaxed, clock)
+    notes = [f"what more of an accelerator's resources is worth: no time was left for {', '.join(late)}"]
+    return found + resources, notes if late else []
 
 
 def _price(limit: str, unit: str, value: float, source: str) -> ShadowPrice:
@@ -75,12 +79,16 @@ def _price(limit: str, unit: str, value: float, source: str) -> ShadowPrice:
 
 
 def _resources(
-    candidates: Candidates, plan: FleetPlan, solution: Solution, duals: Duals, tell: Callable[[str], None]
-) -> list[ShadowPrice]:
-    """Of what each modelled pool's accelerators offer, where more of it is worth anything."""
-    found = []
+    candidates: Candidates, plan: FleetPlan, solution: Solution, duals: Duals, clock: Clock
+) -> tuple[list[ShadowPrice], list[str]]:
+    """Of what each modelled pool's accelerators offer, where more of it is worth anything; hardware that is left."""
+    found: list[ShadowPrice] = []
+    late: list[str] = []
     for option in sorted({pool.hardware for pool in solution.fleet if pool.parallelism is not None}):
-        tell(f"what more of everything would be worth on {option}")
+        if clock.stopped():
+            late.append(option)
+            continue
+        clock.tell(f"what more of everything would be worth on {option}")
         for resource, (gains, size) in resource_gains(candidates, duals, option).items():
             for pool in solution.fleet:
                 gain = gains.get(pool.group, 0.0)
@@ -88,7 +96,7 @@ def _resources(
                     accelerators = pool.accelerators / (pool.replicas + pool.spares)
                     value = pool.replicas * gain / (_STEP * size * accelerators / resource.per_unit)
                     found.append(_price(f"{pool.pool}: {resource.label}", resource.unit, value, "relaxation"))
-    return sorted(found, key=lambda price: price.limit)
+    return sorted(found, key=lambda price: price.limit), late
 
 
 def resource_gains(

@@ -56,9 +56,8 @@ UNITS = {
 }
 
 
-def provenance(candidates: Candidates, problem: str, command: str) -> Provenance:
+def provenance(instance: Instance, problem: str, command: str) -> Provenance:
     """What a plan rests on."""
-    instance = candidates.instance
     return Provenance(
         problem=problem,
         problem_sha256=instance.sha256,
@@ -90,6 +89,28 @@ def solve_record(candidates: Candidates, plan: FleetPlan, seconds: dict[str, flo
     )
 
 
+def unplanned(instance: Instance, stopped_by: str, problem: str, command: str, seconds: dict[str, float]) -> Solution:
+    """The solution where the clock or an interrupt ended the enumeration of columns: nothing is known."""
+    name = instance.objective
+    packages = ("codesign", "highspy", "pyomo", "numpy", "scipy")
+    return Solution(
+        status="no_solution",
+        objective=Objective(name=name, value=None, unit=UNITS[name], bound=None, gap=None),
+        solve=SolveRecord(
+            seconds=seconds,
+            columns_total=0,
+            columns_undominated=0,
+            columns_considered=0,
+            nodes=0,
+            rounds=0,
+            stopped_by=stopped_by,
+            solver="HiGHS",
+            versions={package: version(package) for package in packages},
+        ),
+        provenance=provenance(instance, problem, command),
+    )
+
+
 def objective(candidates: Candidates, plan: FleetPlan) -> Objective:
     """Value, bound and gap in the objective's unit; None where there is no plan."""
     name = candidates.instance.objective
@@ -116,7 +137,7 @@ def build_solution(
         status=plan.status,  # type: ignore[arg-type]
         objective=objective(candidates, plan),
         solve=solve_record(candidates, plan, seconds),
-        provenance=provenance(candidates, problem, command),
+        provenance=provenance(candidates.instance, problem, command),
     )
     if not plan.replicas:
         return shell

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from codesign.candidates.stages import StagePart
 from codesign.optimize.fleet import FleetPlan
+from codesign.optimize.search import Start
 from codesign.problem.instance import ALL_HOURS, NOMINAL, Instance, Stage
 from codesign.solution.labels import told_apart
 from codesign.solution.schema import Purchase, Scenario, Solution, StageTotals, Totals
@@ -45,12 +46,30 @@ def split(parts: Sequence[StagePart], plan: FleetPlan) -> list[FleetPlan]:
                 modules=modules,
                 amounts={},
                 set_aside={},
+                pool=tuple(k - part.columns for k in plan.pool if part.columns <= k < last_column),
                 demand_duals=tuple(dual / part.weight for dual in demand),
                 commodity_duals=(),
                 limit_duals=(),
             )
         )
     return found
+
+
+def joined_start(parts: Sequence[StagePart], alone: Sequence[Start]) -> Start:
+    """Plans of each stage by itself (in the stages' order) as one of all: bought is the most that any of them buys."""
+    columns: list[int] = []
+    replicas: dict[int, int] = {}
+    spares: dict[int, int] = {}
+    servers: dict[int, int] = {}
+    modules: dict[int, int] = {}
+    for part, start in zip(parts, alone, strict=True):
+        columns += (part.columns + k for k in start.columns)
+        replicas |= {part.columns + k: n for k, n in start.replicas.items()}
+        spares |= {part.groups + g: n for g, n in start.spares.items()}
+        for own, joint, place in ((start.servers, servers, part.offers), (start.modules, modules, part.modules)):
+            for item, count in own.items():
+                joint[place[item]] = max(joint.get(place[item], 0), count)
+    return Start(tuple(columns), replicas, servers, spares, modules)
 
 
 def joined(candidates: Candidates, shell: Solution, alone: Sequence[Solution]) -> Solution:

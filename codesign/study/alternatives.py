@@ -16,8 +16,8 @@ import numpy as np
 from codesign.candidates.build import Candidates, build_candidates
 from codesign.candidates.data import FleetData, Offer, SideLimit
 from codesign.candidates.objectives import ceiling, figure
+from codesign.clock import PlanProgress
 from codesign.optimize.fleet import FleetPlan, FleetSolver
-from codesign.planner import PlanProgress
 from codesign.problem import Issue, Problem, ProblemError, resolve
 from codesign.problem.extremes import EXTREMES
 from codesign.solution.build import build_solution

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codesign.files import make_folder, write_atomically
+from codesign.files import make_folder, parse_json, write_atomically
 from codesign.notebook import html_table
 from codesign.solution.schema import Solution, load_solution
 from codesign.study.axes import AXES
@@ -167,7 +167,7 @@ def load_front(directory: Path) -> Front:
     """
     path = directory / "front.json"
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = parse_json(path.read_text(encoding="utf-8"))
         points = tuple(
             FrontPoint(
                 each["values"],

@@ -21,12 +21,13 @@ import numpy as np
 from codesign.candidates.build import Candidates, build_candidates, resold, unpriced
 from codesign.candidates.data import Ints
 from codesign.candidates.objectives import blended, ceiling, figure, minimising, weighted
+from codesign.clock import Clock, StoppedError
 from codesign.optimize.fleet import FleetPlan, FleetSolver, solve_fleet
 from codesign.optimize.search import Start
 from codesign.planner import plan_extreme
 from codesign.problem.extremes import EXTREMES
 from codesign.problem.instance import Instance, ObjectiveName
-from codesign.solution.build import build_solution
+from codesign.solution.build import build_solution, unplanned
 from codesign.solution.schema import Solution
 from codesign.study.store import FORMAT, fingerprint
 from codesign.witnesses import witnessed
@@ -170,7 +171,13 @@ def run_job(
     """Solve a job.  Infeasibility and a limit without a plan are results, not errors."""
     started = time.monotonic()
     if job.objective in EXTREMES:
-        candidates, plan = plan_extreme(job.instance, job.gap, job.time_limit_s, cancel=cancel)
+        clock = Clock(cancel=cancel or threading.Event(), deadline=started + job.time_limit_s)
+        try:
+            candidates, plan = plan_extreme(job.instance, job.gap, clock)
+        except StoppedError as stopped:
+            spent = {"build": time.monotonic() - started}
+            solution = unplanned(job.instance, stopped.reason, job.instance.name, job.command, spent)
+            return Finished(job.key, job.problem_key, solution, Start(()))
         seconds = {"optimize": time.monotonic() - started}
         solution = build_solution(candidates, plan, job.instance.name, job.command, seconds)
         solution = witnessed(job.instance, candidates, plan, solution, job.gap)

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from codesign.catalog import accelerators, models, nearest
+from codesign.files import parse_json
 from codesign.performance import PRECISIONS, precision_supported, shape_valid
 from codesign.performance.profile import EngineProfile
 from codesign.units import UnitError, parse_quantity
@@ -71,7 +71,7 @@ def _entries(path: Path, name: str, stack: Mapping[str, Any]) -> list[Mapping[st
         raise DataError(f"{name}: found a file that cannot be read ({error}); expected CSV or JSON") from None
     if content.lstrip()[:1] in ("[", "{"):
         try:
-            document = json.loads(content)
+            document = parse_json(content)
         except ValueError as error:
             raise DataError(f"{name}: found no JSON ({error}); expected a list of points") from None
         results = results_of(document, name)

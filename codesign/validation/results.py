@@ -6,7 +6,6 @@ states beside the file.  Shapes as of vllm 0.33.0, guidellm 0.8.1 and InferenceX
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from codesign.catalog import accelerators, models
+from codesign.files import parse_json
 from codesign.validation.measured import DataError
 
 Levels = dict[float, float]
@@ -78,7 +78,7 @@ def results_of(document: Any, where: str) -> list[Result] | None:
 def read_results(path: str | Path) -> list[Result]:
     """The runs in a result file.  Raises DataError where it is none."""
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        document = parse_json(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: found no JSON file that can be read ({error}); expected a result file") from None
     found = results_of(document, str(path))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codesign.files import parse_json
 from codesign.problem import Problem, load_problem
 from codesign.solution import Solution, load_solution
 
@@ -42,7 +42,7 @@ def read_plan(source: str | Path, problem: str | Path | None = None) -> PlanFile
     place = Path(source)
     given = load_problem(problem) if problem is not None else None
     try:
-        solution = load_solution(place)
+        solution = _read(place)
     except ValueError as error:
         raise ReportError(str(error)) from None
     if given is not None and given.sha256 != solution.provenance.problem_sha256:
@@ -56,7 +56,7 @@ def read_plan(source: str | Path, problem: str | Path | None = None) -> PlanFile
 def read_architecture(source: str | Path) -> ArchitectureSolution | None:
     """The designed chips of a file; None where it is not one of those.  Raises ReportError for a damaged one."""
     try:
-        told = json.loads(Path(source).read_bytes())
+        told = parse_json(Path(source).read_bytes())
     except (OSError, ValueError):
         return None
     if not isinstance(told, dict) or told.get("kind") != "architecture":
@@ -108,10 +108,23 @@ def read_front(source: str | Path) -> Front | None:
         raise ReportError(str(error)) from None
 
 
+def _read(path: Path) -> Solution:
+    """A solution whose routes lead to its pools.  Raises ValueError where the file holds none."""
+    solution = load_solution(path)
+    pools = {(pool.period, pool.scenario, pool.pool) for pool in solution.fleet}
+    for number, route in enumerate(solution.routing):
+        for field in ("prefill_pool", "decode_pool"):
+            name = getattr(route, field)
+            if (route.period, route.scenario, name) not in pools:
+                where = f"{path}: routing.{number}.{field}"
+                raise ValueError(f"{where}: found {name!r}; expected a pool of the fleet in that period")
+    return solution
+
+
 def _solutions(place: Path) -> Iterator[tuple[str, Solution]]:
     for path in sorted(place.rglob("*.json")):
         try:
-            solution = load_solution(path)
+            solution = _read(path)
         except ValueError:
             continue  # anybody's file
         yield path.relative_to(place).with_suffix("").as_posix(), solution
