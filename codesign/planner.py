@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
-from codesign.candidates.build import Candidates, build_candidates
+from codesign.candidates.build import Candidates
 from codesign.candidates.grids import Grids
+from codesign.candidates.stages import PER_TASK
+from codesign.clock import Clock, PlanProgress, Progress, StoppedError
 from codesign.explanation.schema import Binding, Conflict, Explanation, NotChosen, Relaxation
-from codesign.optimize.fleet import FleetPlan, solve_fleet
+from codesign.optimize.fleet import FleetPlan
+from codesign.optimize.search import Start
+from codesign.planning import enumerated, nominal_of, plan_fleet
 from codesign.problem import Issue, Problem, ProblemError, resolve
-from codesign.problem.extremes import EXTREMES, at_cost
-from codesign.problem.instance import Instance
-from codesign.solution.build import build_solution
+from codesign.problem.extremes import EXTREMES, at_cost, at_extreme
+from codesign.problem.instance import NOMINAL, Instance
+from codesign.solution.build import build_solution, unplanned
 from codesign.solution.schema import Solution
+from codesign.solution.stages import split
+from codesign.witnesses import witnessed
 
 __all__ = [
     "Binding",
@@ -29,24 +37,13 @@ __all__ = [
     "verify",
 ]
 
-_CONFLICT_SECONDS, _EXPLAIN_SECONDS = 20.0, 60.0
-"""For the conflict of a problem without a plan; for what easier SLOs are worth, and what robustness costs."""
-_ANY_PLAN = 0.9
-"""A gap that the first plan closes, mostly."""
-
-
-@dataclass(frozen=True)
-class PlanProgress:
-    """Where a solve stands.  Objective figures are in the problem's objective unit."""
-
-    stage: str
-    incumbent: float | None
-    bound: float | None
-    gap: float | None
-    seconds: float
-
-
-Progress = Callable[[PlanProgress], None]
+_CONFLICT_SECONDS = 20.0
+"""At most, for the names of what conflicts in a problem without a plan; the least that an explanation has."""
+_SETTLE_SECONDS, _SETTLE_SHARE = 2.0, 0.1
+"""Of the time limit, kept for the plan's accounts: seconds, and at most this share."""
+_FIRST_SHARE, _NOMINAL_SHARE, _ROBUSTNESS_SHARE = 0.5, 0.8, 0.1
+"""Of the time limit: for the plan where finer grids follow; of what is left of it: for the nominal problem beside
+`robust`, and for what becomes of a plan that is not ready."""
 
 
 def solve(
@@ -64,48 +61,102 @@ def solve(
 ) -> Solution:
     """Plan the fleet of a procurement problem.
 
-    `gap` (a fraction) and `time_limit_s` override the file's options.  `cancel` ends the search early; the
-    solution then holds the best plan with its true gap.  Raises ProblemError for a problem that cannot be
-    resolved; infeasibility is a status, not an error.  `refine` plans once more on grids twice as fine and
-    reports what that saves as the objective's `grid_error`.  `robust` buys once for all scenarios of the problem and
-    routes in each; the nominal problem is planned beside it, for the price of robustness.  `verify` simulates the plan
-    (in `workers` processes) and plans again with stricter rows until every SLO holds there too.
+    `gap` (a fraction) and `time_limit_s` override the file's options.  The time limit holds for all of it: resolving,
+    enumerating, optimising, what `refine` and `robust` add, and which limits conflict where there is no plan; `verify`
+    comes on top, each of its plans within the limit again.  `cancel` ends the work early; the solution then holds the
+    best plan with its true gap.  Raises ProblemError for a problem that cannot be resolved.
+
+    A status of `infeasible` is a proof over every configuration; `no_solution` says that no plan was found, and that
+    none was proven impossible.  `refine` plans once more on grids twice as fine and reports what that saves as the
+    objective's `grid_error`.  `robust` buys once for all scenarios of the problem and routes in each; the nominal
+    problem is planned before it, for a first plan and for the price of robustness.  `verify` simulates the plan (in
+    `workers` processes) and plans again with stricter rows until every SLO holds there too.
     """
-    started = time.monotonic()
-    clock = _Clock(started, progress)
+    clock = Clock(progress, cancel or threading.Event())
     if robust and not problem.scenarios:
         expected = "at least one scenario to be ready for, such as [{name: more, set: {tasks.chat.rate: 9/s}}]"
         raise ProblemError([Issue(problem.file, None, "scenarios", "nothing", expected)])
     instance = resolve(problem, robust=robust)
     if verify:
         _refuse_extremes(problem, instance)
-    if instance.objective in EXTREMES:
-        candidates, plan = plan_extreme(instance, gap, time_limit_s, clock, cancel)
-        built = started
-    else:
-        candidates = build_candidates(instance, lambda what, share: clock.tell(f"{what} {share:.0%}"))
-        built = time.monotonic()
-        plan = plan_fleet(candidates, gap, time_limit_s, clock, cancel)
-    seconds = {"build": built - started, "optimize": time.monotonic() - built}
-    solution = build_solution(candidates, plan, str(problem.name), command, seconds)
-    if refine and plan.replicas:
-        solution = _refined(candidates, plan, solution, (gap, time_limit_s), clock, cancel)
+    limit = instance.options.time_limit_s if time_limit_s is None else time_limit_s
+    clock.deadline = clock.started + limit - min(_SETTLE_SECONDS, _SETTLE_SHARE * limit)
+    name = str(problem.name)
+
+    def heard(of: Candidates, plan: FleetPlan) -> None:
+        """Keeps a first plan, however the search for a better one ends."""
+        known = witnessed(instance, of, plan, build_solution(of, plan, name, command, {}), 1.0)
+        if known.fleet:
+            clock.publish(known)
+
+    try:
+        if instance.objective in EXTREMES:
+            candidates, plan = plan_extreme(instance, gap, clock, heard)
+            built = clock.started
+        else:
+            candidates = enumerated(instance, clock)
+            built = time.monotonic()
+            first = clock.part(clock.left() * (_FIRST_SHARE if refine else 1.0))
+            if robust:
+                nominal, alone, known = _nominal(problem, candidates, gap, first)
+                first = first.part(first.left() * (1.0 - _ROBUSTNESS_SHARE))
+                plan = alone
+                if alone.status != "infeasible":  # then no plan is ready for the scenarios either
+                    hear, floor = partial(heard, candidates), _floor(instance, alone)
+                    plan = plan_fleet(candidates, gap, first, known, found=hear, floor=floor)
+            else:
+                plan = plan_fleet(candidates, gap, first, found=partial(heard, candidates))
+    except StoppedError as stopped:
+        return unplanned(instance, stopped.reason, name, command, {"build": time.monotonic() - clock.started})
+    seconds = {"build": built - clock.started, "optimize": time.monotonic() - built}
+    asked = instance.options.gap if gap is None else gap
+    solution = build_solution(candidates, plan, name, command, seconds)
+    solution = witnessed(instance, candidates, plan, solution, asked)
+    clock.publish(solution)
+    if solution.violations:
+        return solution
     if robust and plan.replicas and instance.objective not in EXTREMES:
-        clock.tell("nominal problem alone")
-        nominal = build_candidates(resolve(problem))
-        alone = plan_fleet(nominal, gap, time_limit_s, clock, cancel)
         from codesign.robustness import robustness
 
-        found = robustness(candidates, solution, nominal, alone, _EXPLAIN_SECONDS)
+        found = robustness(candidates, solution, nominal, alone, clock)
         solution = solution.model_copy(update={"robustness": found})
-    if verify and plan.replicas:
-        solution = _verified(instance, solution, (gap, time_limit_s), clock, cancel, workers)
-    if plan.status != "infeasible" or instance.objective in EXTREMES:
+        clock.publish(solution)
+    if refine and plan.replicas:
+        solution = _refined(candidates, plan, solution, gap, clock)
+        clock.publish(solution)
+    if verify and plan.replicas and not clock.cancel.is_set():
+        solution = _verified(instance, solution, gap, limit, clock, workers)
+    if plan.status != "infeasible" or instance.objective in EXTREMES or clock.cancel.is_set():
         return solution
-    from codesign.explanation.conflicts import explain_infeasible
+    from codesign.explanation.conflicts import conflict_names
 
-    reason = explain_infeasible(candidates, plan, _CONFLICT_SECONDS, clock.tell)
-    return solution.model_copy(update={"conflicts": tuple(c.limit for c in reason.conflicts)})
+    names = conflict_names(candidates, plan, min(_CONFLICT_SECONDS, clock.left()), clock.tell)
+    return solution.model_copy(update={"conflicts": names})
+
+
+def _floor(instance: Instance, nominal: FleetPlan) -> float:
+    """What a plan ready for all scenarios costs at least, by the bound of the nominal problem's."""
+    assert instance.risk is not None
+    if instance.objective in PER_TASK or not nominal.bound > 0.0:
+        return -math.inf
+    chance = 1.0
+    if instance.risk.measure != "worst-case":  # the mean at least
+        chance = next(stage.probability for stage in instance.stages if stage.scenario == NOMINAL)
+    return nominal.bound * chance
+
+
+def _nominal(
+    problem: Problem, candidates: Candidates, gap: float | None, clock: Clock
+) -> tuple[Candidates, FleetPlan, dict[int, Start]]:
+    """The nominal problem of one with scenarios, its plan, and that plan by the place of each stage among all."""
+    clock.tell("nominal problem alone")
+    nominal = nominal_of(candidates, resolve(problem))
+    plan = plan_fleet(nominal, gap, clock.part(clock.left() * _NOMINAL_SHARE))
+    if not plan.replicas:
+        return nominal, plan, {}
+    own = split(nominal.stages, plan) if nominal.stages else [plan]
+    places = [i for i, part in enumerate(candidates.stages) if part.stage.scenario == NOMINAL]
+    return nominal, plan, {i: item.start for i, item in zip(places, own, strict=True)}
 
 
 def verify(
@@ -124,9 +175,8 @@ def verify(
     """
     instance = resolve(problem, robust=bool(solution.scenarios))
     _refuse_extremes(problem, instance)
-    return _verified(
-        instance, solution, (gap, time_limit_s), _Clock(time.monotonic(), progress), cancel, workers
-    )
+    limit = instance.options.time_limit_s if time_limit_s is None else time_limit_s
+    return _verified(instance, solution, gap, limit, Clock(progress, cancel or threading.Event()), workers)
 
 
 def _refuse_extremes(problem: Problem, instance: Instance) -> None:
@@ -136,21 +186,18 @@ def _refuse_extremes(problem: Problem, instance: Instance) -> None:
 
 
 def _verified(
-    instance: Instance,
-    first: Solution,
-    limits: tuple[float | None, float | None],
-    clock: _Clock,
-    cancel: threading.Event | None,
-    workers: int,
+    instance: Instance, first: Solution, gap: float | None, limit: float, clock: Clock, workers: int
 ) -> Solution:
-    begun, (gap, time_limit_s) = time.monotonic(), limits
+    begun = time.monotonic()
 
     def attempt(changed: Instance) -> Solution:
-        again = build_candidates(changed)
-        found = plan_fleet(again, gap, time_limit_s, clock, cancel)
-        return build_solution(
+        own = replace(clock, deadline=time.monotonic() + limit)
+        again = enumerated(changed, own)
+        found = plan_fleet(again, gap, own)
+        solution = build_solution(
             again, found, first.provenance.problem, first.provenance.command, dict(first.solve.seconds)
         )
+        return witnessed(changed, again, found, solution, changed.options.gap)
 
     options = replace(instance.options, gap=instance.options.gap if gap is None else gap)
     from codesign.verification import verified
@@ -163,50 +210,34 @@ def _verified(
 def plan_extreme(
     instance: Instance,
     gap: float | None,
-    time_limit_s: float | None,
-    clock: _Clock | None = None,
-    cancel: threading.Event | None = None,
+    clock: Clock,
+    heard: Callable[[Candidates, FleetPlan], None] = lambda *_: None,
 ) -> tuple[Candidates, FleetPlan]:
-    """Candidates and plan at the extreme of max_rate or slo_scale."""
-    clock = clock or _Clock(time.monotonic(), None)
-    options = instance.options
-    limit = options.time_limit_s if time_limit_s is None else time_limit_s
-    if instance.objective == "max_rate" and not build_candidates(instance).data.limits:
+    """Candidates and plan at the extreme of max_rate or slo_scale; `heard` are those found on the way.
+
+    Raises StoppedError as `enumerated` does.
+    """
+    if instance.objective == "max_rate" and not enumerated(instance, clock).data.limits:
         expected = "a limit that demand can grow to: inventory, budget, site power or racks"
         raise ProblemError([Issue("", None, "limits", "nothing", expected)])
-
-    def attempt(changed: Instance, seconds: float) -> tuple[Candidates, FleetPlan]:
-        candidates = build_candidates(changed)
-        return candidates, plan_fleet(candidates, _ANY_PLAN, seconds, clock, cancel)
-
     from codesign.extremes import find_extreme
 
-    found = find_extreme(
-        instance,
-        build_candidates,
-        attempt,
-        options.gap if gap is None else gap,
-        time.monotonic() + limit,
-        clock.tell,
-    )
+    found = find_extreme(instance, instance.options.gap if gap is None else gap, clock, heard)
     return found.candidates, found.plan
 
 
 def _refined(
-    candidates: Candidates,
-    plan: FleetPlan,
-    solution: Solution,
-    limits: tuple[float | None, float | None],
-    clock: _Clock,
-    cancel: threading.Event | None,
+    candidates: Candidates, plan: FleetPlan, solution: Solution, gap: float | None, clock: Clock
 ) -> Solution:
-    """The solution with its grid error: the share by which finer grids lower the objective."""
+    """The solution with its grid error: the share by which finer grids lower the objective; without one where the time
+    does not suffice to enumerate them."""
     started = time.monotonic()
     clock.tell("finer grids")
-    finer = build_candidates(
-        candidates.instance, lambda what, share: clock.tell(f"finer {what} {share:.0%}"), Grids().refined()
-    )
-    found = plan_fleet(finer, *limits, clock, cancel)
+    try:
+        finer = enumerated(candidates.instance, clock, Grids().refined())
+    except StoppedError:
+        return solution
+    found = plan_fleet(finer, gap, clock)
     better = min(found.objective, plan.objective)
     error = (plan.objective - better) / max(abs(plan.objective), 1e-12)
     seconds = {**solution.solve.seconds, "refine": time.monotonic() - started}
@@ -218,62 +249,50 @@ def _refined(
     )
 
 
-def explain(problem: Problem, *, progress: Progress | None = None) -> Explanation:
+def explain(
+    problem: Problem,
+    solution: Solution | None = None,
+    *,
+    progress: Progress | None = None,
+    cancel: threading.Event | None = None,
+) -> Explanation:
     """Why there is no plan and what would make one possible; or what binds, and why not the other parts.
 
-    A problem of `max_rate` or `slo_scale` is explained as it is stated: the cheapest plan at its own rates and SLOs.
+    Explained is `solution` where it is given, a plan of this problem, or the status of one without a plan; else the
+    problem is solved first, within its time limit.  Explaining takes as long again at most.  Raises
+    explanation.held.NotThisPlanError for a solution that is none of this problem.
+
+    A problem of `max_rate` or `slo_scale` is explained as it is stated, by the cheapest plan at its own rates and SLOs;
+    a solution of it at the rates or SLOs that it reaches.
     """
-    started = time.monotonic()
-    clock = _Clock(started, progress)
-    instance = resolve(problem)
+    clock = Clock(progress, cancel or threading.Event())
+    instance = resolve(problem, robust=solution is not None and bool(solution.scenarios))
+    limit = instance.options.time_limit_s
     if instance.objective in EXTREMES:
-        instance = at_cost(instance)
-    candidates = build_candidates(instance, lambda what, share: clock.tell(f"{what} {share:.0%}"))
-    plan = plan_fleet(candidates, None, None, clock)
-    seconds = {"optimize": time.monotonic() - started}
-    solution = build_solution(candidates, plan, str(problem.name), "explain", seconds)
+        value = solution.objective.value if solution is not None else None
+        instance = at_cost(instance if value is None else at_extreme(instance, value))
+    clock.deadline = clock.started + limit
+    notes: tuple[str, ...] = ()
+    if solution is not None:
+        from codesign.explanation.held import belongs
+
+        notes = belongs(problem, solution)
+    candidates = enumerated(instance, replace(clock, deadline=float("inf")))
+    if solution is None:
+        plan = plan_fleet(candidates, None, clock)
+        seconds = {"optimize": time.monotonic() - clock.started}
+        solution = build_solution(candidates, plan, str(problem.name), "explain", seconds)
+        solution = witnessed(instance, candidates, plan, solution, instance.options.gap)
+    else:
+        from codesign.explanation.held import held_plan
+
+        plan = held_plan(candidates, solution, clock)
+    clock.deadline = time.monotonic() + max(_CONFLICT_SECONDS, limit)
     from codesign.explanation.conflicts import explain_infeasible
     from codesign.explanation.plan import explain_plan
 
     if plan.replicas:
-        return explain_plan(candidates, plan, solution, _EXPLAIN_SECONDS, clock.tell)
-    return replace(explain_infeasible(candidates, plan, _CONFLICT_SECONDS, clock.tell), solution=solution)
-
-
-def plan_fleet(
-    candidates: Candidates,
-    gap: float | None,
-    time_limit_s: float | None,
-    clock: _Clock,
-    cancel: threading.Event | None = None,
-) -> FleetPlan:
-    """Optimise candidates under the instance's options."""
-    options = candidates.instance.options
-    return solve_fleet(
-        candidates.data,
-        gap=options.gap if gap is None else gap,
-        time_limit=options.time_limit_s if time_limit_s is None else time_limit_s,
-        threads=options.threads,
-        seed=options.seed,
-        progress=clock.search,
-        cancel=cancel,
-    )
-
-
-class _Clock:
-    """Turns the optimiser's news into PlanProgress."""
-
-    def __init__(self, started: float, progress: Progress | None) -> None:
-        self._started, self._progress = started, progress
-
-    def tell(self, stage: str) -> None:
-        if self._progress is not None:
-            self._progress(PlanProgress(stage, None, None, None, time.monotonic() - self._started))
-
-    def search(self, stage: str, incumbent: float, bound: float) -> None:
-        if self._progress is None:
-            return
-        value = incumbent if abs(incumbent) < float("inf") else None
-        low = bound if abs(bound) < float("inf") else None
-        gap = (value - low) / abs(value) if value and low is not None else None
-        self._progress(PlanProgress(stage, value, low, gap, time.monotonic() - self._started))
+        found = explain_plan(candidates, plan, solution, clock)
+    else:
+        found = replace(explain_infeasible(candidates, plan, clock), solution=solution)
+    return replace(found, notes=(*notes, *found.notes))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 from codesign.candidates.build import Candidates
 from codesign.candidates.data import SideLimit
+from codesign.clock import Clock
 from codesign.optimize.fleet import FleetPlan
 from codesign.optimize.model import Penalty
 from codesign.optimize.relaxation import relax
@@ -18,11 +18,11 @@ _HARD = 1e4
 
 
 def robustness(
-    candidates: Candidates, solution: Solution, nominal: Candidates, plan: FleetPlan, seconds: float
+    candidates: Candidates, solution: Solution, nominal: Candidates, plan: FleetPlan, clock: Clock
 ) -> Robustness:
     """The price of robustness of a `solution` over scenarios, beside the `plan` for the nominal problem alone.
 
-    `seconds` bound what is asked about the unprepared fleet.
+    What the unprepared fleet can serve is asked until the clock's deadline; what is not known then stays open.
     """
     risk = candidates.instance.risk
     assert risk is not None
@@ -37,14 +37,20 @@ def robustness(
         nominal=prepared,
         nominal_optimum=optimum,
         price=price,
-        unprepared=_served(candidates, nominal, plan, seconds) if plan.replicas else {},
+        unprepared=_served(candidates, nominal, plan, clock) if plan.replicas else {},
     )
 
 
 def _served(
-    candidates: Candidates, nominal: Candidates, plan: FleetPlan, seconds: float
+    candidates: Candidates, nominal: Candidates, plan: FleetPlan, clock: Clock
 ) -> dict[str, float]:
-    """By scenario, the share of its tasks (each class counts alike) that the nominal plan's purchase can serve."""
+    """By scenario, the share of its tasks (each class counts alike) that the nominal plan's purchase can serve.
+
+    At least so much, where the clock ends first; nothing where it has ended.
+    """
+    if clock.stopped() or clock.short(candidates.data.columns):
+        return {}
+    clock.tell("the nominal plan in the scenarios")
     data = candidates.data
     servers = {nominal.data.offers[o].name: count for o, count in plan.servers.items()}
     modules = {nominal.data.modules[m].name: count for m, count in plan.modules.items()}
@@ -61,7 +67,7 @@ def _served(
     limits = tuple(limit for limit in data.limits if limit.limit >= 0)
     held = replace(data, usd_weight=0.0, watt_weight=0.0, limits=(*limits, *fixed))
     penalty = Penalty(1.0, (_HARD,) * len(held.limits))
-    found = relax(held, time.monotonic() + seconds, penalty=penalty)
+    found = relax(held, clock.deadline, penalty=penalty, cancelled=clock.cancel.is_set)
     served: dict[str, float] = {}
     for name in dict.fromkeys(part.stage.scenario for part in candidates.stages):
         parts = [part for part in candidates.stages if part.stage.scenario == name]

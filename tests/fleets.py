@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 from hypothesis import strategies as st
+from random_fleets import KINDS, Drawing, sizes
 from scipy.optimize import linprog
 
 from codesign.candidates.data import (
@@ -401,7 +402,7 @@ def tiny_fleets(draw):
 
     def add(members, count):
         packing = [draw(st.integers(0, len(packings) - 1)) for _ in range(count)]
-        packed = [draw(pick(_sizes(packings[p].slots))) for p in packing]
+        packed = [draw(pick(sizes(packings[p].slots))) for p in packing]
         number = []
         for k in range(count):
             same = k and packing[k] == packing[0] and packed[k] == packed[0] and draw(st.booleans())
@@ -488,110 +489,37 @@ def with_unit(data, share):
     return replace(data, offers=(*data.offers, unit), limits=limits)
 
 
-def _sizes(slots):
-    """Replica sizes that divide one another: within a server, or two servers."""
-    if slots == 3:
-        return (3,)
-    return tuple(size for size in (1, 2, 4) if size <= slots) + ((2 * slots,) if slots > 1 else ())
+# ---- everything that random fleets draw, for hypothesis ------------------------------------------------------
+
+PLAIN = tuple(name for name in KINDS if name != "at the optimum" and not name.startswith("measured"))
+"""Kinds that need no solver to be drawn."""
+NARROW = tuple(name for name in PLAIN if "wide" not in KINDS[name].always and name != "rescaled")
+"""Kinds of one order of magnitude: figures may be compared absolutely."""
 
 
-# ---- random small fleets, without hypothesis: more columns, every kind of row ----------------------------------
+class Drawn:
+    """Dice that hypothesis throws: what `random_fleets.Dice` throws from a seed."""
+
+    def __init__(self, draw):
+        self._draw = draw
+
+    def pick(self, *values):
+        return values[self._draw(st.integers(0, len(values) - 1))]
+
+    def whole(self, low, high):
+        return self._draw(st.integers(low, high))
+
+    def chance(self, share):
+        return self._draw(st.integers(0, 999)) >= 1000 * (1 - share)
+
+    def between(self, low, high):
+        return low + (high - low) * self._draw(st.integers(0, 1000)) / 1000
+
+    def orders(self, low, high):
+        return 10.0 ** self.between(low, high)
 
 
-def random_fleet(seed):
-    """5 to 10 columns on 2 or 3 kinds of server for 2 or 3 tasks; every side condition comes up in some seeds."""
-    rng = np.random.default_rng(seed)
-
-    def pick(*values):
-        return values[int(rng.integers(len(values)))]
-
-    def floats(*shape, low=0.2, high=1.6):
-        return rng.uniform(low, high, shape)
-
-    tasks = pick(2, 3)
-    demand = rng.uniform(0.5, 3.0, tasks)
-    calls = [float(pick(1, 2, 5)) for _ in range(tasks)]
-    hardware = tuple(
-        server(f"box{h}", pick(1, 2, 4), float(pick(300, 900)), pick(0.0, 1e-3), f"v{h % 2}") for h in range(pick(2, 3))
-    )
-    packings = [Packing(h, box.accelerators) for h, box in enumerate(hardware)]
-    if hardware[0].accelerators == 4 and pick(True, False):
-        packings.append(Packing(0, 3))  # servers of its own for a size outside the chain
-    rent = rng.uniform(1, 4, len(hardware))
-    offers = [Offer(f"rent{h}", h, float(rent[h]) * box.accelerators, 40.0, 0) for h, box in enumerate(hardware)]
-    if pick(True, False):
-        offers.append(Offer("reserved", 0, 0.7 * offers[0].usd_per_hour, 60.0, int(rng.integers(2, 4))))
-    apart = [c for c in range(tasks) if rng.random() < 0.4]
-    flows = [colocated(c, calls[c]) for c in range(tasks)]
-    prefill, decode = [], []
-    for commodity, c in enumerate(apart):
-        first, second = phases(c, commodity, calls[c])
-        prefill.append(len(flows))
-        decode.append(len(flows) + 1)
-        flows += [first, second]
-    groups, blocks = [], []
-
-    def add(members, count):
-        packing = rng.integers(len(packings), size=count)
-        packed = np.array([pick(*_sizes(packings[p].slots)) for p in packing], dtype=np.float64)
-        number = []
-        for k in range(count):
-            twin = next((j for j in range(k) if packing[j] == packing[k] and packed[j] == packed[k]), None)
-            if twin is None or pick(True, False):
-                number.append(len(groups))
-                box = packings[packing[k]].hardware
-                lost = max(1, hardware[box].accelerators // int(packed[k]))
-                groups.append(Group(f"g{len(groups)}", box, lost))
-            else:
-                number.append(number[twin])
-        size = packed[:, None]
-        power = {g: float(pick(0.0, 100.0, 400.0)) for g in number}
-        blocks.append(
-            block(
-                members,
-                floats(count, 2, len(members)) / np.array([calls[flows[f].task] for f in members]),
-                floats(count, 2, low=0.8, high=1.8) * size**0.9,
-                packing=packing,
-                packed=packed,
-                group=number,
-                least=[pick(1, 1, 1, 2, 3) for _ in range(count)],
-                power=[power[g] for g in number],
-                flow_power=floats(count, len(members), low=0.0, high=60.0) * pick(0.0, 1.0),
-                open_=rng.random((count, len(members))) < 0.9,
-            )
-        )
-
-    add(range(tasks), pick(3, 4, 5))
-    if apart:
-        add(prefill, pick(1, 2))
-        add(decode, pick(1, 2))
-    limits = []
-    if pick(True, False):
-        members = {o: float(hardware[f.hardware].accelerators) for o, f in enumerate(offers) if f.hardware == 0}
-        limits.append(SideLimit("inventory", "accelerators", float(rng.integers(0, 12)), members))
-    if pick(True, False, False):
-        watts = {h: box.electricity_usd_per_wh for h, box in enumerate(hardware) if box.electricity_usd_per_wh}
-        members = {o: f.usd_per_hour for o, f in enumerate(offers)}
-        limits.append(SideLimit("budget", "$/h", float(rng.uniform(10, 60)), members, per_watt=watts))
-    if pick(True, False, False):
-        members = {o: hardware[f.hardware].peak_power_w for o, f in enumerate(offers)}
-        limits.append(SideLimit("power", "W", float(rng.uniform(2e3, 1.5e4)), members))
-    if pick(True, False, False):
-        members = {o: f.capital_usd for o, f in enumerate(offers)}
-        limits.append(SideLimit("capital", "$", float(rng.uniform(100, 900)), members))
-    return fleet(
-        demand,
-        flows,
-        blocks,
-        hardware=hardware,
-        offers=offers,
-        packings=packings,
-        groups=groups,
-        limits=limits,
-        watt_weight=pick(0.0, 0.0, 0.01),
-        pue=1.25,
-        max_designs=pick(None, None, 2, 3),
-        max_vendors=pick(None, None, None, 1),
-        survive_one_server=pick(False, False, True),
-        split_tasks=pick(True, True, False),
-    )
+@st.composite
+def any_fleets(draw, kinds=PLAIN):
+    """A fleet of any of these kinds, with one or two columns of each role."""
+    return Drawing(Drawn(draw), KINDS[draw(st.sampled_from(kinds))], (1, 2)).fleet()

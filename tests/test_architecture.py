@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -347,6 +348,7 @@ def test_command_line_solves_and_says_it_in_json(folder):
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["kind"] == "architecture"
+    assert document["search"]["versions"]["highspy"] == version("highspy")
     assert document["plans"][0]["check_ok"]
     assert document["objective"]["value"] <= document["objective"]["baseline"]
 

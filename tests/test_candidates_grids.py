@@ -15,6 +15,9 @@ def test_refined_grids_hold_the_old_ones():
     old, new = Grids(), Grids().refined()
     for item in fields(Grids):
         before, after = getattr(old, item.name), getattr(new, item.name)
+        if not isinstance(before, tuple):  # what bounds a grid
+            assert before == after
+            continue
         assert set(before) <= set(after), item.name
         assert list(after) == sorted(after)
         assert len(after) > len(before), item.name

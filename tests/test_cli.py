@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -147,7 +148,7 @@ SOLUTION = {
         "rounds": 30,
         "stopped_by": None,
         "solver": "HiGHS",
-        "versions": {"highspy": "1.15.1"},
+        "versions": {"highspy": "1.16.0"},
     },
     "provenance": {
         "problem": "agents [bold]",
@@ -516,7 +517,7 @@ def test_explain_infeasible(problem: str, monkeypatch: pytest.MonkeyPatch) -> No
     for words in ("site.power", "90 kW", "120 kW", "+33.3 %", "48 accelerators", "with 48 h200"):
         assert words in result.stdout
     document = json.loads(run("explain", problem, "--json").stdout)
-    assert set(document) == {"conflicts", "relaxations"}
+    assert set(document) == {"status", "conflicts", "relaxations"}
     assert document["conflicts"][0] == {"limit": "site.power", "unit": "W", "allowed": 90e3, "needed": None}
 
 
@@ -596,4 +597,41 @@ def test_schema_is_a_json_schema() -> None:
 
 
 def test_version() -> None:
-    assert run("--version").stdout.startswith("codesign 0.")
+    lines = [line.split() for line in run("--version").stdout.splitlines()]
+    assert [name for name, _ in lines] == ["codesign", "highspy", "pyomo"]
+    assert dict(lines) == {name: version(name) for name in ("codesign", "highspy", "pyomo")}
+
+
+def test_a_solver_that_is_known_to_be_wrong_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the way out and no traceback, once a solver is needed."""
+    (tmp_path / "problem.yaml").write_text(PROBLEM, encoding="utf-8")
+    from codesign.optimize import lp
+
+    monkeypatch.setattr(lp, "version", lambda _: "1.14.0")
+    lp.require_version.cache_clear()
+    assert run("solve", "--help").exit_code == 0
+    told = run("solve", str(tmp_path / "problem.yaml"))
+    lp.require_version.cache_clear()
+    assert told.exit_code == 1
+    assert "pip install 'highspy>=1.15.0'" in told.stderr
+    assert "unexpected" not in told.stderr
+
+
+def test_file_descriptor_1_holds_the_json_alone(tmp_path: Path) -> None:
+    """HiGHS 1.16 greets there, and every release prints a stray line now and then."""
+    (tmp_path / "problem.yaml").write_text(PROBLEM, encoding="utf-8")
+    code = "from codesign.cli import main; main()"
+    with (tmp_path / "out").open("wb") as out:
+        words = [sys.executable, "-c", code, "solve", str(tmp_path / "problem.yaml"), "--json"]
+        done = subprocess.run(words, stdout=out, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 0
+    assert json.loads((tmp_path / "out").read_bytes())["status"] == "optimal"
+    assert b"Running HiGHS" not in done.stderr
+
+
+def test_python_gets_a_plan_and_standard_output_nothing(tmp_path: Path) -> None:
+    (tmp_path / "problem.yaml").write_text(PROBLEM, encoding="utf-8")
+    code = "import codesign, sys; codesign.solve(codesign.load_problem(sys.argv[1]))"
+    words = [sys.executable, "-c", code, str(tmp_path / "problem.yaml")]
+    done = subprocess.run(words, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

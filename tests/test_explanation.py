@@ -13,6 +13,8 @@ from codesign.candidates.build import build_candidates
 from codesign.explanation.parts import entry_prices
 from codesign.explanation.prices import RESOURCES, resource_gains
 from codesign.explanation.slos import slo_prices
+from codesign.explanation.worth import binding_rows
+from codesign.optimize.duals import Duals
 from codesign.optimize.fleet import solve_fleet
 from codesign.optimize.relaxation import relax
 from codesign.optimize.sensitivity import fixed_duals
@@ -98,6 +100,7 @@ def test_an_slo_that_nothing_meets_says_what_would_do(problem):
     conflict = next(c for c in found.conflicts if c.limit == "tasks.chat.slo.tpot.p95")
     assert conflict.needed is not None
     assert np.isfinite(conflict.needed)
+    assert [way.verified for way in found.relaxations] == [True]
     eased = problem.replace({"tasks.chat.slo.tpot": {"p95": f"{conflict.needed * 1e3:.3f} ms"}})
     assert solve(eased).status in ("optimal", "feasible")
 
@@ -180,3 +183,14 @@ def test_reasons_name_what_binds(problem):
     reasons = {part.accelerator: part.reason for part in explain(small).not_chosen}
     assert reasons["a10"].startswith("memory: no replica")
     assert any("limited by" in reason for part, reason in reasons.items() if part != "a10")
+
+
+@pytest.mark.parametrize("price", [1.0, 1e-12, 1e9])
+def test_what_binds_does_not_hang_on_the_unit_of_prices(price):
+    """Two flows, each limited by a row of its own: at worths 3 and 1 per replica the rows bound 3/4 and 1/4."""
+    rows = [[[0.1, 0.0], [0.0, 0.1], [1e-3, 1e-3]]]
+    data = fleet([2.0, 2.0], [colocated(0), colocated(1)], [block([0, 1], rows, [[1.0, 1.0, 1.0]])])
+    duals = Duals(np.array([0.6, 0.2]) * price, np.zeros(0), np.zeros(0), np.zeros(1))
+    assert binding_rows(data, 0, duals) == pytest.approx({"row0": 0.75, "row1": 0.25})
+    nothing = Duals(np.zeros(2), np.zeros(0), np.zeros(0), np.zeros(1))
+    assert binding_rows(data, 0, nothing) == {}

@@ -7,9 +7,12 @@ import dataclasses
 import json
 import shlex
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from readers import READERS
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
@@ -289,20 +292,9 @@ SMALL = {
 }
 
 
-def cbc(path: Path) -> float:
-    """The optimum of a file by CBC, which pulp brings."""
-    pulp = pytest.importorskip("pulp")
-    with pytest.warns(DeprecationWarning, match="PULP_CBC_CMD"):
-        solver = pulp.PULP_CBC_CMD(msg=False).path
-    words = [solver, str(path), "ratio", "0", "allow", "0", "solve"]
-    said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120).stdout
-    assert "Optimal solution found" in said, said
-    return float(said.split("Objective value:")[1].split()[0])
-
-
 @pytest.mark.parametrize("kind", ["mps", "lp"])
 @pytest.mark.parametrize("which", ["measured", "modelled"])
-def test_another_solver_finds_the_same_optimum(kind, which, tmp_path):
+def test_other_solvers_find_the_same_optimum(kind, which, tmp_path):
     problem = (
         load_problem(ROOT / "problems" / "melange-toy.yaml") if which == "measured" else problem_from_data(SMALL)
     )
@@ -311,7 +303,53 @@ def test_another_solver_finds_the_same_optimum(kind, which, tmp_path):
     assert plan.status == "optimal"
     path = tmp_path / f"fleet.{kind}"
     assert write_milp(candidates.data, plan, path, kind) > 0
-    assert cbc(path) == pytest.approx(plan.objective, rel=1e-6)
+    optimum = pytest.approx(plan.objective, rel=1e-6)
+    assert {name: read(path) for name, read in READERS.items()} == dict.fromkeys(READERS, optimum)
+
+
+@pytest.mark.parametrize("kind", ["mps", "lp"])
+def test_a_fresh_process_writes_the_milp(kind, tmp_path):
+    """Pyomo's own writers are registered by `pyomo.environ`, which another test may have imported here."""
+    out = tmp_path / f"fleet.{kind}"
+    words = ["export", str(ROOT / "problems" / "melange-toy.yaml"), "--to", kind, "-o", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-c", "from codesign.cli import main; main()", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert READERS["CBC"](out) == pytest.approx(4.68)
+
+
+def test_a_plan_names_the_problem_whose_milp_is_meant(tmp_path, monkeypatch):
+    """A MILP is made from the problem file: the one of the plan, while it is that very file."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "problems" / "melange-toy.yaml").read_text(encoding="utf-8")
+    Path("toy.yaml").write_text(text, encoding="utf-8")
+
+    def run(*words: str) -> Any:
+        return CliRunner().invoke(app, list(words))
+
+    assert run("solve", "toy.yaml", "-o", "plan.json").exit_code == 0
+    told = run("export", "plan.json", "--to", "mps", "-o", "a.mps")
+    assert told.exit_code == 0, told.output
+    assert READERS["GLPK"](Path("a.mps")) == pytest.approx(4.68)
+    Path("toy.yaml").rename("moved.yaml")
+    told = run("export", "plan.json", "--to", "mps", "-o", "b.mps")
+    assert told.exit_code == 2
+    assert "plan.json is a solution; its MILP is made from the problem file" in told.output
+    assert "--problem FILE" in told.output
+    assert run("export", "plan.json", "--problem", "moved.yaml", "--to", "lp", "-o", "b.lp").exit_code == 0
+    assert READERS["SCIP"](Path("b.lp")) == pytest.approx(4.68)
+    Path("moved.yaml").write_text(text + "# changed\n", encoding="utf-8")
+    told = run("export", "plan.json", "--problem", "moved.yaml", "--to", "lp", "-o", "c.lp")
+    assert told.exit_code == 2
+    assert "sha256 differs" in told.output
+    told = run("export", "plan.json", "--to", "mps", "-o", "plan.json")
+    assert told.exit_code == 2
+    assert "expected another path" in told.output
 
 
 def test_names_in_the_file_are_the_problems(tmp_path):

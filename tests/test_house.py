@@ -18,7 +18,9 @@ ROOMS = (
     ("solution",),
     ("check",),
     ("simulate",),
-    ("explanation", "robustness", "extremes", "verification", "planner"),
+    (
+        "clock", "staged", "planning", "explanation", "robustness", "extremes", "verification", "witnesses", "planner",
+    ),
     ("study", "architecture"),
     ("validation",),
     ("report", "export"),

@@ -6,6 +6,7 @@ import pytest
 from fleets import brute_force, tiny_fleets, with_unit
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from second_milp import second_optimum
 
 from codesign.optimize.fleet import solve_fleet
 
@@ -33,9 +34,12 @@ def _is_brute_force(data):
     expected = brute_force(data)
     plan = solve_fleet(data, gap=0.0, threads=1)
     event(plan.status)
+    second = second_optimum(data)  # what random fleets with more than this enumeration knows are held against
     if math.isinf(expected):
+        assert second.status == "infeasible"
         assert plan.status == "infeasible"
         return
+    assert second.objective == pytest.approx(expected, rel=1e-6)
     assert plan.status == "optimal"
     assert plan.objective == pytest.approx(expected, rel=1e-6)
     assert plan.gap <= 1e-6

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fleets import block, colocated, fleet, server, tiny_fleets
+from fleets import NARROW, any_fleets, block, colocated, fleet, server
 from hypothesis import given, settings
 from test_optimize_brute_force import QUIET
 
@@ -22,7 +22,7 @@ def later():
 
 
 @settings(QUIET, max_examples=60)
-@given(tiny_fleets())
+@given(any_fleets(NARROW))
 def test_master_is_the_relaxed_model(data):
     penalty = Penalty(1e3, (1e3,) * len(data.limits))
     model = CompiledModel(FleetModel(data, range(data.columns), relaxed=True, penalty=penalty).pyomo)

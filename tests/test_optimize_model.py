@@ -97,17 +97,18 @@ def rows(constraint):
     return found
 
 
+# Rates are shares of the 3 calls/s that every flow carries at the most.
 GOLDEN = {
     "demand": {
-        0: ({"rate[0,0]": 1 / 3}, 1.0, 1.0),
-        1: ({"rate[0,1]": 0.5 / 1.5, "rate[1,0]": 0.5 / 1.5}, 1.0, 1.0),
+        0: ({"rate[0,0]": 1.0}, 1.0, 1.0),
+        1: ({"rate[0,1]": 1.0, "rate[1,0]": 1.0}, 1.0, 1.0),
     },
     "commodity": {0: ({"rate[1,0]": -1.0, "rate[2,0]": 1.0}, 0.0, 0.0)},
     # The second row of column 0 charges half a replica per call/s of one task: the first charges both as much or more.
     "capacity": {
-        (0, 0): ({"rate[0,0]": 0.5, "rate[0,1]": 0.25, "replicas[0]": -1.0}, None, 0.0),
-        (1, 0): ({"rate[1,0]": 0.125, "replicas[1]": -1.0}, None, 0.0),
-        (2, 0): ({"rate[2,0]": 0.4, "replicas[2]": -1.0}, None, 0.0),
+        (0, 0): ({"rate[0,0]": 1.5, "rate[0,1]": 0.75, "replicas[0]": -1.0}, None, 0.0),
+        (1, 0): ({"rate[1,0]": 0.375, "replicas[1]": -1.0}, None, 0.0),
+        (2, 0): ({"rate[2,0]": 1.2, "replicas[2]": -1.0}, None, 0.0),
     },
     "packing": {
         0: ({"replicas[0]": 2.0, "spares[0]": 2.0, "set_aside[0]": -4.0}, None, 0.0),
@@ -137,13 +138,22 @@ GOLDEN = {
     },
     # Column 0 serves 3 calls/s of task 0 and 3 of task 1: 2.25 replicas: at most 3, and 2 more for pooling.
     "least_servers": {1: ({"taken[1]": 3.0, "servers[1]": -1.0}, None, 0.0)},
+    # Column 0 runs 5 replicas at the most and a spare: 12 slots, 3 servers of 4.  The others run 2 and 3 on servers of
+    # one slot, and a spare each: 7.
+    "most_servers": {1: ({"servers[1]": 1.0, "taken[1]": -3.0}, None, 0.0)},
     "pooled": {0: ({"open[0]": 2.0, "replicas[0]": -1.0}, None, 0.0)},
     "unpooled": {0: ({"replicas[0]": 1.0, "open[0]": -5.0}, None, 0.0)},
     "whole": {
-        (0, 0): ({"rate[0,0]": 1.0, "chosen[0,0]": -3.0}, None, 0.0),
-        (0, 1): ({"rate[0,1]": 1.0, "chosen[0,1]": -3.0}, None, 0.0),
-        (1, 0): ({"rate[1,0]": 1.0, "chosen[1,0]": -3.0}, None, 0.0),
-        (2, 0): ({"rate[2,0]": 1.0, "chosen[2,0]": -3.0}, None, 0.0),
+        (0, 0): ({"rate[0,0]": 1.0, "chosen[0,0]": -1.0}, None, 0.0),
+        (0, 1): ({"rate[0,1]": 1.0, "chosen[0,1]": -1.0}, None, 0.0),
+        (1, 0): ({"rate[1,0]": 1.0, "chosen[1,0]": -1.0}, None, 0.0),
+        (2, 0): ({"rate[2,0]": 1.0, "chosen[2,0]": -1.0}, None, 0.0),
+    },
+    # Prefill completes the calls of a task as colocated pools do; decode is a phase of its own.
+    "one_pool": {
+        0: ({"chosen[0,0]": 1.0}, None, 1.0),
+        1: ({"chosen[0,1]": 1.0, "chosen[1,0]": 1.0}, None, 1.0),
+        2: ({"chosen[2,0]": 1.0}, None, 1.0),
     },
     "design": {
         0: ({"replicas[0]": 1.0, "used[0]": -5.0}, None, 0.0),
@@ -176,11 +186,17 @@ GOLDEN = {
         0: ({"replicas[0]": 2.0, "set_aside[0]": -22 / 6}, None, 0.0),
         1: ({"replicas[1]": 1.0, "replicas[2]": 1.0, "set_aside[1]": -49 / 50}, None, 0.0),
     },
+    "vendor": {
+        (0, "a"): ({"servers[0]": 1.0, "trusted[a]": -3.0}, None, 0.0),
+        (1, "a"): ({"servers[1]": 1.0, "trusted[a]": -3.0}, None, 0.0),
+        (2, "b"): ({"servers[2]": 1.0, "trusted[b]": -7.0}, None, 0.0),
+    },
     "vendors": {None: ({"trusted[a]": 1.0, "trusted[b]": 1.0}, None, 2.0)},
 }  # fmt: skip
 
 
 def test_rows_are_those_written_by_hand():
+    assert GOLDEN.keys() == listed().keys()
     model = FleetModel(golden(**EVERYTHING), range(3), relaxed=False).pyomo
     for name, expected in GOLDEN.items():
         found = rows(model.component(name))

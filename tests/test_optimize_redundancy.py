@@ -2,12 +2,14 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from fleets import block, colocated, fleet, server
 
 from codesign.candidates.data import Group, Offer, Packing, SideLimit
+from codesign.optimize.fleet import solve_fleet
 from codesign.optimize.redundancy import most_servers, spared, usable_rows
 
 SIZES = (1, 2, 4, 8)
@@ -82,3 +84,28 @@ def test_whole_plans_keep_the_rows(low, high, held):
             found += members.per_packing[0] * servers
             assert found <= most + 1e-9, (counts, members.name)
     assert plans
+
+
+def test_pairs_that_lose_more_than_a_server_holds_keep_their_servers():
+    """Attention on 1 of 8 slots, experts on both slots of a server: losing one of eight replicas' attention loses all.
+
+    One replica and its spare stand in two servers of each kind; spares were asked for as if eight ran.
+    """
+    pair = replace(
+        block([0], [[[1.0]]], [[1.0]], packing=0, packed=1.0),
+        other_packing=np.array([1]),
+        other_packed=np.array([2.0]),
+    )
+    data = fleet(
+        [1.0],
+        [colocated(0)],
+        [pair],
+        hardware=(server("attention", 8), server("experts", 2)),
+        offers=(Offer("a", 0, 8.0, 0.0, 0), Offer("f", 1, 5.0, 0.0, 0)),
+        packings=(Packing(0, 8), Packing(1, 2)),
+        groups=(Group("g", 0, 8),),
+        limits=(SideLimit("stock", "servers", 3.0, per_server={1: 1.0}),),
+        survive_one_server=True,
+    )
+    plan = solve_fleet(data, gap=0.0, threads=1)
+    assert (plan.status, plan.objective, plan.servers) == ("optimal", pytest.approx(26.0), {0: 2, 1: 2})

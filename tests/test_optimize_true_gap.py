@@ -9,10 +9,10 @@ import pytest
 from fleets import block, colocated, fleet, server
 
 from codesign.candidates.data import Group, Offer, Packing
+from codesign.optimize.alone import first_columns
 from codesign.optimize.fleet import solve_fleet
 from codesign.optimize.highs import CompiledModel
 from codesign.optimize.model import FleetModel
-from codesign.optimize.relaxation import first_columns
 
 BIG = 45_000
 """Columns of one large server; as many entries do not go to one MILP at once."""

@@ -7,6 +7,7 @@ import random
 import re
 import signal
 import threading
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,15 @@ def test_another_problem_gap_or_order_has_other_names():
     assert len(keys) == 6
     assert Job(resolve(problem()), "cost_per_hour", 0.0, 60.0).key == job.key
     assert Job(instance, "power", 0.0, 60.0).problem_key == job.problem_key
+
+
+def test_another_solver_is_asked_anew(monkeypatch):
+    """What a release that was wrong has found is not believed under a right one."""
+    instance = resolve(problem())
+    keys = {Job(instance, "cost_per_hour", 0.0, 60.0).key}
+    monkeypatch.setattr("codesign.study.jobs.version", lambda name: "1.14.0" if name == "highspy" else version(name))
+    keys.add(Job(instance, "cost_per_hour", 0.0, 60.0).key)
+    assert len(keys) == 2
 
 
 def test_fingerprints_tell_arrays_apart():

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fleets import tiny_fleets
+from fleets import NARROW, any_fleets
 from hypothesis import given, settings
 from studies import modelled, problem
 from test_optimize_brute_force import QUIET
@@ -73,7 +73,7 @@ def test_a_start_that_fits_is_never_made_worse():
 
 
 @settings(QUIET, max_examples=40)
-@given(tiny_fleets())
+@given(any_fleets(NARROW))
 def test_a_start_that_does_not_fit_is_left(data):
     solver = FleetSolver(data, threads=1)
     plan = solver.solve(gap=0.0)

@@ -203,3 +203,14 @@ def test_commands(bench, tmp_path):
     for bad in (["validate", "--data", str(tmp_path)], ["validate", "--profile", str(rows)]):
         assert run(app, bad).exit_code == 2
     assert run(app, ["calibrate", "--bench", str(rows)]).exit_code == 2
+
+
+def test_a_fit_that_does_not_converge_is_no_profile(monkeypatch):
+    from types import SimpleNamespace
+
+    import scipy.optimize
+
+    failed = SimpleNamespace(success=False, message="too many evaluations", x=np.zeros(4))
+    monkeypatch.setattr(scipy.optimize, "least_squares", lambda *_, **__: failed)
+    with pytest.raises(DataError, match="did not converge"):
+        calibrate(measured_points(), TRUE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,6 +25,7 @@ from codesign.architecture.part import (
 from codesign.architecture.space import Box, Point, Space
 from codesign.candidates.build import Candidates, build_candidates
 from codesign.candidates.data import Bools, FleetData, Floats
+from codesign.candidates.flows import Commodity
 from codesign.hardware.chip import Excess
 from codesign.hardware.tco import annuity_usd_per_hour
 from codesign.optimize.duals import Duals, affordable, column_costs
@@ -95,7 +96,7 @@ class _Alone:
     value: float
     second: float
     duals: Duals
-    commodities: tuple[str, ...]
+    commodities: tuple[Hashable, ...]
 
     def duals_for(self, data: FleetData) -> Duals:
         """These prices for data with further hardware.
@@ -104,10 +105,10 @@ class _Alone:
         price proves what it proves, and this one says what a finished prompt is worth to a fleet that buys.
         """
         known = dict(zip(self.commodities, self.duals.commodity.tolist(), strict=True))
-        alike: dict[str, float] = {}
-        for name, price in known.items():
-            alike[_without_vendor(name)] = max(price, alike.get(_without_vendor(name), -np.inf))
-        prices = [known.get(name, alike.get(_without_vendor(name), 0.0)) for name in data.commodities]
+        alike: dict[Hashable, float] = {}
+        for item, price in known.items():
+            alike[_without_vendor(item)] = max(price, alike.get(_without_vendor(item), -np.inf))
+        prices = [known.get(item, alike.get(_without_vendor(item), 0.0)) for item in data.commodities]
         return replace(self.duals, commodity=np.array(prices), bought=np.zeros(len(data.hardware)))
 
 
@@ -411,10 +412,9 @@ class Evaluator:
         return best
 
 
-def _without_vendor(commodity: str) -> str:
-    """A commodity's name without its vendor, which stands before fabric, levels, time-to-live and period."""
-    words = commodity.split("|")
-    return "|".join([*words[:-6], *words[-5:]])
+def _without_vendor(commodity: Hashable) -> Hashable:
+    """A commodity as it would be of no vendor."""
+    return replace(commodity, vendor="") if isinstance(commodity, Commodity) else commodity
 
 
 def _promising(data: FleetData, relative: Floats) -> list[int]:

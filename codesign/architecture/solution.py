@@ -130,6 +130,8 @@ class SearchRecord(_Frozen):
     seed: int
     linear_programs: int
     seconds: dict[str, float]
+    versions: dict[str, str] = {}
+    """Of the packages that decide an answer; files of earlier versions name none."""
 
 
 class Origin(_Frozen):

@@ -34,13 +34,14 @@ from codesign.architecture.solution import (
     SensitivityRecord,
     TrialRecord,
 )
-from codesign.architecture.space import Space, Value
+from codesign.architecture.space import Space, Value, parameters
 from codesign.check import check
+from codesign.clock import PlanProgress
 from codesign.hardware.chip import Design, area, power
 from codesign.hardware.chip_cost import chip_cost, chip_price_usd
-from codesign.planner import PlanProgress
 from codesign.planner import solve as plan
 from codesign.problem.architecture import ArchitectureProblem
+from codesign.solution.build import versions
 
 T = TypeVar("T")
 
@@ -225,7 +226,11 @@ def _chips(
             ChipRecord(
                 name=name,
                 used=name in chosen.used,
-                parameters={key.removeprefix(f"{name}."): v for key, v in point.items() if key.startswith(f"{name}.")},
+                parameters={
+                    path: point[f"{name}.{path}"]
+                    for path, parameter in parameters(problem.designs[name])
+                    if parameter.free
+                },
                 area_mm2=asdict(area(design, given.facts)),
                 power_w=asdict(watts) | {"tdp": watts.tdp},
                 cost_usd=asdict(cost),
@@ -299,6 +304,7 @@ def _record(problem: ArchitectureProblem, found: Found, evaluator: Evaluator, ru
         seed=problem.search.seed,
         linear_programs=evaluator.solves,
         seconds=run.seconds,
+        versions=versions(),
     )
 
 

@@ -13,19 +13,21 @@ from codesign.candidates.configurations import Configurations, enumerate_configu
 from codesign.candidates.context import ROLES, MomentBook, OperatingPoints, Slice
 from codesign.candidates.data import ColumnBlock, FleetData, Flow, Group, Packing
 from codesign.candidates.decode import decode_blocks
-from codesign.candidates.flows import FlowBook, build_flows
+from codesign.candidates.flows import FlowBook, Reach, build_flows
 from codesign.candidates.grids import Grids
 from codesign.candidates.kept import tier_limits
 from codesign.candidates.lengths import TaskCalls, task_calls
 from codesign.candidates.measured import measured_block
 from codesign.candidates.objectives import objective_weights
 from codesign.candidates.prefill import prefill_blocks
-from codesign.candidates.purchase import Market, build_market, by_electricity, offers_by_option
+from codesign.candidates.prefixes import Memory, by_prefixes
+from codesign.candidates.purchase import Market, Sold, build_market, by_electricity, offers_by_option
 from codesign.candidates.risk import weighed
 from codesign.candidates.split import SplitConfigurations, enumerate_splits, split_columns, split_groups
 from codesign.candidates.stages import StagePart, join
 from codesign.candidates.tighten import tightened
-from codesign.performance import PRECISIONS, ConfigurationTable
+from codesign.performance import PRECISIONS, ConfigurationTable, decode_step_seconds, link_bytes_per_s
+from codesign.performance.split import split_step_seconds
 from codesign.problem.instance import Instance, Limits, Offer, Redundancy, Site
 
 
@@ -48,6 +50,17 @@ class Candidates:
     market: Market
     stages: tuple[StagePart, ...] = ()
     """Where there are periods or scenarios: the parts that `data` joins; then the other fields are in the parts."""
+
+    @property
+    def sold(self) -> tuple[Sold, ...]:
+        """What each offer sells, in the order of `data.offers`; of stages as the first that holds it says."""
+        if not self.stages:
+            return self.market.sold
+        found: dict[int, Sold] = {}
+        for part in self.stages:
+            for number, item in zip(part.offers, part.candidates.market.sold, strict=True):
+                found.setdefault(number, item)
+        return tuple(found[number] for number in sorted(found))
 
     def table(self, configuration: int) -> ConfigurationTable:
         """The performance table of one configuration."""
@@ -83,8 +96,7 @@ def build_candidates(
     splits = enumerate_splits(instance, places)
     cards = {model.name: model.card for model in instance.models}
     calls = [task_calls(task, cards) for task in instance.tasks]
-    vendors = sorted({option.accelerator.vendor for option in instance.hardware})
-    book = build_flows(instance, grids, calls, vendors)
+    book = build_flows(instance, grids, calls, _reach(instance, configurations, splits))
     blocks: list[ColumnBlock] = []
     points: list[OperatingPoints | None] = []
     slices = _slices(instance, grids, book, configurations) if configurations else []
@@ -137,17 +149,30 @@ def build_candidates(
 
 
 def resold(candidates: Candidates, instance: Instance) -> Candidates:
-    """The candidates of an instance whose columns are those of another one (`unpriced` tells): only purchase is new.
+    """The candidates of an instance whose columns are those of another one (`unpriced`, and with rates of its own
+    `unrated`, tell): only purchase and demand are new.
 
     The blocks stay the same objects, so a solver that knows them needs no second look at them.
     """
     instance = by_electricity(instance)
     market = build_market(instance)
-    data, book = candidates.data, candidates.book
-    data = _data(
-        instance, market, data.blocks, data.flows, book, data.calls_bound, data.packings, data.groups
-    )
-    return replace(candidates, instance=instance, data=data, market=market)
+    data, book, calls = candidates.data, candidates.book, candidates.calls
+    bound = data.calls_bound
+    rates = [task.rate_per_s for task in instance.tasks]
+    if rates != [task.rate_per_s for task in candidates.instance.tasks]:
+        calls = tuple(
+            tuple(replace(item, task=task) for item in known) for task, known in zip(instance.tasks, calls, strict=True)
+        )
+        flows = tuple(replace(f, calls=replace(f.calls, task=instance.tasks[f.task])) for f in book.flows)
+        book = replace(book, flows=flows, calls_bound=np.array([flow.calls.calls_per_s for flow in flows]))
+        bound = np.concatenate([book.calls_bound, rates]) if instance.measured_pools else book.calls_bound
+    data = _data(instance, market, data.blocks, data.flows, book, bound, data.packings, data.groups)
+    return replace(candidates, instance=instance, data=data, book=book, calls=calls, market=market)
+
+
+def unrated(instance: Instance) -> Instance:
+    """An instance without rates, which no column depends on either."""
+    return replace(instance, tasks=tuple(replace(task, rate_per_s=1.0) for task in instance.tasks))
 
 
 def unpriced(instance: Instance) -> Instance:
@@ -178,16 +203,67 @@ def _kinds(offers: Sequence[Offer]) -> tuple[Offer, ...]:
 def _staged(
     instance: Instance, progress: Callable[[str, float], None] | None, grids: Grids | None
 ) -> Candidates:
-    """Every stage by itself, and the problem that joins them."""
-    parts = []
+    """Every stage by itself, and the problem that joins them.  Stages that differ in rates and prices alone share their
+    columns."""
+    parts: list[Candidates] = []
+    columns: list[Instance] = []
     for number, stage in enumerate(instance.stages):
-        parts.append(build_candidates(stage.instance, None, grids))
-        if progress is not None:
-            progress("periods and scenarios", (number + 1) / len(instance.stages))
+
+        def told(what: str, share: float, number: int = number) -> None:
+            if progress is not None:
+                progress("periods and scenarios", (number + share) / len(instance.stages))
+
+        bare = unrated(unpriced(stage.instance))
+        alike = columns.index(bare) if bare in columns else None
+        parts.append(
+            build_candidates(stage.instance, told, grids) if alike is None else resold(parts[alike], stage.instance)
+        )
+        columns.append(bare)
+        told("", 1.0)
+    return rejoined(instance, parts)
+
+
+def rejoined(instance: Instance, parts: Sequence[Candidates]) -> Candidates:
+    """The candidates of an instance with stages from those of each stage, in their order."""
     data, stages = join(instance, parts)
     data = weighed(data, instance, stages)
     nothing = FlowBook((), (), (), np.zeros(0))
     return Candidates(instance, data, None, None, (), nothing, (), 0, Market((), (), (), (), ()), stages)
+
+
+def _reach(instance: Instance, configurations: Configurations | None, splits: SplitConfigurations | None) -> Reach:
+    """The shortest and longest steps of each model, and the fastest replica of each hardware of a vendor."""
+    one = np.ones(1)
+    steps: list[list[float]] = [[] for _ in instance.models]
+    links: dict[str, list[float]] = {option.accelerator.vendor: [] for option in instance.hardware}
+    if configurations is not None:
+        step, link = decode_step_seconds(configurations.table, one)[:, 0], link_bytes_per_s(configurations.table)
+        for m, found in enumerate(steps):
+            found += step[configurations.model == m].tolist()
+        for h, option in enumerate(instance.hardware):
+            mine = link[configurations.hardware == h]
+            links[option.accelerator.vendor] += [float(mine.max())] if len(mine) else []
+    if splits is not None:
+        step = np.max(np.stack(split_step_seconds(splits.table, one)), axis=0)[:, 0]
+        for m, found in enumerate(steps):
+            found += step[splits.model == m].tolist()
+    return Reach(
+        tuple((min(found, default=0.0), max(found, default=0.0)) for found in steps),
+        {vendor: tuple(found) for vendor, found in links.items()},
+    )
+
+
+def changed(candidates: Candidates, instance: Instance) -> Candidates:
+    """`resold` for instances with and without stages; `instance` has those of the candidates' own."""
+    if not instance.stages:
+        return resold(candidates, instance)
+    return rejoined(
+        instance,
+        [
+            resold(part.candidates, stage.instance)
+            for part, stage in zip(candidates.stages, instance.stages, strict=True)
+        ],
+    )
 
 
 def _slices(
@@ -223,7 +299,10 @@ def _columns(part: Slice) -> list[tuple[ColumnBlock, OperatingPoints]]:
             continue
         book = books.setdefault(allowed.tobytes(), MomentBook(replace(part, index=part.index[allowed])))
         select = part.book.select(role, model, kv, vendor)
-        found += builders[role](book.part, book, select)
+        memory = Memory(book.part.index, book.part.room, book.part.prefix_bytes)
+        flows = [part.book.flows[f] for f in select]
+        for item in builders[role](book.part, book, select):
+            found += by_prefixes(item, flows, memory, part.grids.prefix_worth)
     kept = []
     for block, point in found:
         hardware = part.configurations.hardware[point.configuration]
@@ -242,8 +321,8 @@ def _known_columns(part: Slice, known: Candidates | None) -> list[tuple[ColumnBl
     """
     if known is None or part.configurations.hardware[part.index].max() >= len(known.instance.hardware):
         return []
-    number = {flow.name: f for f, flow in enumerate(part.book.flows)}
-    flows = np.array([number[flow.name] for flow in known.book.flows], dtype=np.int64)
+    number = {(flow.commodity, flow.phase): f for f, flow in enumerate(part.book.flows)}
+    flows = np.array([number[flow.commodity, flow.phase] for flow in known.book.flows], dtype=np.int64)
     return [
         (replace(block, flows=flows[block.flows], group=part.group(point.role, point.configuration)), point)
         for block, point in zip(known.data.blocks, known.points, strict=True)
@@ -289,6 +368,7 @@ def _groups(instance: Instance, configurations: Configurations) -> list[Group]:
                     int(configurations.hardware[k]),
                     lost,
                     work=f"{model.name}/{role}",
+                    role=role,
                 )
             )
     return groups

@@ -15,7 +15,7 @@ from codesign.candidates.context import (
     tier_joules,
 )
 from codesign.candidates.data import ColumnBlock, Floats, Ints, RowUse
-from codesign.candidates.decode import longest_step, step_limits
+from codesign.candidates.decode import longest_step, own_limits, step_limits
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.prefill import distinct_waits
 from codesign.candidates.step import step_chords
@@ -31,7 +31,7 @@ def colocated_blocks(
         return []
     grids = part.grids
     queues = Queues.product(grids.colocated_utilizations, (1,), grids.waits_s)
-    capacity = part.capacity([flow.calls for flow in flows])
+    capacity = part.room
     found = []
     for chunk in grids.chunks:
         for anchor in grids.anchors[:2]:
@@ -108,32 +108,38 @@ class _Pool:
         """One block of all step limits and pairs of spreads that leave room."""
         grids = self.part.grids
         found = []
+        empty = self.chords.intercept[self.usable].max(axis=1)
         for step in grids.colocated_spreads:
-            for tau in step_limits(grids, self.flows, step).tolist():
+            limits: list[float | Floats] = [*step_limits(grids, self.flows, step, empty)]
+            if step == grids.colocated_spreads[0]:
+                limits.append(own_limits(grids, empty, step))
+            for tau in limits:
                 for memory in grids.colocated_memory_spreads:
-                    item = self._block(tau, step, memory)
+                    item = self._block(np.broadcast_to(tau, empty.shape), step, memory)
                     if item is not None:
                         found.append(item)
         return joined(found)
 
     def _block(
-        self, tau: float, step: float, memory: float
+        self, tau: Floats, step: float, memory: float
     ) -> tuple[ColumnBlock, OperatingPoints] | None:
+        """Columns of a step limit for each configuration, `tau` [usable]."""
         part, queues = self.part, self.queues
-        room = tau * (1 - step) - self.chords.intercept[self.usable]
+        room = (tau * (1 - step))[:, None] - self.chords.intercept[self.usable]
         usable = np.flatnonzero(np.all(room > 0, axis=1))
         if not len(usable):
             return None
-        waits = np.stack([self._waits(flow, tau, step, usable) for flow in self.flows], axis=2)
+        waits = np.stack([self._waits(flow, tau[usable], step, usable) for flow in self.flows], axis=2)
         keep_k, keep_o, wait = distinct_waits(waits)
         if not len(keep_k):
             return None
         source = usable[keep_k]
+        own = tau[source]
         rows = self.usable[source]
         segments = self.chords.slope.shape[1]
         limit = np.zeros((len(rows), segments + 6 + self.linked))
         limit[:, :segments] = room[source]
-        limit[:, segments] = (tau * step / Z) ** 2
+        limit[:, segments] = (own * step / Z) ** 2
         limit[:, segments + 1] = part.slots
         limit[:, segments + 2] = self.capacity[rows] * (1 - memory)
         limit[:, segments + 3] = (self.capacity[rows] * memory / Z) ** 2
@@ -146,7 +152,7 @@ class _Pool:
         block = ColumnBlock(
             flows=np.array(self.select, dtype=np.int64),
             row_names=(*(f"time{i}" for i in range(segments)), *names)[: limit.shape[1]],
-            use=RowUse(self.fixed, self.scaled, self.exponent, source, tau * same),
+            use=RowUse(self.fixed, self.scaled, self.exponent, source, own),
             limit=limit,
             admissible=waits[keep_k, keep_o] >= wait[:, None],
             flow_power_w=self.power,
@@ -159,24 +165,24 @@ class _Pool:
         return block, OperatingPoints(
             "colocated",
             configuration,
-            tau * same,
+            own,
             queues.utilization[keep_o],
             queues.waits[wait],
             self.chunk * same,
         )
 
-    def _waits(self, flow: CallFlow, tau: float, step: float, usable: Ints) -> Ints:
+    def _waits(self, flow: CallFlow, tau: Floats, step: float, usable: Ints) -> Ints:
         """[K, O] longest wait: a prompt of p tokens takes ceil(p/s) steps, each at most τ, after its reload."""
-        if tau > longest_step(self.part.grids, flow, step) * (1 + 1e-12):
-            return np.full((len(usable), len(self.queues.pooled)), -1)
+        limits, where = np.unique(tau, return_inverse=True)
         prompt = self.book.prompt(flow.calls, flow.residency)
-        seconds = np.ceil(prompt.new_tokens / self.chunk)[None, :] * tau
+        seconds = np.ceil(prompt.new_tokens / self.chunk)[None, :] * limits[:, None]
         if flow.tier is not None:
             # One copy of a cache is as large on every configuration of a slice.
             seconds = seconds + flow.transfer_seconds(prompt.reload[:1], np.zeros(1))
-        longest = np.full(1, self.longest_chunks * tau)
-        one = longest_waits(flow, self.queues, seconds, prompt.weight, np.full(1, tau), longest)
-        waits = np.repeat(one, len(usable), axis=0)
+        longest = self.longest_chunks * limits
+        waits = longest_waits(flow, self.queues, seconds, prompt.weight, limits, longest)
+        waits[limits > longest_step(flow, step) * (1 + 1e-12)] = -1
+        waits = waits[where.ravel()]
         if flow.tier is not None:
             waits[self.part.link[self.usable[usable]] < flow.fabric_bytes_per_s] = -1
         return waits

@@ -115,16 +115,15 @@ class Slice:
         """Largest mean of active sequences whose percentile fits the engine's maximum."""
         return float(poisson_mean_within(self.instance.options.max_sequences))
 
-    def capacity(self, calls: list[TaskCalls]) -> Floats:
-        """[K] bytes for sessions: what weights leave, less the prefixes that the tasks here share."""
+    @cached_property
+    def room(self) -> Floats:
+        """[K] bytes for KV: what weights leave."""
         options = self.instance.options
-        room = kv_capacity_bytes(self.table, options.memory_fraction, options.memory_reserve_bytes)
-        shared = {item.task.name: item.shared for item in calls}
-        for tokens in shared.values():
-            if tokens > 0:
-                dp = self.table.dp.astype(np.float64)
-                room = room - kv_bytes(self.table, np.array([tokens]))[:, 0] * dp
-        return np.maximum(room, 0.0)
+        return np.maximum(kv_capacity_bytes(self.table, options.memory_fraction, options.memory_reserve_bytes), 0.0)
+
+    def prefix_bytes(self, tokens: float) -> Floats:
+        """[K] bytes that a prefix of so many tokens takes of a replica: once in each attention group."""
+        return np.asarray(kv_bytes(self.table, np.array([tokens]))[:, 0] * self.table.dp.astype(np.float64))
 
     @cached_property
     def stepping(self) -> tuple[Floats, Floats, Floats]:

@@ -7,7 +7,7 @@ accelerators or models: The rest of `candidates/` fills these arrays; `optimize/
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -289,6 +289,7 @@ class Group:
     """Period or scenario that it runs in: limits on designs hold in each."""
     work: str = ""
     """What its replicas do: model and role."""
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -314,10 +315,14 @@ class SideLimit:
     """Coefficient by module; negative where modules bring what flows use."""
     per_flow: dict[tuple[int, int], float] = field(default_factory=dict)
     """Coefficient per call/s by (flow, hardware of the column that carries it; -1: whichever)."""
+    size: float = 0.0
+    """What the row is divided by where that is known; 0: its limit, or its largest coefficient."""
 
     @property
     def scale(self) -> float:
-        """What the row is divided by: its limit, or its largest coefficient where the limit is zero."""
+        """What the row is divided by: its size, else its limit, or its largest coefficient where the limit is zero."""
+        if self.size:
+            return self.size
         coefficients = (
             *self.per_server.values(),
             *self.per_packing.values(),
@@ -337,7 +342,8 @@ class FleetData:
     calls_bound: Floats
     """[F] the most calls per second that a flow can ever carry."""
     flows: tuple[Flow, ...]
-    commodities: tuple[str, ...]
+    commodities: tuple[Hashable, ...]
+    """What tells each from all others; the same one in another problem has an equal key."""
     blocks: tuple[ColumnBlock, ...]
     offers: tuple[Offer, ...]
     hardware: tuple[Hardware, ...]
@@ -364,6 +370,27 @@ class FleetData:
     def columns(self) -> int:
         """Number of columns over all blocks."""
         return int(self.offsets[-1])
+
+    @cached_property
+    def flow_unit(self) -> Floats:
+        """[F] calls/s of all of a flow: what a share of 1 stands for in every linear program over this fleet.
+
+        Flows of a commodity have one unit, the most that any of them can carry; 1 where nothing is asked for.
+        """
+        unit = np.where(self.calls_bound > 0, self.calls_bound, 0.0)
+        for f, flow in enumerate(self.flows):
+            if flow.commodity is not None:
+                unit[f] = self.commodity_unit[flow.commodity]
+        return np.where(unit > 0, unit, 1.0)
+
+    @cached_property
+    def commodity_unit(self) -> Floats:
+        """[M] calls/s of all of a commodity; 1 where nothing is asked for."""
+        most = np.zeros(len(self.commodities))
+        for flow, calls in zip(self.flows, self.calls_bound.tolist(), strict=True):
+            if flow.commodity is not None:
+                most[flow.commodity] = max(most[flow.commodity], calls)
+        return np.where(most > 0, most, 1.0)
 
     def keep(self, columns: Bools) -> FleetData:
         """The same problem with only the columns marked in `columns` [columns]."""

@@ -1,12 +1,13 @@
 """Commodities and their flows (DESIGN 3.5): what both phases of a call must agree on.
 
 A disaggregated call is a commodity (task, variant, model, KV format, fabric, residency, TTFT level, TPOT
-level, period): its prefill flow serves the task, its decode flow must match it.  A colocated call is one
+level, time-to-live, stage): its prefill flow serves the task, its decode flow must match it.  A colocated call is one
 flow.  Levels come from absolute grids that no SLO moves, so that a tighter SLO only removes flows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +18,53 @@ from codesign.candidates.grids import Grids
 from codesign.candidates.lengths import TaskCalls
 from codesign.problem.instance import Instance, MemoryOption
 
-PERIOD = "all"
 _TTL_WORTH = 0.005
 """A time-to-live is offered if it keeps this share of the sessions more than the one below."""
 _FABRIC_WORTH_S = (0.020, 1.500)
 """A fabric level is offered if the one below would take longer than the first for a long context, and
 dropped if it takes longer than the second itself while a faster one exists."""
+
+
+@dataclass(frozen=True)
+class Admission:
+    """Seconds that a TTFT counts on for the step in which the decode side admits a call."""
+
+    usual: float = 0.0
+    quick: float = 0.0
+    """For a TTFT below `below`: there the usual step would take much of it."""
+    below: float = 0.0
+
+    def of(self, ttft_s: float) -> float:
+        """Seconds for a limit on the TTFT; what it leaves never falls as the limit rises."""
+        return max(self.quick, min(self.usual, ttft_s - (self.below - self.usual)))
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What the hardware on offer reaches at its best: levels beyond it would be columns of nothing."""
+
+    steps_s: tuple[tuple[float, float], ...]
+    """By model, the shortest and the longest step of an empty batch of any configuration."""
+    links: Mapping[str, tuple[float, ...]]
+    """By vendor, byte/s of the fastest replica of each of its hardware."""
+
+
+@dataclass(frozen=True)
+class Commodity:
+    """All that both phases of a call agree on: equal for the same commodity in whatever problem it occurs."""
+
+    task: str
+    variant: str
+    model: int
+    kv: str
+    residency: str
+    vendor: str
+    fabric_bytes_per_s: float
+    ttft_level_s: float
+    tpot_level_s: float
+    ttl_s: float
+    stage: tuple[str, str] | None = None
+    """(period, scenario) where there are several."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +86,8 @@ class CallFlow:
     """Limit on TTFT's mean and deviation (inf without a task-latency SLO)."""
     tpot_level_s: float
     """Limit on the step time of the decode side (inf for colocated)."""
-    admission_s: float
-    """Step that the TTFT counts on for decode admission: from one grid, whatever SLOs a task has."""
+    admission: Admission
+    """What the TTFT counts on for decode admission."""
     tier: MemoryOption | None = None
     """The memory of a tier residency."""
 
@@ -57,14 +99,25 @@ class CallFlow:
         return np.asarray(reload / rate + (reload > 0) * self.tier.latency_s + send / self.fabric_bytes_per_s)
 
     @property
-    def name(self) -> str:
-        """A name that tells every part of the commodity."""
-        levels = f"{self.fabric_bytes_per_s:.3g}|{self.ttft_level_s:.3g}|{self.tpot_level_s:.3g}"
-        levels += f"|{self.calls.ttl_s:g}"
-        return (
-            f"{self.calls.task.name}|{self.calls.variant.name}|{self.model}|{self.kv}|{self.phase}|"
-            f"{self.residency}|{self.vendor}|{levels}|{PERIOD}"
+    def commodity(self) -> Commodity:
+        """What its calls are, whichever phase this is."""
+        return Commodity(
+            self.calls.task.name,
+            self.calls.variant.name,
+            self.model,
+            self.kv,
+            self.residency,
+            self.vendor,
+            self.fabric_bytes_per_s,
+            self.ttft_level_s,
+            self.tpot_level_s,
+            self.calls.ttl_s,
         )
+
+    @property
+    def name(self) -> str:
+        """For people; names of the problem may stand in it, so nothing is read out of it again."""
+        return f"{self.calls.task.name} ({self.calls.variant.name}) {self.phase}, KV {self.residency}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +126,7 @@ class FlowBook:
 
     flows: tuple[CallFlow, ...]
     numbers: tuple[Flow, ...]
-    commodities: tuple[str, ...]
+    commodities: tuple[Commodity, ...]
     calls_bound: Floats
     """[F] calls/s if the flow carried its whole task."""
 
@@ -90,9 +143,9 @@ class FlowBook:
 
 
 def build_flows(
-    instance: Instance, grids: Grids, calls: list[list[TaskCalls]], vendors: list[str]
+    instance: Instance, grids: Grids, calls: list[list[TaskCalls]], reach: Reach
 ) -> FlowBook:
-    """Flows of every task variant under the instance's options; `vendors` that have modelled hardware."""
+    """Flows of every task variant under the instance's options."""
     names = [model.name for model in instance.models]
     flows: list[CallFlow] = []
     for task, variants in enumerate(calls):
@@ -100,18 +153,17 @@ def build_flows(
             model = names.index(item.variant.model)
             for kv in instance.models[model].kv:
                 if instance.options.disaggregation != "always":
-                    flows += _colocated(instance, grids, task, item, model, kv)
+                    flows += _colocated(instance, grids, task, item, model, kv, reach)
                 if instance.options.disaggregation != "never":
-                    for vendor in vendors:
-                        flows += _disaggregated(instance, grids, task, item, model, kv, vendor)
+                    for vendor in sorted(reach.links):
+                        flows += _disaggregated(instance, grids, task, item, model, kv, vendor, reach)
     numbers: list[Flow] = []
-    commodities: dict[str, int] = {}
+    commodities: dict[Commodity, int] = {}
     for flow in flows:
         commodity = None
         sign = 0
         if flow.phase != "colocated":
-            key = flow.name.replace(f"|{flow.phase}|", "|", 1)
-            commodity = commodities.setdefault(key, len(commodities))
+            commodity = commodities.setdefault(flow.commodity, len(commodities))
             sign = 1 if flow.phase == "decode" else -1
         numbers.append(
             Flow(
@@ -128,25 +180,27 @@ def build_flows(
 
 
 def _colocated(
-    instance: Instance, grids: Grids, task: int, calls: TaskCalls, model: int, kv: str
+    instance: Instance, grids: Grids, task: int, calls: TaskCalls, model: int, kv: str, reach: Reach
 ) -> list[CallFlow]:
+    links = tuple(each for found in reach.links.values() for each in found)
     return [
-        CallFlow(task, kept, model, kv, "colocated", residency, "", fabric, np.inf, np.inf, 0.0, tier)
+        CallFlow(task, kept, model, kv, "colocated", residency, "", fabric, np.inf, np.inf, Admission(), tier)
         for residency, tier, kept in _residencies(instance, grids, calls, ("colocated",))
-        for fabric in (_fabrics(grids, calls) if tier else (np.inf,))
+        for fabric in (_fabrics(grids, calls, links) if tier else (np.inf,))
     ]
 
 
 def _disaggregated(
-    instance: Instance, grids: Grids, task: int, calls: TaskCalls, model: int, kv: str, vendor: str
+    instance: Instance, grids: Grids, task: int, calls: TaskCalls, model: int, kv: str, vendor: str, reach: Reach
 ) -> list[CallFlow]:
+    levels = latency_levels(grids, calls, reach.steps_s[model])
     return [
         CallFlow(
             task, kept, model, kv, phase, residency, vendor, fabric, ttft, tpot, _admission(grids, tpot), tier
         )
         for residency, tier, kept in _residencies(instance, grids, calls, ("decode", "prefill"))
-        for fabric in _fabrics(grids, calls)
-        for ttft, tpot in latency_levels(grids, calls)
+        for fabric in _fabrics(grids, calls, reach.links[vendor])
+        for ttft, tpot in levels
         for phase in ("prefill", "decode")
     ]
 
@@ -175,47 +229,60 @@ def _times_to_live(grids: Grids, calls: TaskCalls) -> list[TaskCalls]:
     return found
 
 
-def _admission(grids: Grids, tpot: float) -> float:
+def _admission(grids: Grids, tpot: float) -> Admission:
     """The admission step that a TPOT level allows to count on."""
-    return next((level for level in grids.admission_s if level >= tpot), tpot)
+    usual = _next(grids.admission_s, tpot)
+    return Admission(usual, min(usual, _next(grids.quick_admission_s, tpot)), grids.quick_ttft_s)
 
 
-def _fabrics(grids: Grids, calls: TaskCalls) -> tuple[float, ...]:
-    """Levels by the task's long contexts alone (an SLO must not move them); 100 KB a token as a scale."""
+def _next(levels: tuple[float, ...], value: float) -> float:
+    """The least level that is no less than a value; the value itself above them all."""
+    return next((level for level in levels if level >= value), value)
+
+
+def _fabrics(grids: Grids, calls: TaskCalls, links: tuple[float, ...]) -> tuple[float, ...]:
+    """Levels by the task's long contexts alone (an SLO must not move them); 100 KB a token as a scale.
+
+    Slower ones for hardware whose fastest replica (`links`) is not as fast as those.
+    """
     points = calls.population
     order = np.argsort(points.context)
     long_context = float(points.context[order][np.searchsorted(np.cumsum(points.weight[order]), 0.9)])
-    seconds = [long_context * 1e5 / level for level in grids.fabrics_bytes_per_s]
+    levels = grids.fabrics_bytes_per_s
+    seconds = [long_context * 1e5 / level for level in levels]
     enough, slow = _FABRIC_WORTH_S
     useful = [
         level
-        for i, level in enumerate(grids.fabrics_bytes_per_s)
+        for i, level in enumerate(levels)
         if (i == 0 or seconds[i - 1] > enough)
-        and (seconds[i] <= slow or i == len(grids.fabrics_bytes_per_s) - 1)
+        and (seconds[i] <= slow or i == len(levels) - 1 or min(links, default=np.inf) < levels[i + 1])
     ]
-    return tuple(useful)
+    slower = [[s for s in grids.slow_fabrics_bytes_per_s if s <= link][-1:] for link in links if link < levels[0]]
+    return (*sorted({level for nearest in slower for level in nearest}), *useful)
 
 
-def latency_levels(grids: Grids, calls: TaskCalls) -> list[tuple[float, float]]:
+def latency_levels(grids: Grids, calls: TaskCalls, steps_s: tuple[float, float]) -> list[tuple[float, float]]:
     """(TTFT level, TPOT level) pairs that a task's commodities may have, the TTFT loosest for each TPOT.
 
     Without a task-latency SLO TTFT needs no level, and the TPOT level is the admission step that the TTFT
     counts on.  With one, each TPOT level takes the longest TTFT level that still fits the task's latency.
+    `steps_s` are the shortest and the longest step of an empty batch of any configuration.
     """
     task = calls.task
     target = min((seconds for _, seconds in task.tpot_slo), default=np.inf)
     if not task.task_latency_slo:
-        first = next((level for level in grids.admission_s if level >= target), grids.admission_s[-1])
-        return [(np.inf, level) for level in grids.admission_s if level <= first]
+        levels = grids.admissions(steps_s[1])
+        if min((seconds for _, seconds in task.ttft_slo), default=np.inf) < grids.quick_ttft_s:
+            levels = [*grids.quick_admission_s, *levels]
+        first = next((level for level in levels if level >= target), levels[-1])
+        return [(np.inf, level) for level in levels if level <= first]
     # Levels above the first that reaches the TPOT target add no decode column and cost latency.
-    useful = next(
-        (i for i, level in enumerate(grids.tpot_levels_s) if level >= target),
-        len(grids.tpot_levels_s) - 1,
-    )
+    levels = grids.tpot_levels(*steps_s)
+    useful = next((i for i, level in enumerate(levels) if level >= target), len(levels) - 1)
     # A mean or deviation of the TTFT beyond this would break the TTFT's own SLO: a higher level adds nothing.
     enough = min((seconds / (1.0 - p) ** 0.5 for p, seconds in task.ttft_slo), default=np.inf)
     pairs: list[tuple[float, float]] = []
-    for tpot in grids.tpot_levels_s[: useful + 1][::-1]:
+    for tpot in levels[: useful + 1][::-1]:
         fitting = [t for t in grids.ttft_levels_s if task_latency_holds(calls, t, t, tpot)]
         if fitting and (not pairs or max(fitting) > pairs[-1][0]):
             pairs.append((max(fitting), tpot))
@@ -246,18 +313,30 @@ def task_latency_probability(
     points = calls.population
     output = float(points.weight @ points.output)
     output_variance = max(0.0, float(points.weight @ points.output**2) - output**2)
-    wait = calls.task.tool_wait
-    mean = np.asarray(ttft_mean + output * np.asarray(tpot) + wait.mean, dtype=np.float64)
-    variance = np.asarray(ttft_sd**2 + output_variance * np.asarray(tpot) ** 2 + wait.variance)
-    if calls.task.task_latency_at == "reference":
-        numbers = np.array([calls.task.calls.quantile(0.5) * calls.variant.calls_factor])
-        weights = np.ones(1)
-    else:
-        numbers, weights = points.calls_values, points.calls_weights
+    mean = np.asarray(ttft_mean + output * np.asarray(tpot), dtype=np.float64)
+    variance = np.asarray(ttft_sd**2 + output_variance * np.asarray(tpot) ** 2, dtype=np.float64)
+    numbers, weights = chain_lengths(calls)
     probability = np.zeros(np.broadcast(mean, variance).shape)
     for count, weight in zip(numbers.tolist(), weights.tolist(), strict=True):
-        spread = np.sqrt(np.maximum(count * variance, 1e-18))
-        # The last call is followed by no tool.
-        probability = probability + weight * ndtr((limit - count * mean + wait.mean) / spread)
+        middle, spread = chain_moments(calls, count, mean, variance)
+        probability = probability + weight * ndtr((limit - middle) / spread)
     return np.asarray(probability, dtype=np.float64)
 
+
+def chain_lengths(calls: TaskCalls) -> tuple[Floats, Floats]:
+    """([n] numbers of calls, [n] probabilities) over which a task-latency SLO is taken."""
+    if calls.task.task_latency_at == "reference":
+        return np.array([calls.task.calls.quantile(0.5) * calls.variant.calls_factor]), np.ones(1)
+    return calls.population.calls_values, calls.population.calls_weights
+
+
+def chain_moments(
+    calls: TaskCalls, count: Floats | float, call_mean: Floats | float, call_variance: Floats | float
+) -> tuple[Floats, Floats]:
+    """Mean and deviation (s) of a task of `count` calls that take `call_mean` s, with `call_variance` s², each.
+
+    Tools run between calls: none follows the last one, so `count` calls have `count` − 1 waits.
+    """
+    waits, wait = np.maximum(np.asarray(count, dtype=np.float64) - 1.0, 0.0), calls.task.tool_wait
+    variance = count * np.asarray(call_variance) + waits * wait.variance
+    return np.asarray(count * np.asarray(call_mean) + waits * wait.mean), np.sqrt(np.maximum(variance, 1e-18))

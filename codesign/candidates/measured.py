@@ -14,7 +14,7 @@ def measured_block(
     """The block of all measured pools, one flow per task (a call is a task here), one group per pool."""
     tasks = {task.name: i for i, task in enumerate(instance.tasks)}
     pools = instance.measured_pools
-    flows = [Flow(f"{name}|serve|measured", index, True, 1.0, None, 0) for name, index in tasks.items()]
+    flows = [Flow(f"{name} measured", index, True, 1.0, None, 0) for name, index in tasks.items()]
     rate = np.zeros((len(pools), len(tasks)))
     for p, pool in enumerate(pools):
         for name, value in pool.max_rate_per_s.items():
@@ -35,5 +35,5 @@ def measured_block(
         group=first_group + np.arange(count),
         min_replicas=np.ones(count, dtype=np.int64),
     )
-    groups = [Group(f"{pool.name}/serve", len(instance.hardware) + p, 1) for p, pool in enumerate(pools)]
+    groups = [Group(f"{pool.name}/serve", len(instance.hardware) + p, 1, role="serve") for p, pool in enumerate(pools)]
     return block, flows, groups

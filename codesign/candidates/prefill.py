@@ -27,7 +27,7 @@ def prefill_blocks(
     keep_k, keep_o, wait = distinct_waits(waits)
     if not len(keep_k):
         return []
-    capacity = part.capacity([flow.calls for flow in flows])
+    capacity = part.room
     use, power = _use(part, book, flows)
     blocks = [
         _block(part, queues, select, (use, power), capacity, spread, waits, keep_k, keep_o, wait)
@@ -49,9 +49,9 @@ def distinct_waits(waits: Ints) -> tuple[Ints, Ints, Ints]:
 
 
 def _waits(part: Slice, queues: Queues, book: MomentBook, flow: CallFlow, longest: Floats) -> Ints:
-    """[K, O] longest wait of a flow: what reload, prefill, transfer and decode admission leave of its TTFT."""
+    """[K, O] longest wait of a flow: what reload, prefill and transfer leave of its TTFT."""
     prompt = book.prompt(flow.calls, flow.residency)
-    seconds = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send) + flow.admission_s
+    seconds = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send)
     steps = np.full(len(part.index), flow.tpot_level_s)
     waits = longest_waits(flow, queues, seconds, prompt.weight, steps, longest)
     waits[part.link < flow.fabric_bytes_per_s] = -1

@@ -50,29 +50,30 @@ def build_market(instance: Instance) -> Market:
     hardware = [_server(option, instance) for option in instance.hardware]
     offers: list[Offer] = []
     sold: list[Sold] = []
-    limits: list[SideLimit] = []
+    stocks: dict[tuple[str, str, str], SideLimit] = {}
     for index, option in enumerate(instance.hardware):
         for price in option.offers:
             sold.append((option, price))
             offers.append(_offer(option, price, (index,)))
             # What is to be had of an offer is to be had whatever the network.
-            _add_stock(f"hardware.{option.hardware}", price, len(offers) - 1, option.server_accelerators, limits)
+            place = ("hardware", option.hardware, price.name)
+            _add_stock(place, price, len(offers) - 1, option.server_accelerators, stocks)
     rows = {(o.name, o.includes_power): index for index, o in enumerate(instance.hardware)}
     for unit in instance.units:
         for price in unit.offers:
             sold.append((unit, price))
             offers.append(_offer(unit, price, tuple(rows[name, price.includes_power] for name in unit.hardware)))
-            _add_stock(f"purchase_units.{unit.name}", price, len(offers) - 1, unit.accelerators, limits)
+            _add_stock(("purchase_units", unit.name, price.name), price, len(offers) - 1, unit.accelerators, stocks)
     first_measured = len(hardware)
     for pool in instance.measured_pools:
         hardware.append(_measured(pool))
         sold.append(pool)
         offers.append(Offer(pool.name, len(hardware) - 1, pool.cost_usd_per_hour, 0.0, 0))
-    limits += _inventory(instance, hardware, offers, first_measured)
+    limits = [*stocks.values(), *_inventory(instance, hardware, offers, first_measured)]
     modules = [_module(tier, instance) for tier in instance.memory]
     limits += _site(instance, hardware, offers, sold, modules)
     limits += _budget(instance, hardware, offers, modules)
-    limits += _churn(instance, offers)
+    limits += _churn(instance, sold)
     return Market(tuple(hardware), tuple(offers), tuple(sold), tuple(modules), tuple(limits))
 
 
@@ -116,16 +117,15 @@ def _offer(of: HardwareOption | PurchaseUnit, price: Price, rows: tuple[int, ...
     )
 
 
-def _add_stock(place: str, price: Price, offer: int, size: int, limits: list[SideLimit]) -> None:
-    """What is to be had of an offer, in accelerators; offers of one place and name share it."""
+def _add_stock(
+    place: tuple[str, str, str], price: Price, offer: int, size: int, stocks: dict[tuple[str, str, str], SideLimit]
+) -> None:
+    """What is to be had of an offer, in accelerators; offers of one place (section, name, offer's name) share it."""
     if price.max_accelerators is None:
         return
-    name = f"{place}.offers.{price.name}.max"
-    known = next((limit for limit in limits if limit.name == name), None)
-    if known is None:
-        known = SideLimit(name, "accelerators", float(price.max_accelerators))
-        limits.append(known)
-    known.per_server[offer] = float(size)
+    section, of, name = place
+    limit = SideLimit(f"{section}.{of}.offers.{name}.max", "accelerators", float(price.max_accelerators))
+    stocks.setdefault(place, limit).per_server[offer] = float(size)
 
 
 def _measured(pool: MeasuredPool) -> Hardware:
@@ -183,18 +183,17 @@ def _site(
     return limits
 
 
-def _churn(instance: Instance, offers: list[Offer]) -> list[SideLimit]:
+def _churn(instance: Instance, sold: list[Sold]) -> list[SideLimit]:
     """At least 1 − churn of the existing servers stay."""
     share = instance.limits.churn_servers
     known = {
-        f"{option.name}/{offer.name}": (offer.max_accelerators or 0) // option.server_accelerators
-        for option in instance.hardware
-        for offer in option.offers
-        if offer.kind == "existing"
+        o: (item[1].max_accelerators or 0) // item[0].server_accelerators
+        for o, item in enumerate(sold)
+        if isinstance(item, tuple) and isinstance(item[0], HardwareOption) and item[1].kind == "existing"
     }
     if share is None or not known:
         return []
-    kept = {o: -1.0 for o, offer in enumerate(offers) if offer.name in known}
+    kept = dict.fromkeys(known, -1.0)
     return [SideLimit("limits.churn.servers", "servers", -(1.0 - share) * sum(known.values()), kept)]
 
 

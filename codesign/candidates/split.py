@@ -13,11 +13,12 @@ import numpy as np
 from codesign.candidates.configurations import Places, engines
 from codesign.candidates.context import OperatingPoints, Z
 from codesign.candidates.data import ColumnBlock, Floats, Group, Ints, RowUse
-from codesign.candidates.decode import longest_step, step_limits
+from codesign.candidates.decode import StepPoints, longest_step
 from codesign.candidates.flows import CallFlow, FlowBook
 from codesign.candidates.grids import Grids
 from codesign.candidates.kept import flow_traffic
 from codesign.candidates.moments import DecodeMoments, decode_moments, prompt_moments
+from codesign.candidates.prefixes import Memory, by_prefixes
 from codesign.candidates.step import Chords, chords
 from codesign.performance import (
     PRECISIONS,
@@ -183,7 +184,7 @@ def split_groups(instance: Instance, splits: SplitConfigurations | None) -> list
             other.server_accelerators // int(splits.other_packed[k]),
         )
         name = f"{first.name}/{instance.models[int(splits.model[k])].name}/{precision}/{shape}/{ROLE}"
-        groups.append(Group(name, int(splits.hardware[k]), lost))
+        groups.append(Group(name, int(splits.hardware[k]), lost, role=ROLE))
     return groups
 
 
@@ -203,9 +204,9 @@ def split_columns(
         if select:
             part = _Part(instance, grids, [book.flows[f] for f in select], splits, index)
             for anchor in _KNOTS[:-1] if part.is_moe else _KNOTS[:1]:
-                block, points = part.block(select, anchor, first_group)
-                if len(block):
-                    found.append((block, points))
+                item = part.block(select, anchor, first_group)
+                memory = Memory(index, part.capacity, part.prefix_bytes)
+                found += [each for each in by_prefixes(item, part.flows, memory, grids.prefix_worth) if len(each[0])]
     return found
 
 
@@ -228,10 +229,6 @@ class _Part:
         self.capacity = split_kv_capacity_bytes(
             self.table, options.memory_fraction, options.memory_reserve_bytes
         )
-        for tokens in {flow.calls.task.name: flow.calls.shared for flow in flows}.values():
-            if tokens > 0:
-                common = kv_bytes(self.table.attention, np.array([tokens]))[:, 0]
-                self.capacity = self.capacity - common * self.table.groups
         self.capacity = np.maximum(self.capacity, 0.0)
         self.moments: dict[tuple[str, str], DecodeMoments] = {}
 
@@ -244,26 +241,21 @@ class _Part:
             chords(lambda b, which=which: split_step_seconds(table, b)[which], _KNOTS, anchor)  # type: ignore[misc]
             for which in range(3)
         ]
-        points = [
-            (tau, step, memory)
-            for step in grids.step_spreads
-            for memory in grids.memory_spreads
-            for tau in step_limits(grids, self.flows, step).tolist()
-        ]
-        tau, step, memory = np.array(points, dtype=np.float64).reshape(-1, 3).T
         fixed, scaled, power = self._use(curves)
         intercepts = np.concatenate([curve.intercept for curve in curves], axis=1)
+        points = StepPoints.of(grids, self.flows, intercepts.max(axis=1))
+        tau, step, memory = points.tau, points.step, points.memory
         lines = intercepts.shape[1]
-        limit = np.zeros((len(table), len(points), lines + 5))
-        limit[:, :, :lines] = (tau * (1 - step))[None, :, None] - intercepts[:, None, :]
-        limit[:, :, lines] = ((tau * step / Z) ** 2)[None, :]
+        limit = np.zeros((*tau.shape, lines + 5))
+        limit[:, :, :lines] = (tau * (1 - step))[:, :, None] - intercepts[:, None, :]
+        limit[:, :, lines] = (tau * step / Z) ** 2
         limit[:, :, lines + 1] = poisson_mean_within(self.instance.options.max_sequences)
         limit[:, :, lines + 2] = self.capacity[:, None] * (1 - memory)[None, :]
         limit[:, :, lines + 3] = (self.capacity[:, None] * memory[None, :] / Z) ** 2
         limit[:, :, lines + 4] = self.link[:, None]
-        longest = np.array([[longest_step(grids, flow, s) for flow in self.flows] for s in step])
+        longest = np.array([[longest_step(flow, s) for flow in self.flows] for s in step])
         fabric = np.array([flow.fabric_bytes_per_s for flow in self.flows])
-        admissible = (tau[:, None] <= longest * (1 + 1e-12))[None] & (self.link[:, None, None] >= fabric)
+        admissible = (tau[:, :, None] <= longest * (1 + 1e-12)) & (self.link[:, None, None] >= fabric)
         keep_k, keep_p = np.nonzero(np.all(limit > 0, axis=2) & admissible.any(axis=2))
         where = self.index[keep_k]
         splits = self.splits
@@ -272,7 +264,7 @@ class _Part:
         block = ColumnBlock(
             flows=np.array(select, dtype=np.int64),
             row_names=(*names, "spread", "slots", "capacity", "capacity spread", "link"),
-            use=RowUse(fixed, scaled, np.ones(lines + 5), keep_k, tau[keep_p]),
+            use=RowUse(fixed, scaled, np.ones(lines + 5), keep_k, tau[keep_k, keep_p]),
             limit=limit[keep_k, keep_p],
             admissible=admissible[keep_k, keep_p],
             flow_power_w=power,
@@ -285,7 +277,11 @@ class _Part:
             other_packed=splits.other_packed[where],
         )
         nothing = np.full(len(where), np.nan)
-        return block, OperatingPoints(ROLE, where, tau[keep_p], nothing, nothing, nothing)
+        return block, OperatingPoints(ROLE, where, tau[keep_k, keep_p], nothing, nothing, nothing)
+
+    def prefix_bytes(self, tokens: float) -> Floats:
+        """[K] bytes that a prefix of so many tokens takes of a replica: once in each attention instance."""
+        return np.asarray(kv_bytes(self.table.attention, np.array([tokens]))[:, 0] * self.table.groups)
 
     def _network_power_w(self) -> Floats:
         """[K] watts of the networks that a replica's accelerators were bought with."""

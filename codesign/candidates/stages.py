@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codesign.candidates.data import ColumnBlock, FleetData, Flow, Group, Hardware, Ints, Module, Offer, SideLimit
+from codesign.candidates.flows import Commodity
 from codesign.problem.instance import NOMINAL, Instance, Stage
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def join(instance: Instance, candidates: Sequence[Candidates]) -> tuple[FleetDat
             demand=np.concatenate([p.candidates.data.demand for p in parts]),
             calls_bound=np.concatenate([p.candidates.data.calls_bound for p in parts]),
             flows=tuple(_flow(p, flow) for p in parts for flow in p.candidates.data.flows),
-            commodities=tuple(f"{n}|{p.stage.name}" for p in parts for n in p.candidates.data.commodities),
+            commodities=tuple(_commodity(p, item) for p in parts for item in p.candidates.book.commodities),
             blocks=tuple(_block(p, block) for p in parts for block in p.candidates.data.blocks),
             offers=_offers(parts),
             hardware=tuple(_hardware(parts[0], p, row) for p in parts for row in p.candidates.data.hardware),
@@ -118,10 +119,14 @@ def _placed(instance: Instance, candidates: Sequence[Candidates]) -> tuple[Stage
 def _flow(part: StagePart, flow: Flow) -> Flow:
     return replace(
         flow,
-        name=f"{flow.name}|{part.stage.name}",
+        name=part.stage.named(flow.name),
         task=flow.task + part.tasks,
         commodity=None if flow.commodity is None else flow.commodity + part.commodities,
     )
+
+
+def _commodity(part: StagePart, item: Commodity) -> Commodity:
+    return replace(item, stage=(part.stage.period, part.stage.scenario))
 
 
 def _block(part: StagePart, block: ColumnBlock) -> ColumnBlock:

@@ -41,8 +41,8 @@ def longest_waits(
     """[K, O] position in `queues.waits` of the longest mean wait that meets the flow's SLOs, -1 where none does.
 
     At every load within the rows: one that fills the wait's row alone has a worse tail than one that fills both.
-    `seconds` [K, J] is the rest of the TTFT of each prompt point, `weight` [J]; `steps` [K] the decode step that a
-    task-latency SLO counts on; `longest` [K] the largest E[S²]/E[S] of a flow that may come.
+    `seconds` [K, J] is the rest of the TTFT of each prompt point, without the flow's admission, `weight` [J]; `steps`
+    [K] the decode step that a task-latency SLO counts on; `longest` [K] the largest E[S²]/E[S] of a flow that may come.
     """
     low = np.full((seconds.shape[0], len(queues.pooled)), -1)
     high = np.full_like(low, len(queues.waits) - 1)
@@ -66,7 +66,7 @@ def _holds(
     good = np.ones(wait.shape, dtype=bool)
     for percentile, target in flow.calls.task.ttft_slo:
         late = worst_wait_exceeds(
-            target - seconds[:, None, :],
+            target - flow.admission.of(target) - seconds[:, None, :],
             wait[:, :, None],
             queues.utilization[None, :, None],
             queues.pooled[None, :, None],
@@ -81,7 +81,8 @@ def _holds(
     own = worst_wait_deviation(wait, queues.utilization[None, :], queues.pooled[None, :], longest[:, None])
     deviation = np.sqrt(spread[:, None] + own**2)
     if np.isfinite(flow.ttft_level_s):
-        return good & (np.maximum(ttft, deviation) <= flow.ttft_level_s)
+        mean_s = ttft + flow.admission.of(flow.ttft_level_s)
+        return good & (np.maximum(mean_s, deviation) <= flow.ttft_level_s)
     for percentile, target in flow.calls.task.task_latency_slo:
         in_time = task_latency_probability(flow.calls, ttft, deviation, steps[:, None], target)
         good &= in_time >= percentile - 1e-12

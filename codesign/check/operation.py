@@ -273,7 +273,7 @@ def ttft_parts(route: ModelledRoute, prefill: PoolState, decode: PoolState) -> t
 def _room(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -> float:
     """Bytes of a replica for sessions: what weights leave, less each task's shared prefix, once per group."""
     room = float(kv_capacity_bytes(pool.table, options.memory_fraction, options.memory_reserve_bytes)[0])
-    for tokens in {route.calls.task.name: route.calls.shared for route in routes}.values():
+    for tokens in {r.calls.task.name: r.calls.shared for r in routes if r.calls.rate > 0}.values():
         if tokens > 0:
             room -= float(pool.table.dp[0]) * float(kv_bytes(pool.table, np.array([tokens]))[0, 0])
     return max(room, 1.0)

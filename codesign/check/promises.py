@@ -81,11 +81,11 @@ def _tpot(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late:
 
 
 def call_moments(route: ModelledRoute, states: Mapping[str, PoolState]) -> tuple[float, float]:
-    """Mean and variance (s, s²) of one call with the tool wait that follows it."""
+    """Mean and variance (s, s²) of one call, without the tool wait that may follow it."""
     queue, decode = states[route.prefill.entry.pool], states[route.decode.entry.pool]
     if not (np.isfinite(queue.wait_s) and np.isfinite(decode.step_s)):
         return np.inf, np.inf
-    points, tool = route.calls.population, route.calls.task.tool_wait
+    points = route.calls.population
     weight, rest = ttft_parts(route, queue, decode)
     first = float(weight @ rest)
     # An exponential tail behind the probability of waiting at all.
@@ -93,9 +93,9 @@ def call_moments(route: ModelledRoute, states: Mapping[str, PoolState]) -> tuple
     wait_variance = 2.0 * queue.wait_s**2 / waiting - queue.wait_s**2
     output = float(points.weight @ points.output)
     output_variance = float(points.weight @ (points.output - output) ** 2)
-    mean = queue.wait_s + first + output * decode.step_s + tool.mean
+    mean = queue.wait_s + first + output * decode.step_s
     variance = float(weight @ (rest - first) ** 2) + wait_variance
-    return mean, variance + output_variance * decode.step_s**2 + tool.variance
+    return mean, variance + output_variance * decode.step_s**2
 
 
 def _task_latency(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late:
@@ -107,9 +107,10 @@ def _task_latency(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late
         weights = np.ones(1)
     if not np.isfinite(mean):
         return lambda t: 1.0
-    spread = np.sqrt(np.maximum(numbers * variance, 1e-18))
     # The last call is followed by no tool.
-    middle = numbers * mean - calls.task.tool_wait.mean
+    tool, between = calls.task.tool_wait, np.maximum(numbers - 1.0, 0.0)
+    spread = np.sqrt(np.maximum(numbers * variance + between * tool.variance, 1e-18))
+    middle = numbers * mean + between * tool.mean
     return lambda t: float(weights @ ndtr((middle - t) / spread))
 
 

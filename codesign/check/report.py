@@ -6,6 +6,8 @@ import math
 
 from pydantic import BaseModel, ConfigDict
 
+from codesign.solution.schema import Violation
+
 LIMIT_TOLERANCE = 1e-6
 """Relative slack of limits and of money: plans are computed in floating point."""
 ENERGY_TOLERANCE = 1e-4
@@ -14,19 +16,6 @@ REPORT_TOLERANCE = 1e-3
 """Relative tolerance of what a plan reports about its operation (steps, batches, waits, SLOs achieved)."""
 SHARE_TOLERANCE = 0.005
 """Absolute tolerance of the utilisations that it reports: they are read in per cent."""
-
-
-class Violation(BaseModel):
-    """One thing that a plan gets wrong."""
-
-    model_config = ConfigDict(frozen=True)
-
-    what: str
-    """Which requirement of which part of the plan."""
-    limit: float | str | None
-    """What the problem or the recomputation allows."""
-    found: float | str | None
-    """What the plan has."""
 
 
 class CheckReport(BaseModel):

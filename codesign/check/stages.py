@@ -95,9 +95,11 @@ def check_joined(
         findings.equal("totals.power_w", totals.power_w, power, ENERGY_TOLERANCE)
         findings.equal("totals.peak_power_w", totals.peak_power_w, peak)
         counts: dict[str, int] = {}
+        items = {item: source for stage in instance.stages for item, source in offered(stage.instance).items()}
         for line in solution.purchase:
-            if line.kind in ("server", "unit", "measured"):
-                name = line.item if line.kind == "measured" else line.item.split("/")[0]
+            source = items.get(line.item)
+            if line.kind in ("server", "unit", "measured") and source is not None:
+                name = source[0].name if isinstance(source, tuple) else source.name
                 counts[name] = counts.get(name, 0) + line.count
         if totals.servers != counts:
             findings.fail("totals.servers as purchased", str(counts), str(totals.servers))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+import shlex
+from itertools import pairwise
 
 from codesign.check.accounts import Sums, check_accounts
 from codesign.check.memory import check_memory
@@ -19,8 +20,6 @@ from codesign.problem.extremes import EXTREMES, at_extreme
 from codesign.solution.schema import Solution
 from codesign.units import UnitError, parse_quantity
 
-_GAP_OPTION = re.compile(r"--gap[ =](\S+)")
-
 
 def check(problem: Problem, solution: Solution, *, gap: float | None = None) -> CheckReport:
     """Evaluate a plan anew from its problem and list everything that does not hold.
@@ -35,7 +34,11 @@ def check(problem: Problem, solution: Solution, *, gap: float | None = None) -> 
     proof are recomputed; violated limits and misreported figures are violations alike. Raises ProblemError
     for a problem that cannot be resolved.
     """
-    instance = resolve(problem, robust=bool(solution.scenarios))
+    return check_resolved(resolve(problem, robust=bool(solution.scenarios)), solution, gap)
+
+
+def check_resolved(instance: Instance, solution: Solution, gap: float | None = None) -> CheckReport:
+    """The same against a problem that is resolved already: with scenarios where the solution has any."""
     findings = Findings()
     if solution.status in ("infeasible", "no_solution"):
         check_no_plan(instance, solution, findings)
@@ -77,8 +80,10 @@ def _check_plan(instance: Instance, solution: Solution, findings: Findings) -> S
 
 def _asked_gap(command: str, default: float) -> float:
     """The `--gap` of a command line, else the default."""
-    found = _GAP_OPTION.search(command)
     try:
-        return parse_quantity(found.group(1), "fraction") if found else default
-    except UnitError:
+        words = shlex.split(command)
+        given = [after for word, after in pairwise(words) if word == "--gap"]
+        given += [word.removeprefix("--gap=") for word in words if word.startswith("--gap=")]
+        return parse_quantity(given[-1], "fraction") if given else default
+    except (UnitError, ValueError):
         return default

@@ -8,7 +8,6 @@ stand inside the commands, so that `codesign --help` answers at once.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -19,7 +18,7 @@ from typer.core import TyperGroup
 
 from codesign.cli.command import INTERRUPTED, UNEXPECTED, say, unexpected
 from codesign.cli.output import finished, reserve_standard_output
-from codesign.report.interrupt import still_working
+from codesign.report.interrupt import end_at_once, still_working
 
 COMMANDS = (
     "init",
@@ -120,8 +119,7 @@ def main() -> None:
     code = finished(code)
     if still_working():
         # Interrupted: the interpreter cannot end in order while a solver's threads are at work.
-        sys.stderr.flush()
-        os._exit(code)
+        end_at_once(code)
     sys.exit(code)
 
 
@@ -129,14 +127,15 @@ def _version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
 
-        typer.echo(f"codesign {version('codesign')}")
+        for package in ("codesign", "highspy", "pyomo"):
+            typer.echo(f"{package} {version(package)}")
         raise typer.Exit
 
 
 @app.callback()
 def codesign(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it, and those of the solver.")
     ] = False,
 ) -> None:
     """Which accelerators to buy for AI agents, how many, and how to configure them; with proof."""

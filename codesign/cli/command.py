@@ -9,11 +9,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from codesign.files import WriteError
+
+if TYPE_CHECKING:
+    from codesign.solution import Solution
 
 BAD_INPUT, INFEASIBLE, NO_PLAN, VIOLATION, UNEXPECTED = 2, 3, 4, 5, 1
 INTERRUPTED, UNHEARD = 130, 141
@@ -23,6 +26,12 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 """What a disk says that takes no more, wherever it says so."""
 
 STATUS_CODES = {"optimal": 0, "feasible": 0, "infeasible": INFEASIBLE, "no_solution": NO_PLAN}
+
+
+def exit_code(solution: Solution) -> int:
+    """Of a solution: 5 where the plan that was found is none."""
+    return VIOLATION if solution.violations else STATUS_CODES[solution.status]
+
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
 
@@ -101,6 +110,12 @@ def _reported(debug: bool, interrupted: int) -> Iterator[None]:
             raise typer.Exit(BAD_INPUT) from None
         if debug:
             raise
+        if "codesign.optimize.lp" in sys.modules:
+            from codesign.optimize.lp import SolverError
+
+            if isinstance(error, SolverError):
+                say(f"codesign: {error}")
+                raise typer.Exit(UNEXPECTED) from None
         say(unexpected(error))
         raise typer.Exit(UNEXPECTED) from None
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,11 +13,14 @@ from codesign.cli.command import InputError, command, say
 from codesign.cli.inputs import load, output_refused, writable
 from codesign.cli.options import RecordedProblem
 
+if TYPE_CHECKING:
+    from codesign.problem import Problem
+
 
 @command()
 def export(
     source: Annotated[
-        str, typer.Argument(metavar="SOLUTION|PROBLEM", help="A solution for an engine; a problem file for mps and lp.")
+        str, typer.Argument(metavar="SOLUTION|PROBLEM", help="A solution; for mps and lp its problem too.")
     ],
     to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="vllm, sglang, dynamo, llm-d, mps or lp.")],
     output: Annotated[
@@ -26,7 +30,7 @@ def export(
 ) -> None:
     """Write a plan as launch commands, manifests and router weights of an engine, or its MILP for another solver."""
     if to in ("mps", "lp"):
-        _export_milp(source, to, output)
+        _export_milp(source, to, output, problem)
         return
     from codesign.export import ExportError, deployment, write_files
     from codesign.problem import resolve
@@ -46,11 +50,18 @@ def export(
     say(f"wrote {len(files)} files to {output}; start with {Path(output) / 'README.md'}")
 
 
-def _export_milp(source: str, kind: str, output: str) -> None:
-    target = writable(output, source)
-    loaded = load(source)
+def _export_milp(source: str, kind: str, output: str, problem: str | None) -> None:
+    if _is_solution(source):
+        target = writable(output, source, "solution")
+        loaded = _problem_of(source, problem)
+    else:
+        target = writable(output, source)
+        loaded = load(source)
+    from pyomo.common.errors import InfeasibleConstraintException
+
     from codesign.candidates.build import build_candidates
     from codesign.export import write_milp
+    from codesign.optimize.equilibrate import RangeError
     from codesign.optimize.fleet import solve_fleet
     from codesign.problem import resolve
     from codesign.report.interrupt import interruptible
@@ -65,7 +76,38 @@ def _export_milp(source: str, kind: str, output: str) -> None:
         cancel,
         say,
     )
-    columns = write_milp(candidates.data, plan, target, kind)
+    try:
+        columns = write_milp(candidates.data, plan, target, kind)
+    except (RangeError, InfeasibleConstraintException) as error:
+        raise InputError(f"{source}: its MILP cannot be written: {error}") from None
+    except OSError as error:
+        raise output_refused(output, "file", error) from None
     say(f"wrote {output}: {columns:,} of {candidates.data.columns:,} columns")
     if plan.replicas:
         say(f"its optimum is at most {plan.objective:.10g}, the plan found here ({plan.status})")
+
+
+def _is_solution(source: str) -> bool:
+    """Is it a solution file rather than a problem?"""
+    try:
+        told = json.loads(Path(source).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(told, dict) and "provenance" in told
+
+
+def _problem_of(source: str, problem: str | None) -> Problem:
+    """The problem that a solution was made from."""
+    from codesign.report.page import ReportError, read_plan
+
+    try:
+        plan = read_plan(source, problem)
+    except ReportError as error:
+        raise InputError(str(error)) from None
+    if plan.problem is None:
+        raise InputError(
+            f"{source} is a solution; its MILP is made from the problem file, and the one that its recorded command "
+            "names is not there or has changed since (sha256 differs); expected --problem FILE, or the problem file "
+            "in place of the solution"
+        )
+    return plan.problem

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from codesign.problem import Problem
     from codesign.report.progress import ProgressView, View
+    from codesign.solution import Solution
 
 T = TypeVar("T")
 V = TypeVar("V", bound="View[Any]")
@@ -126,3 +127,11 @@ def worked(view: V, work: Callable[[V], T], cancel: threading.Event | None = Non
 
     with view:
         return interruptible(lambda: work(view), cancel, say)
+
+
+def planned(view: ProgressView, work: Callable[[ProgressView], Solution], cancel: threading.Event) -> Solution:
+    """`worked` for a plan: Ctrl-C leaves the one that is known."""
+    from codesign.report.interrupt import interruptible
+
+    with view:
+        return interruptible(lambda: work(view), cancel, say, lambda: view.solution, lambda: view.promising)

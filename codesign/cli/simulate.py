@@ -94,8 +94,9 @@ def _replay(problem: Problem, text: str) -> tuple[str, Replay]:
     from codesign.problem.trace import TraceError
     from codesign.simulate import Replay
 
-    task, equals, path = text.partition("=")
     names = [each.name for each in problem.tasks]
+    own = max((name for name in names if text.startswith(f"{name}=")), key=len, default="")  # a name may hold a "="
+    task, equals, path = (own, "=", text[len(own) + 1 :]) if own else text.partition("=")
     if not (task and equals and path):
         raise InputError(f"--trace: found {text!r}; expected a task and a file, such as chat=requests.csv")
     if task not in names:

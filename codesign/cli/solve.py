@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from codesign.cli.command import NO_PLAN, STATUS_CODES, InputError, command, say
+from codesign.cli.command import NO_PLAN, STATUS_CODES, InputError, command, exit_code, say
 from codesign.cli.inputs import load, quantity, time_limit_seconds, writable
 from codesign.cli.options import Json, ProblemFile
-from codesign.cli.output import plan_view, show, stderr_console, worked
+from codesign.cli.output import plan_view, planned, show, stderr_console, worked
 
 if TYPE_CHECKING:
     from codesign.solution import Solution
@@ -45,15 +45,25 @@ def solve(
         str | None, typer.Option("--output", "-o", metavar="SOLUTION.json", help="Write the solution here.")
     ] = None,
     gap: Annotated[str | None, typer.Option(metavar="0.1%", help="Stop at this distance from the bound.")] = None,
-    time_limit: Annotated[str | None, typer.Option(metavar="60s", help="Stop after this time.")] = None,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="60s", help="Stop after this time, enumeration, --refine, --robust and conflicts included."
+        ),
+    ] = None,
     refine: Annotated[
-        bool, typer.Option("--refine", help="Plan again on grids twice as fine: what do the grids cost?")
+        bool, typer.Option("--refine", help="Plan again, in half of the time, on grids twice as fine.")
     ] = False,
     robust: Annotated[
         bool, typer.Option("--robust", help="Buy for all scenarios of the file, route in each; and its price.")
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Simulate the plan, and tighten and plan again until every SLO holds.")
+        bool,
+        typer.Option(
+            "--verify",
+            help="Simulate the plan, and tighten and plan again until every SLO holds: beyond the time limit, which "
+            "each of its plans has anew.",
+        ),
     ] = False,
     alternatives: Annotated[
         int, typer.Option(min=0, max=50, metavar="N", help="Also up to N plans that differ as much as they can.")
@@ -63,7 +73,11 @@ def solve(
     search: SearchOptions,
     as_json: Json = False,
 ) -> None:
-    """Find the fleet of least cost (or energy, or power) that meets every SLO and limit."""
+    """Find the fleet of least cost (or energy, or power) that meets every SLO and limit.
+
+    Exit code 3 says that it is proven that there is none; 4 that none was found, and none proven impossible. Ctrl-C
+    ends with the best plan so far.
+    """
     wanted_gap = quantity(gap, "fraction", "--gap")
     seconds = time_limit_seconds(time_limit)
     target = writable(output, problem) if output is not None else None
@@ -113,8 +127,8 @@ def solve(
             _show_solution(solution, as_json)
         if target is not None:
             say(f"wrote {output}")
-        raise typer.Exit(STATUS_CODES[solution.status])
-    solution = worked(
+        raise typer.Exit(exit_code(solution))
+    solution = planned(
         plan_view(loaded),
         lambda view: plan(
             loaded,
@@ -130,18 +144,24 @@ def solve(
         ),
         cancel,
     )
-    try:
+    from codesign.report.interrupt import finishing
+
+    with finishing():
+        if cancel.is_set() and solution.solve.stopped_by is not None:
+            stopped = solution.solve.model_copy(update={"stopped_by": "interrupt"})
+            solution = solution.model_copy(update={"solve": stopped})
+        try:
+            if target is not None:
+                solution.write(target)
+        finally:  # a full disk must not cost the answer
+            _show_solution(solution, as_json)
+        if cancel.is_set() and solution.objective.gap is not None:
+            say(f"stopped by Ctrl-C: the plan is within {100 * solution.objective.gap:.2f} % of the bound")
+        if not solution.fleet and not solution.violations:
+            say(f"why, and by how much each limit would have to give way: codesign explain {problem}")
         if target is not None:
-            solution.write(target)
-    finally:  # a full disk must not cost the answer
-        _show_solution(solution, as_json)
-    if cancel.is_set() and solution.objective.gap is not None:
-        say(f"stopped by Ctrl-C: the plan is within {100 * solution.objective.gap:.2f} % of the bound")
-    if solution.status == "infeasible":
-        say(f"why, and by how much each limit would have to give way: codesign explain {problem}")
-    if target is not None:
-        say(f"wrote {output}")
-    raise typer.Exit(STATUS_CODES[solution.status])
+            say(f"wrote {output}")
+    raise typer.Exit(exit_code(solution))
 
 
 def _solve_architecture(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 
@@ -20,11 +21,11 @@ _CONFIRMATIONS, _UNDERBID, _CONFIRM_SECONDS = 6, 0.005, 10.0
 """Relaxations solved again for an entry price, how far below it the part is offered, and seconds for each."""
 
 
-def parts_not_chosen(candidates: Candidates, plan: FleetPlan) -> list[NotChosen]:
-    """Each part of which nothing was bought, with the reason and its entry price."""
+def parts_not_chosen(candidates: Candidates, plan: FleetPlan, deadline: float = math.inf) -> list[NotChosen]:
+    """Each part of which nothing was bought, with the reason and its entry price (confirmed until `deadline`)."""
     data = candidates.data
     bought = {data.hardware[h].name for o in plan.servers for h in data.offers[o].supplies}
-    prices = entry_prices(candidates, plan)
+    prices = entry_prices(candidates, plan, deadline)
     tight = strengthened(data)
     uses = _best_uses(tight, duals_of(plan))
     found: list[NotChosen] = []
@@ -98,13 +99,13 @@ def _group(data: FleetData, column: int) -> int:
     return int(data.blocks[b].group[i])
 
 
-def entry_prices(candidates: Candidates, plan: FleetPlan) -> list[float | None]:
+def entry_prices(candidates: Candidates, plan: FleetPlan, deadline: float = math.inf) -> list[float | None]:
     """By hardware, $ per accelerator-hour below which the relaxation buys it (None: at no price).
 
     What the best use of a replica is worth at the relaxation's prices, less its power and its part of the
     shared limits, is what its accelerators may cost at most.  Prices of a relaxation are seldom unique, so a
     part that is not bought there is offered for a little less, the relaxation is solved again, and its new
-    prices are taken, until it is bought.
+    prices are taken, until it is bought, or until `deadline` (time.monotonic seconds).
     """
     data = strengthened(candidates.data)  # the rows whose relaxation gave the prices
     duals = duals_of(plan)
@@ -112,7 +113,7 @@ def entry_prices(candidates: Candidates, plan: FleetPlan) -> list[float | None]:
     prices = _worth(data, duals)
     for h, price in enumerate(prices):
         for _ in range(_CONFIRMATIONS if h not in bought and data.usd_weight > 0 else 0):
-            if price is None or price <= 0:
+            if price is None or price <= 0 or time.monotonic() > deadline:
                 break
             offered = price * (1 - _UNDERBID)
             found = relax(_offered_at(data, h, offered), time.monotonic() + _CONFIRM_SECONDS)

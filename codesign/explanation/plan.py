@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from codesign.candidates.build import Candidates
+from codesign.clock import Clock
 from codesign.explanation.parts import parts_not_chosen
 from codesign.explanation.prices import shadow_prices
 from codesign.explanation.schema import Binding, Explanation
@@ -12,18 +11,24 @@ from codesign.explanation.slos import slo_prices
 from codesign.optimize.fleet import FleetPlan
 from codesign.solution.schema import Solution
 
+_SLO_SHARE = 0.7
+"""Of the time left, for what easier SLOs are worth."""
+
 
 def explain_plan(
     candidates: Candidates,
     plan: FleetPlan,
     solution: Solution,
-    seconds: float,
-    tell: Callable[[str], None] = lambda _: None,
+    clock: Clock,
 ) -> Explanation:
-    """What binds in a plan, what one more unit is worth, and why the other parts were not bought."""
-    prices = shadow_prices(candidates, plan, solution, tell)
-    easier, notes = slo_prices(candidates, seconds, tell)
-    tell("why the other parts were not bought")
+    """What binds in a plan, what one more unit is worth, and why the other parts were not bought.
+
+    Prices that the clock leaves no time for are named in the notes, or not confirmed by solving again.
+    """
+    prices, late = shadow_prices(candidates, plan, solution, clock)
+    easier, notes = slo_prices(candidates, clock.left() * _SLO_SHARE, clock.tell)
+    notes = [*late, *notes]
+    clock.tell("why the other parts were not bought")
     binding = [
         Binding(
             pool.pool, f"{pool.binding}, {_share(pool.utilization.model_dump(), pool.binding):.0%} in use"
@@ -41,7 +46,7 @@ def explain_plan(
         feasible=True,
         binding=tuple(binding),
         shadow_prices=(*prices, *easier),
-        not_chosen=tuple(parts_not_chosen(candidates, plan)),
+        not_chosen=tuple(parts_not_chosen(candidates, plan, clock.deadline)),
         solution=solution,
         notes=tuple(notes),
     )

@@ -6,13 +6,14 @@ counts held (`fixed`), where only calls can move.  A price holds for small chang
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from codesign.candidates.build import Candidates, build_candidates
 from codesign.candidates.data import FleetData
+from codesign.clock import Clock
 from codesign.explanation.worth import duals_of, net_values
 from codesign.optimize.duals import Duals
 from codesign.optimize.fleet import FleetPlan
@@ -50,11 +51,12 @@ RESOURCES = (
 
 
 def shadow_prices(
-    candidates: Candidates, plan: FleetPlan, solution: Solution, tell: Callable[[str], None] = lambda _: None
-) -> list[ShadowPrice]:
-    """Of every limit (relaxation and fixed), of 1 % of every task, and of what binds in each pool."""
+    candidates: Candidates, plan: FleetPlan, solution: Solution, clock: Clock
+) -> tuple[list[ShadowPrice], list[str]]:
+    """Of every limit (relaxation and fixed), of 1 % of every task, and of what binds in each pool; and which hardware
+    the clock left no time for."""
     data = candidates.data
-    tell("what one more unit is worth")
+    clock.tell("what one more unit is worth")
     held = fixed_duals(data, plan)
     relaxed = duals_of(plan)
     found = list(solution.shadow_prices)
@@ -67,7 +69,9 @@ def shadow_prices(
             _price(f"tasks.{name}.rate", "1 % fewer", _FEWER * float(dual), source)
             for name, dual in zip(data.tasks, duals.demand, strict=True)
         ]
-    return found + _resources(candidates, plan, solution, relaxed, tell)
+    resources, late = _resources(candidates, plan, solution, relaxed, clock)
+    notes = [f"what more of an accelerator's resources is worth: no time was left for {', '.join(late)}"]
+    return found + resources, notes if late else []
 
 
 def _price(limit: str, unit: str, value: float, source: str) -> ShadowPrice:
@@ -75,12 +79,16 @@ def _price(limit: str, unit: str, value: float, source: str) -> ShadowPrice:
 
 
 def _resources(
-    candidates: Candidates, plan: FleetPlan, solution: Solution, duals: Duals, tell: Callable[[str], None]
-) -> list[ShadowPrice]:
-    """Of what each modelled pool's accelerators offer, where more of it is worth anything."""
-    found = []
+    candidates: Candidates, plan: FleetPlan, solution: Solution, duals: Duals, clock: Clock
+) -> tuple[list[ShadowPrice], list[str]]:
+    """Of what each modelled pool's accelerators offer, where more of it is worth anything; hardware that is left."""
+    found: list[ShadowPrice] = []
+    late: list[str] = []
     for option in sorted({pool.hardware for pool in solution.fleet if pool.parallelism is not None}):
-        tell(f"what more of everything would be worth on {option}")
+        if clock.stopped():
+            late.append(option)
+            continue
+        clock.tell(f"what more of everything would be worth on {option}")
         for resource, (gains, size) in resource_gains(candidates, duals, option).items():
             for pool in solution.fleet:
                 gain = gains.get(pool.group, 0.0)
@@ -88,7 +96,7 @@ def _resources(
                     accelerators = pool.accelerators / (pool.replicas + pool.spares)
                     value = pool.replicas * gain / (_STEP * size * accelerators / resource.per_unit)
                     found.append(_price(f"{pool.pool}: {resource.label}", resource.unit, value, "relaxation"))
-    return sorted(found, key=lambda price: price.limit)
+    return sorted(found, key=lambda price: price.limit), late
 
 
 def resource_gains(
@@ -128,15 +136,16 @@ def _alone(instance: Instance, option: str) -> Instance:
 def _net(whole: FleetData, duals: Duals, instance: Instance) -> dict[str, float]:
     """By group name, what its best column earns beyond its cost at the whole fleet's prices.
 
-    The instance is the whole one with less hardware, so its commodities and limits are among the whole's.
+    The instance is the whole one with less hardware, so its limits are among the whole's. A level that only better
+    hardware reaches is none of the whole's commodities and has no price: its flows stay closed.
     """
-    data = strengthened(build_candidates(instance).data)
+    data = _of_commodities(strengthened(build_candidates(instance).data), whole.commodities)
     commodity = dict(zip(whole.commodities, duals.commodity.tolist(), strict=True))
     limit = {item.name: float(dual) / item.scale for item, dual in zip(whole.limits, duals.limit, strict=True)}
     server = dict(zip(_numbered(whole), duals.bought.tolist(), strict=True))
     mine = Duals(
         duals.demand,
-        np.array([commodity[name] for name in data.commodities], dtype=np.float64),
+        np.array([commodity.get(key, 0.0) for key in data.commodities], dtype=np.float64),
         np.array([limit[item.name] * item.scale for item in data.limits], dtype=np.float64),
         np.array([server[key] for key in _numbered(data)], dtype=np.float64),
     )
@@ -148,6 +157,14 @@ def _net(whole: FleetData, duals: Duals, instance: Instance) -> dict[str, float]
         if np.isfinite(value):  # a group has one name in all periods: that where it is worth most
             found[group.name] = max(found.get(group.name, -np.inf), value)
     return found
+
+
+def _of_commodities(data: FleetData, known: Sequence[Hashable]) -> FleetData:
+    """The problem with the flows of all other commodities closed."""
+    keys = set(known)
+    opened = np.array([f.commodity is None or data.commodities[f.commodity] in keys for f in data.flows], dtype=bool)
+    blocks = tuple(replace(block, admissible=block.admissible & opened[block.flows]) for block in data.blocks)
+    return replace(data, blocks=blocks)
 
 
 def _numbered(data: FleetData) -> list[tuple[str, int]]:

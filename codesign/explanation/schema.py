@@ -26,6 +26,8 @@ class Relaxation:
     allowed: float
     needed: float
     note: str
+    verified: bool = False
+    """That a plan of the relaxed problem was found."""
 
 
 @dataclass(frozen=True)
@@ -57,5 +59,7 @@ class Explanation:
     shadow_prices: tuple[ShadowPrice, ...] = ()
     not_chosen: tuple[NotChosen, ...] = ()
     solution: Solution | None = None
+    status: str = "infeasible"
+    """Of a problem without a plan: infeasible (proven), or no_solution (none found, none proven impossible)."""
     notes: tuple[str, ...] = ()
     """What the figures do not say themselves: where a clock cut the search short, where grids make steps."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linprog
+from scipy.sparse import csr_array
 
 from codesign.candidates.data import FleetData, Floats
 from codesign.optimize.duals import Duals, Gains, column_costs
 from codesign.optimize.fleet import FleetPlan
+from codesign.optimize.lp import SolverError
 from codesign.optimize.pricer import column_values
+from codesign.optimize.solver import Solver
 
 
 def duals_of(plan: FleetPlan) -> Duals:
@@ -31,10 +33,20 @@ def binding_rows(data: FleetData, column: int, duals: Duals) -> dict[str, float]
     """Share of a column's value that each of its own rows bounds, by row name, the largest first (duals · limits)."""
     b, i = data.locate([column])[0]
     block = data.blocks[b]
-    gain = Gains(data, duals).of(block, slice(i, i + 1))[0]
+    gain = np.maximum(Gains(data, duals).of(block, slice(i, i + 1))[0], 0.0)
+    peak = float(gain.max(initial=0.0))
+    if peak == 0:
+        return {}
     scale = np.where(block.limit[i] > 0, block.limit[i], 1.0)
-    found = linprog(-np.maximum(gain, 0.0), A_ub=block.use.one(i) / scale[:, None], b_ub=block.limit[i] / scale)
-    earned = -np.asarray(found.ineqlin.marginals) * block.limit[i] / scale
-    total = float(earned.sum()) or 1.0
+    free = np.zeros(len(gain)), np.full(len(gain), np.inf)
+    limit = block.limit[i] / scale
+    solver = Solver(threads=1)
+    use = csr_array(block.use.one(i) / scale[:, None])
+    solver.load(use, -gain / peak, *free, np.full(len(limit), -np.inf), limit)
+    status = solver.run().status
+    if status != "optimal":
+        raise SolverError(f"the best use of column {column} at these prices ended as '{status}'")
+    earned = -solver.duals() * limit
+    total = float(earned.sum())
     shares = {block.row_names[r]: float(earned[r]) / total for r in np.argsort(-earned, kind="stable")}
     return {name: share for name, share in shares.items() if share > 0}

@@ -199,5 +199,9 @@ def _cells(solution: Solution) -> dict[tuple[str, str], int]:
 def _slug(name: str, taken: dict[str, int]) -> str:
     """A DNS label: lower-case letters, digits and hyphens, at most 50, with a number where two would be equal."""
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:50].strip("-") or "pool"
-    taken[plain] = taken.get(plain, 0) + 1
-    return plain if taken[plain] == 1 else f"{plain}-x{taken[plain]}"
+    label = plain
+    while label in taken:
+        taken[plain] += 1
+        label = f"{plain}-x{taken[plain]}"
+    taken[label] = taken.get(label, 1)
+    return label

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from codesign.candidates.data import FleetData
+from codesign.export.formats import LinearProgram, format_program
 from codesign.files import write_atomically
 from codesign.optimize.dominance import undominated
 from codesign.optimize.fleet import FleetPlan
+from codesign.optimize.highs import standard_form
 from codesign.optimize.model import FleetModel
 from codesign.optimize.relaxation import relax
 from codesign.optimize.strengthen import strengthened
 
-FORMATS = ("mps", "lp")
 MOST_COLUMNS = 2000
 """Columns up to which the file holds all that could be in an optimum."""
 _RELAX_SECONDS = 60.0
@@ -30,6 +29,9 @@ def write_milp(data: FleetData, plan: FleetPlan, path: str | Path, kind: str = "
 
     All undominated columns where they are at most MOST_COLUMNS: the file's optimum is then the problem's.  Of more,
     those of the plan and those of least reduced cost: the plan is a solution of the file, whose optimum is no worse.
+
+    Raises RangeError where its coefficients are too far apart for other solvers, InfeasibleConstraintException (of
+    Pyomo) where a row cannot be kept by any values.
     """
     tight = strengthened(data)
     columns = np.flatnonzero(undominated(tight))
@@ -39,61 +41,56 @@ def write_milp(data: FleetData, plan: FleetPlan, path: str | Path, kind: str = "
         reduced = relax(tight.keep(mask), time.monotonic() + _RELAX_SECONDS).reduced_cost
         columns = columns[np.argsort(reduced, kind="stable")[:MOST_COLUMNS]]
     columns = np.union1d(columns, np.array(list(plan.replicas), dtype=np.int64))
-    model = FleetModel(tight, columns.tolist(), relaxed=False).pyomo
-    with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder) / f"fleet.{kind}"
-        model.write(str(written), io_options={"labeler": _names(tight)})
-        write_atomically(Path(path), written.read_bytes())
+    form = standard_form(FleetModel(tight, columns.tolist(), relaxed=False).pyomo)
+    named = _names(tight)
+    lines = format_program(
+        LinearProgram(
+            [named(variable) for variable in form.columns],
+            [named(constraint) for constraint, _ in form.rows],
+            form.matrix,
+            form.cost,
+            form.lower,
+            form.upper,
+            form.row_lower,
+            form.row_upper,
+            form.whole,
+            form.offset,
+        ),
+        kind,
+    )
+    write_atomically(Path(path), "".join(f"{line}\n" for line in lines).encode("ascii"))
     return len(columns)
+
+
+_OF_COLUMNS = ("replicas", "rate", "open", "chosen", "capacity", "pooled", "unpooled", "whole", "design")
+_OF_OFFERS = ("servers", "taken", "least_servers", "most_servers")
+_OF_GROUPS = ("spares", "used", "small", "spare", "small_pool")
+"""Families of variables and rows by what their first number counts."""
 
 
 def _names(data: FleetData) -> Callable[[Any], str]:
     """A name for each variable and row: its family, and the words of the problem for its numbers."""
     groups = np.concatenate([block.group for block in data.blocks]).tolist()
-
-    def column(k: int) -> str:
-        return f"{data.groups[groups[k]].name}#{k}"
-
-    words: dict[str, tuple[Callable[[int], str], ...]] = {
-        "replicas": (column,),
-        "rate": (column,),
-        "open": (column,),
-        "chosen": (column,),
-        "capacity": (column,),
-        "pooled": (column,),
-        "unpooled": (column,),
-        "whole": (column,),
-        "design": (column,),
-        "servers": (lambda o: data.offers[o].name,),
-        "taken": (lambda o: data.offers[o].name,),
-        "least_servers": (lambda o: data.offers[o].name,),
-        "most_servers": (lambda o: data.offers[o].name,),
-        "spares": (lambda g: data.groups[g].name,),
-        "used": (lambda g: data.groups[g].name,),
-        "small": (lambda g: data.groups[g].name,),
-        "spare": (lambda g: data.groups[g].name,),
-        "small_pool": (lambda g: data.groups[g].name,),
-        "demand": (lambda c: data.tasks[c],),
-        "limit": (lambda i: data.limits[i].name,),
-        "bought": (lambda h: data.hardware[h].name,),
-        "modules": (lambda m: data.modules[m].name,),
+    columns = [f"{data.groups[g].name}#{k}" for k, g in enumerate(groups)]
+    offers = [offer.name for offer in data.offers]
+    pools = [group.name for group in data.groups]
+    words: dict[str, list[str]] = {
+        "demand": list(data.tasks),
+        "limit": [limit.name for limit in data.limits],
+        "bought": [row.name for row in data.hardware],
+        "modules": [module.name for module in data.modules],
     }
+    words |= dict.fromkeys(_OF_COLUMNS, columns) | dict.fromkeys(_OF_OFFERS, offers) | dict.fromkeys(_OF_GROUPS, pools)
 
     def name(component: Any) -> str:
         index = component.index()
         if index is None:
-            return _plain(component.local_name)
+            return str(component.local_name)
         family = component.parent_component().local_name
         numbers = index if isinstance(index, tuple) else (index,)
-        known = words.get(family, ())
-        parts = [
-            known[i](part) if i < len(known) and isinstance(part, int) else str(part) for i, part in enumerate(numbers)
-        ]
-        return _plain(f"{family}({','.join(parts)})")
+        parts = [str(number) for number in numbers]
+        if family in words and isinstance(numbers[0], int):
+            parts[0] = words[family][numbers[0]]
+        return f"{family}({','.join(parts)})"
 
     return name
-
-
-def _plain(name: str) -> str:
-    """What both formats take as a name: no blanks, no operators."""
-    return re.sub(r"[^A-Za-z0-9_.#/(),]", "_", name)

@@ -95,9 +95,7 @@ class Tree:
             relaxation = self._solver.relax(self._rows(node, cutoff), deadline, cutoff, cancelled)
             if node.side is not None and relaxation.converged and math.isfinite(cutoff):
                 self._gains.learn(node.side, min(relaxation.value, cutoff))
-            if relaxation.infeasible and (relaxation.value >= cutoff or math.isinf(cutoff)):
-                continue  # what is missed costs more than any plan: not a basis that misses by rounding
-            bound = max(node.bound, relaxation.bound)
+            bound = max(node.bound, relaxation.bound)  # inf where it is proven that nothing keeps the node's rows
             if bound >= cutoff:
                 continue
             self._children = self._branch(Node(bound, node.number, node.intervals), relaxation)

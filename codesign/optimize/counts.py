@@ -88,8 +88,9 @@ class PseudoCosts:
         gain = max(0.0, value - side.value) / side.distance
         total, count = self._known.get((side.name, side.up), (0.0, 0))
         self._known[side.name, side.up] = (total + gain, count + 1)
-        self._all += gain / side.price
-        self._seen += 1
+        if 0 < side.price < math.inf:  # of what has no price the gain says nothing of what others would add
+            self._all += gain / side.price
+            self._seen += 1
 
     def expected(self, name: str, up: bool, distance: float, price: float) -> float:
         """Objective that a side is expected to add; by its price and what others added where it was never tried."""

@@ -7,7 +7,8 @@ costs.  So a bound holds over columns that no linear program has ever held.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -15,6 +16,13 @@ from codesign.candidates.data import Bools, ColumnBlock, FleetData, Floats, Ints
 
 _ROUNDING = 1e-9
 """Relative error of a linear program's duals that is mended rather than taken for an unbounded ray."""
+_ROUNDING_OF_SUMS = 1e-12
+_SETTLED = 30
+"""Rounds in which prices of limits that pay one another's items mostly settle."""
+_NEGLIGIBLE = 1e-10
+"""Of a bound: what columns may earn beyond their cost before the bound is scaled for them."""
+_FEW_SHORT = 2000
+"""Columns up to which each one's part of the bound is worked out."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +170,7 @@ def flow_worth(data: FleetData, duals: Duals) -> Floats:
     """[F] what one call/s of each flow earns at these duals."""
     worth = np.zeros(len(data.flows))
     for f, flow in enumerate(data.flows):
-        if flow.serves:
+        if flow.serves and data.demand[flow.task] > 0:
             worth[f] += duals.demand[flow.task] * flow.tasks_per_call / data.demand[flow.task]
         if flow.commodity is not None:
             worth[f] += duals.commodity[flow.commodity] * flow.commodity_sign
@@ -197,37 +205,105 @@ class Gains:
 
 
 def affordable(data: FleetData, duals: Duals) -> Duals:
-    """The duals with limits that modules fill priced so that no module earns more than it costs."""
+    """The duals with limits priced so that nothing bought is paid more by limits than it costs.
+
+    A limit that an item widens (modules that flows fill, memory that stands in servers, servers to be kept) pays for
+    the item.  Where all that is paid exceeds the price, what pays is priced down, and with it what the same limits
+    charge other items: to a fixed point, which exists since prices only fall and all zero is one.
+    """
+    paying = [i for i, limit in enumerate(data.limits) if duals.limit[i] > 0 and _pays(limit)]
+    if not paying:
+        return duals
     sigma = duals.limit.copy()
-    for j in range(len(data.modules)):
-        price = data.module_price(j)
-        limits = [(i, limit) for i, limit in enumerate(data.limits) if j in limit.per_module]
-        members = [(i, limit.per_module[j] / limit.scale) for i, limit in limits]
-        spent = price + sum(sigma[i] * c for i, c in members if c > 0)
-        earned = -sum(sigma[i] * c for i, c in members if c < 0)
-        if earned > spent:
-            for i, c in members:
+    for attempt in range(_SETTLED + len(paying) + 1):
+        over = list(_overpaid(data, replace(duals, limit=sigma)))
+        if not over:
+            break
+        for members, factor in over:
+            # Chains that only converge end by dropping what still pays too much: each time one limit less.
+            sigma[members] *= factor if attempt < _SETTLED else 0.0
+    return replace(duals, limit=sigma)
+
+
+def _pays(limit: SideLimit) -> bool:
+    kinds = (limit.per_server, limit.per_packing, limit.per_module)
+    return any(c < 0 for kind in kinds for c in kind.values())
+
+
+def _overpaid(data: FleetData, duals: Duals) -> Iterator[tuple[list[int], float]]:
+    """(limits that pay an item more than it costs, what their prices may be of what they are)."""
+    server = server_prices(data, duals)
+    # Dearer than any bound is for: hardware that no offer supplies.
+    aside = np.array([min(float(server[p.hardware]), 1e300) for p in data.packings])
+    prices: tuple[tuple[str, list[float]], ...] = (
+        ("per_server", [data.server_price(offer) for offer in data.offers]),
+        ("per_module", [data.module_price(j) for j in range(len(data.modules))]),
+        ("per_packing", aside.tolist()),
+    )
+    for kind, price in prices:
+        paid, asked = np.zeros(len(price)), np.array(price, dtype=np.float64)
+        payers: dict[int, list[int]] = {}
+        for i, (sigma, limit) in enumerate(zip(duals.limit.tolist(), data.limits, strict=True)):
+            if not sigma > 0:
+                continue
+            coefficients: dict[int, float] = getattr(limit, kind)
+            for item, c in coefficients.items():
                 if c < 0:
-                    sigma[i] *= spent / earned
-    return Duals(duals.demand, duals.commodity, sigma, duals.bought)
+                    paid[item] -= sigma * c / limit.scale
+                    payers.setdefault(item, []).append(i)
+                else:
+                    asked[item] += sigma * c / limit.scale
+        for item, members in payers.items():
+            if paid[item] > asked[item] * (1 + _ROUNDING_OF_SUMS):
+                yield members, max(0.0, float(asked[item] / paid[item]))
 
 
 def proven(data: FleetData, duals: Duals, costs: Floats, values: Floats) -> tuple[float, Duals, Floats]:
-    """The same from costs and values [columns] at `affordable` duals; the reduced costs are from below.
+    """A bound from costs and values [columns] at `affordable` duals, the duals that prove it, reduced costs from below.
 
     Flows that draw no power earn in proportion to the duals.  Those that do, or that limits charge, lose faster,
-    f·worth − charge ≤ f·(worth − charge) for f ≤ 1, so one pricing proves the scaled duals feasible as well.
+    f·worth − charge ≤ f·(worth − charge) for f ≤ 1, so one pricing proves the scaled duals feasible as well.  Columns
+    that earn more than they cost by rounding alone need no scale: if n_k replicas run where N_k would serve all, the
+    sum of n_k/N_k is at most one for each phase of each task, so all of them together are worth no more than
+    2·tasks·max (value − cost)·N_k, which is taken off the bound.
     """
-    slack = 1e-12 * np.maximum(1.0, costs)
-    if np.any(costs < -slack):  # limits pay for a replica that does nothing: no scale of the worth helps
+    if np.any(costs < -_ROUNDING * np.max(np.abs(costs), initial=0.0, where=np.isfinite(costs))):
+        # limits pay for a replica that does nothing: no scale of the worth helps
         return -np.inf, duals.scaled(0.0), costs
-    factor = 1.0
-    if np.any(costs - values < -slack):
-        earning = values > 0
-        least = float(np.min(costs[earning] / values[earning], initial=1.0))
-        factor = max(0.0, least) * (1 - 1e-12)
+    costs = np.maximum(costs, 0.0)
+    factor, lost = 1.0, 0.0
+    short = np.flatnonzero(values > costs)
+    if len(short):
+        gain = values[short] - costs[short]
+        ignored = np.zeros(len(short), dtype=bool)
+        if len(short) <= _FEW_SHORT:
+            worth = gain * full_replicas(data, short)
+            ignored = worth <= _NEGLIGIBLE * float(np.abs(duals.demand).sum())
+            lost = 2.0 * len(data.tasks) * float(worth[ignored].max(initial=0.0))
+        scales = costs[short[~ignored]] / values[short[~ignored]]
+        if len(scales):
+            factor = max(0.0, float(scales.min())) * (1 - 1e-12)
     limits = sum(
         float(sigma) * limit.limit / limit.scale for sigma, limit in zip(duals.limit, data.limits, strict=True)
     )
     scaled = duals.scaled(factor)
-    return float(scaled.demand.sum()) - limits, scaled, costs - factor * values
+    return float(scaled.demand.sum()) - limits - lost, scaled, costs - factor * values
+
+
+def full_replicas(data: FleetData, columns: Ints) -> Floats:
+    """[n] replicas of each column that serve every call that it may serve, at the most."""
+    found = np.zeros(len(columns))
+    block_of = np.searchsorted(data.offsets, columns, side="right") - 1
+    for b in np.unique(block_of).tolist():
+        here = np.flatnonzero(block_of == b)
+        block, local = data.blocks[b], columns[here] - data.offsets[b]
+        calls = np.where(block.admissible[local], data.calls_bound[block.flows], 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            load = block.use.of(local) * calls[:, None, :] / block.limit[local][:, :, None]
+        phases: dict[tuple[int, bool], list[int]] = {}
+        for v, f in enumerate(block.flows.tolist()):
+            phases.setdefault((data.flows[f].task, data.flows[f].serves), []).append(v)
+        load = np.nan_to_num(load, nan=0.0, posinf=np.inf, neginf=0.0)
+        rows = sum(load[:, :, members].max(axis=2) for members in phases.values())
+        found[here] = np.max(rows, axis=1, initial=0.0)
+    return found

@@ -15,12 +15,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from codesign.candidates.data import Bools, FleetData, Ints
+from codesign.optimize.alone import whole_columns
 from codesign.optimize.branch import Leaf, Tree
 from codesign.optimize.dominance import undominated
+from codesign.optimize.lean import Held
 from codesign.optimize.redundancy import most_servers, usable_rows
 from codesign.optimize.redundancy import spared as packings_spared
-from codesign.optimize.relaxation import Relaxation, relax, shut_columns, sides_of, whole_columns
-from codesign.optimize.scale import objective_scale, scaled
+from codesign.optimize.relaxation import Relaxation, relax, shut_columns, sides_of
+from codesign.optimize.scale import MOST_COUNTED, objective_scale, scaled, sized
 from codesign.optimize.search import Progress, Search, Start
 from codesign.optimize.strengthen import strengthened, with_spares
 
@@ -71,7 +73,11 @@ class FleetPlan:
     commodity_duals: tuple[float, ...] = ()
     limit_duals: tuple[float, ...] = ()
     modules: dict[int, int] = field(default_factory=dict)
-    """By module."""
+    """By module, of those that come in whole numbers."""
+    amounts: dict[int, float] = field(default_factory=dict)
+    """By module, of those that come in any amount."""
+    set_aside: dict[int, int] = field(default_factory=dict)
+    """Servers by packing."""
     server_duals: tuple[float, ...] = ()
     """By row of hardware: what one more of its servers would be worth before its price."""
     pool: tuple[int, ...] = ()
@@ -143,7 +149,7 @@ class FleetSolver:
             mine is not theirs for mine, theirs in zip(self._data.blocks, data.blocks, strict=True)
         ):
             raise ValueError("these are other columns: make a FleetSolver of them")
-        tight = self._tightened(data)
+        tight, units = sized(self._tightened(data))
         factor = objective_scale(tight)
 
         def tell(stage: str, incumbent: float, bound: float) -> None:
@@ -159,6 +165,12 @@ class FleetSolver:
             plan,
             replicas={int(self._kept[k]): n for k, n in plan.replicas.items()},
             rates={(int(self._kept[k]), f): rate for (k, f), rate in plan.rates.items()},
+            amounts={j: amount * float(units[j]) for j, amount in plan.amounts.items()},
+            # Per whole limit, as the problem's own rows have it.
+            limit_duals=tuple(
+                dual * own.scale / row.scale
+                for dual, own, row in zip(plan.limit_duals, data.limits, tight.limits, strict=False)
+            ),
             pool=tuple(int(self._kept[k]) for k in plan.pool),
             columns_undominated=len(self._kept),
         )
@@ -269,9 +281,9 @@ def _solve(search: Search, start: Sequence[Start]) -> FleetPlan:
         search.milp(search.used(), "polish", share=1.0)
     if search.best is None:
         status = "infeasible" if infeasible else "no_solution"
-        return FleetPlan(
-            status, np.inf, search.bound, columns_considered=search.considered, nodes=search.nodes
-        )
+        # Nothing has a price below zero.
+        bound = np.inf if infeasible else max(0.0, search.bound)
+        return FleetPlan(status, np.inf, bound, columns_considered=search.considered, nodes=search.nodes)
     stopped = None
     if not search.closed():
         stopped = "interrupt" if search.cancel.is_set() else "clock"
@@ -345,6 +357,8 @@ def _branch_and_prove(spared: FleetData, root: Relaxation, search: Search) -> bo
             turn = -1
     if search.over():
         return False
+    if search.best is None and math.isinf(tree.bound):  # every node is closed by a proof of its own
+        return True
     survivors = np.flatnonzero(_survivors(root, search))
     if len(survivors) > _SURVIVORS:
         return False
@@ -405,9 +419,10 @@ def _positions(kept: Ints, columns: list[int]) -> list[int]:
 
 def _read(search: Search, relaxation: Relaxation | None, stopped: str | None) -> FleetPlan:
     """The best plan as found, with shadow prices where there was a relaxation."""
+    search.tidy()
     model, values = search.best, search.values
     assert model is not None
-    m = model.pyomo
+    m, data = model.pyomo, model.data
 
     def whole(variable: object) -> int:
         return round(values.get(id(variable), 0.0))
@@ -415,19 +430,26 @@ def _read(search: Search, relaxation: Relaxation | None, stopped: str | None) ->
     # Some replicas are whole only because their servers are (FleetModel): what they run on is there.
     replicas = {k: math.ceil(values.get(id(m.replicas[k]), 0.0) - _WHOLE) for k in model.columns}
     rates = {
-        (k, int(model.place[k][0].flows[v])): values.get(id(m.rate[k, v]), 0.0)
+        (k, int(model.place[k][0].flows[v])): values.get(id(m.rate[k, v]), 0.0) * model.unit(k, v)
         for k, v in model.flow_keys
     }
     used = {k for k, n in replicas.items() if n}
+    amounts = Held(model, values).exact_amounts()
+    added = (data.module_price(j) * (n - values.get(id(m.modules[j]), 0.0)) for j, n in amounts.items())
+    objective = search.objective + sum(added)
+    # Beyond it a row in double precision is no longer exact to one of them, and nothing is proven.
+    counted = max([*replicas.values(), *(whole(m.servers[o]) for o in m.servers)], default=0) <= MOST_COUNTED
     found = FleetPlan(
-        status="optimal" if search.closed() else "feasible",
-        objective=search.objective,
-        bound=min(search.bound, search.objective),
+        status="optimal" if search.closed() and counted else "feasible",
+        objective=objective,
+        bound=max(0.0, min(search.bound, objective)),  # nothing has a price below zero
         replicas={k: n for k, n in replicas.items() if n},
         rates={key: x for key, x in rates.items() if x > 0 and replicas[key[0]]},
         servers={o: whole(m.servers[o]) for o in m.servers if whole(m.servers[o])},
         spares={g: whole(m.spares[g]) for g in m.spares if whole(m.spares[g])},
-        modules={j: whole(m.modules[j]) for j in m.modules if whole(m.modules[j])},
+        modules={j: whole(m.modules[j]) for j in m.modules if data.modules[j].whole and whole(m.modules[j])},
+        amounts=amounts,
+        set_aside={p: n for p in m.set_aside if (n := math.ceil(values.get(id(m.set_aside[p]), 0.0) - _WHOLE))},
         pool=tuple(sorted(used)),
         columns_considered=search.considered,
         nodes=search.nodes,

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from codesign.candidates.data import FleetData
+from codesign.optimize.alone import first_columns
 from codesign.optimize.model import Penalty
-from codesign.optimize.relaxation import Relaxation, first_columns, relax
+from codesign.optimize.relaxation import Relaxation, relax
 
 _HARD = 1e4
 _TOUCHED = 1e-7

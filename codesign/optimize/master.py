@@ -11,16 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import highspy
 import numpy as np
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_array
 
 from codesign.candidates.data import Bools, FleetData, Floats, Ints, SideLimit
 from codesign.optimize.duals import Duals
 from codesign.optimize.model import Penalty
 from codesign.optimize.pricing import binding_rows
+from codesign.optimize.solver import Solver
 
 Interval = tuple[float, float]
+
+_LEAST_SECONDS = 0.05
+"""For a linear program at the end of the time: a few hundred columns, whose duals prove something."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class MasterSolution:
     """By how much an interval is missed at the most."""
     replicas: Floats
     """[held columns], in the order of `Master.columns`."""
+    solved: bool
+    """At the optimum; else the clock came first, and the duals prove what they prove."""
 
 
 class Master:
@@ -61,14 +66,11 @@ class Master:
         self._watt = np.array([data.watt_price(h) for h in range(len(data.hardware))])
         self._hardware = np.array([p.hardware for p in data.packings], dtype=np.int64)
         self._index_flows()
-        self.highs: Any = highspy.Highs()  # type: ignore[no-untyped-call]
-        self.highs.silent()
-        self.highs.setOptionValue("threads", 1)
-        self.highs.setOptionValue("presolve", "off")
+        self.solver = Solver(threads=1, presolve="off")
         # Rows are scaled to one replica already; scaling them again makes the first programs four times as slow.
-        self.highs.setOptionValue("simplex_scale_strategy", 0)
+        self.solver.set_option("simplex_scale_strategy", 0)
         # Columns that enter keep a basis primal feasible: left to choose, HiGHS needs a third of the iterations.
-        self.highs.setOptionValue("simplex_strategy", 0)
+        self.solver.set_option("simplex_strategy", 0)
         self._intervals: dict[str, tuple[int, SideLimit]] = {}
         self._slacks: list[int] = []
         self.penalty = penalty
@@ -78,8 +80,14 @@ class Master:
 
     def _index_flows(self) -> None:
         data = self.data
+        # A rate is held in shares of all of its flow: of demands a billion times apart no row is rounding to another.
+        self._unit = data.flow_unit
+        demand = np.where(data.demand > 0, data.demand, np.inf)
         self._share = np.array(
-            [f.tasks_per_call / float(data.demand[f.task]) if f.serves else 0.0 for f in data.flows]
+            [
+                f.tasks_per_call * unit / float(demand[f.task]) if f.serves else 0.0
+                for f, unit in zip(data.flows, self._unit.tolist(), strict=True)
+            ]
         )
         self._task = np.array([f.task for f in data.flows], dtype=np.int64)
         self._commodity = np.array([-1 if f.commodity is None else f.commodity for f in data.flows], dtype=np.int64)
@@ -97,7 +105,7 @@ class Master:
                 charge = np.zeros((hardware, len(data.flows)))
                 for (flow, h), c in limit.per_flow.items():
                     charge[slice(None) if h < 0 else h, flow] += c / limit.scale
-                self._limit_flow.append((i, charge))
+                self._limit_flow.append((i, charge * self._unit))
 
     def _start(self, penalty: Penalty) -> None:
         """Rows that all columns share, and what is bought or missed."""
@@ -109,9 +117,9 @@ class Master:
         rows = int(sum(sizes))
         lower, upper = np.full(rows, -np.inf), np.zeros(rows)
         lower[: self._packing] = 0.0
-        lower[: self._commodities] = upper[: self._commodities] = 1.0
+        lower[: self._commodities] = upper[: self._commodities] = np.where(data.demand > 0, 1.0, 0.0)
         upper[self._limit :] = [limit.limit / limit.scale for limit in data.limits]
-        self.highs.addRows(rows, lower, upper, 0, np.zeros(rows, np.int32), np.zeros(0, np.int32), np.zeros(0))
+        self.solver.add_rows(lower, upper)
         entries: list[tuple[int, int, float]] = []
         costs: list[float] = []
 
@@ -150,26 +158,30 @@ class Master:
 
     def _add(self, cost: Floats, row: Ints, column: Ints, value: Floats) -> None:
         """Variables ≥ 0 with entries in rows that exist; `column` counts from the first new one."""
-        matrix = coo_matrix((value, (row, column)), shape=(self._rows, len(cost))).tocsc()
-        self.highs.addCols(
-            len(cost),
-            cost,
-            np.zeros(len(cost)),
-            np.full(len(cost), np.inf),
-            matrix.nnz,
-            matrix.indptr[:-1].astype(np.int32),
-            matrix.indices.astype(np.int32),
-            matrix.data,
-        )
+        matrix = coo_array((value, (row, column)), shape=(self._rows, len(cost)))
+        self.solver.add_columns(cost, np.zeros(len(cost)), np.full(len(cost), np.inf), matrix)
         self._count += len(cost)
 
     def set_penalty(self, penalty: Penalty) -> None:
         """Other prices for missed demand and limits."""
         self.penalty = penalty
-        for c in range(len(self.data.tasks)):
-            self.highs.changeColCost(self._shortfalls + c, penalty.shortfall)
-        for i in range(len(self.data.limits)):
-            self.highs.changeColCost(self._excesses + i, penalty.excess[i])
+        tasks, limits = len(self.data.tasks), len(self.data.limits)
+        columns = [*range(self._shortfalls, self._shortfalls + tasks), *range(self._excesses, self._excesses + limits)]
+        prices = [penalty.shortfall] * tasks + list(penalty.excess) + [self._slack_price] * len(self._slacks)
+        self.solver.set_costs(np.array([*columns, *self._slacks], dtype=np.int64), np.array(prices))
+
+    @property
+    def _slack_price(self) -> float:
+        """Of missing an interval of counts by one."""
+        return max(self.penalty.shortfall, 0.0, *self.penalty.excess)
+
+    def held(self) -> tuple[Ints, Bools]:
+        """The columns held [n] and the flows that each carries [n, widest block], as `extend` takes them."""
+        widest = max((len(block.flows) for block in self.data.blocks), default=0)
+        flows = np.zeros((len(self.columns), widest), dtype=bool)
+        for k, v in self._rate_keys:
+            flows[self._where[k], v] = True
+        return np.array(self.columns, dtype=np.int64), flows
 
     def extend(self, columns: Ints, flows: Bools) -> int:
         """Hold these columns with these flows [n, widest block]; what is held already is not added twice.
@@ -192,10 +204,7 @@ class Master:
             own = local[new]
             needed = binding_rows(block.use.of(own), block.limit[own], block.admissible[own])
             count = int(np.count_nonzero(needed))
-            empty = np.zeros(count, np.int32)
-            self.highs.addRows(
-                count, np.full(count, -np.inf), np.zeros(count), 0, empty, np.zeros(0, np.int32), np.zeros(0)
-            )
+            self.solver.add_rows(np.full(count, -np.inf), np.zeros(count))
             places = np.where(needed, self._rows - 1 + np.cumsum(needed).reshape(needed.shape), -1)
             self._rows += count
             for n, i in enumerate(new.tolist()):
@@ -218,7 +227,7 @@ class Master:
         block = self.data.blocks[b]
         n = len(local)
         limit = block.limit[local]
-        scale = np.where(limit == 0, 1.0, limit)
+        scale = _row_scale(limit)
         mine, r = np.nonzero(places >= 0)
         row, column, value = [places[mine, r]], [mine], [-(limit / scale)[mine, r]]
         hardware = self._hardware[block.packing[local]]
@@ -250,11 +259,11 @@ class Master:
         for start in range(0, len(columns), 256):
             inside = (at >= start) & (at < start + 256)
             use[inside] = block.use.of(local[start : start + 256])[at[inside] - start, :, v[inside]]
-        limit = block.limit[local][at]
-        value = use / np.where(limit == 0, 1.0, limit)
         flow = block.flows[v]
+        unit = self._unit[flow]
+        value = use * unit[:, None] / _row_scale(block.limit[local][at])
         hardware = self._hardware[block.packing[local]][at]
-        power = block.flow_power_w[block.use.source[local][at], v]
+        power = block.flow_power_w[block.use.source[local][at], v] * unit
         places = np.array([self._own_rows[int(k)] for k in columns.tolist()])[at]
         n, r = np.nonzero((value != 0) & (places >= 0))
         row, column, entries = [places[n, r]], [n], [value[n, r]]
@@ -267,7 +276,7 @@ class Master:
         column.append(paired)
         entries.append(self._sign[flow[paired]])
         if block.flow_slots is not None:
-            reserved = block.flow_slots[block.use.source[local][at], v]
+            reserved = block.flow_slots[block.use.source[local][at], v] * unit
             row.append(self._packing + block.packing[local][at])
             column.append(np.arange(len(keys)))
             entries.append(reserved)
@@ -295,7 +304,7 @@ class Master:
                 self._add_interval(name, members)
         for name, (row, _) in self._intervals.items():
             low, high = intervals[name][1] if name in intervals else (-np.inf, np.inf)
-            self.highs.changeRowBounds(row, float(low), float(high))
+            self.solver.set_row_bounds(row, float(low), float(high))
 
     def _add_interval(self, name: str, members: SideLimit) -> None:
         index: list[int] = []
@@ -315,16 +324,16 @@ class Master:
                 if g in members.per_group:
                     index.append(self._replica_var[at])
                     value.append(members.per_group[g])
-        self.highs.addRow(
-            -np.inf, np.inf, len(index), np.array(index, dtype=np.int32), np.array(value, dtype=np.float64)
-        )
+        places = (np.zeros(len(index), dtype=np.int64), np.array(index, dtype=np.int64))
+        row = coo_array((np.array(value, dtype=np.float64), places), shape=(1, self._count))
+        self.solver.add_rows(np.array([-np.inf]), np.array([np.inf]), row)
         self._intervals[name] = (self._rows, members)
         self._rows += 1
         # Columns that the master does not hold yet may be what keeps to the interval: it is missed at a price.
         self._slacks += [self._count, self._count + 1]
-        price = max(self.penalty.shortfall, 0.0, *self.penalty.excess)
-        row = np.full(2, self._rows - 1, dtype=np.int64)
-        self._add(np.full(2, price), row, np.arange(2, dtype=np.int64), np.array([1.0, -1.0]))
+        rows = np.full(2, self._rows - 1, dtype=np.int64)
+        price = np.full(2, self._slack_price)
+        self._add(price, rows, np.arange(2, dtype=np.int64), np.array([1.0, -1.0]))
 
     def _groups(self) -> Ints:
         """[held columns] group of each."""
@@ -334,11 +343,13 @@ class Master:
 
     # ---- solving -------------------------------------------------------------------------------------------
 
-    def solve(self, intervals: Sequence[str] = ()) -> MasterSolution:
+    def solve(self, intervals: Sequence[str] = (), seconds: float = np.inf) -> MasterSolution:
         """The optimum; duals of `intervals` follow those of the limits, upper side first, each ≥ 0."""
-        self.highs.run()
-        solution = self.highs.getSolution()
-        values, dual = np.array(solution.col_value), np.array(solution.row_dual)
+        run = self.solver.run(max(_LEAST_SECONDS, seconds))
+        if run.feasible:
+            values, dual = self.solver.values(), self.solver.duals()
+        else:  # stopped before its first point: no duals are duals too, and prove what they prove
+            values, dual = np.zeros(self._count), np.zeros(self._rows)
         data = self.data
         limit = np.maximum(0.0, -dual[self._limit : self._limit + len(data.limits)])
         sides: list[float] = []
@@ -347,12 +358,12 @@ class Master:
             sides += [max(0.0, -found), max(0.0, found)]
         duals = Duals(
             dual[self._demand : self._commodities],
-            dual[self._commodities : self._packing],
+            dual[self._commodities : self._packing] / data.commodity_unit,
             np.concatenate([limit, sides]),
             np.maximum(0.0, -dual[self._bought : self._limit]),
         )
         return MasterSolution(
-            float(self.highs.getInfo().objective_function_value),
+            run.objective,
             duals,
             values[self._offers : self._packings],
             values[self._packings : self._modules],
@@ -361,10 +372,21 @@ class Master:
             values[self._excesses : self._excesses + len(data.limits)],
             float(values[self._slacks].max(initial=0.0)),
             values[self._replica_var] if self.columns else np.zeros(0),
+            run.status == "optimal",
         )
 
     def rates(self) -> dict[tuple[int, int], float]:
         """Calls/s by (column, position of the flow in its block) at the last solution, where not zero."""
-        values = self.highs.getSolution().col_value
-        found = {key: values[at] for key, at in zip(self._rate_keys, self._rate_vars, strict=True)}
-        return {key: rate for key, rate in found.items() if rate > 0}
+        values = self.solver.values().tolist()
+        offsets, blocks = self.data.offsets, self.data.blocks
+        found = {}
+        for (k, v), at in zip(self._rate_keys, self._rate_vars, strict=True):
+            if values[at] > 0:
+                flow = blocks[int(np.searchsorted(offsets, k, side="right")) - 1].flows[v]
+                found[k, v] = values[at] * float(self._unit[flow])
+        return found
+
+
+def _row_scale(limit: Floats) -> Floats:
+    """What rows are divided by: what a replica offers; a limit below zero lets none run."""
+    return np.where(limit == 0, 1.0, np.abs(limit))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,15 @@ import pyomo.core as pyo
 from pyomo.common.gc_manager import PauseGC
 from pyomo.core.expr.numeric_expr import LinearExpression
 
-from codesign.candidates.data import ColumnBlock, FleetData, Offer
+from codesign.candidates.data import ColumnBlock, FleetData, Floats
+from codesign.optimize.most import Most, Run, most_counts
 from codesign.optimize.pricing import binding_rows
 from codesign.optimize.redundancy import most_servers, spared
 
 _Term = tuple[float, Any]
+
+_ENDLESS = 1e6
+"""Stands for a count that nothing bounds: a model that needs it proves nothing (`FleetModel.exact`)."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +44,31 @@ class FleetModel:
     `relaxed` drops integrality together with the families that exist only for integers (least servers,
     least replicas, spares, designs, unsplit tasks): what is left is a relaxation of the fleet MILP.
     With a `penalty` demand and limits may be missed at a price: column generation starts from there, and
-    infeasibility is explained with it.
+    infeasibility is explained with it.  `fewest` minimises what is bought and run, whatever it costs.
     """
 
     def __init__(
-        self, data: FleetData, columns: Sequence[int], relaxed: bool, penalty: Penalty | None = None
+        self,
+        data: FleetData,
+        columns: Sequence[int],
+        relaxed: bool,
+        penalty: Penalty | None = None,
+        fewest: bool = False,
     ) -> None:
         self.data = data
         self.penalty = penalty
+        self.fewest = fewest
+        self.exact = True
+        """Has it every lean plan of its columns?  False where a count had no bound that holds for all of them."""
         self.columns = [int(k) for k in columns]
         self.relaxed = relaxed
         self.place: dict[int, tuple[ColumnBlock, int]] = {
             k: (data.blocks[b], i)
             for k, (b, i) in zip(self.columns, data.locate(self.columns), strict=True)
         }
-        self.use = {k: block.use.one(i) for k, (block, i) in self.place.items()}
+        # Per share of all of the flow: rates differ by fifteen orders of magnitude between problems, shares do not.
+        self.use = {k: block.use.one(i) * data.flow_unit[block.flows] for k, (block, i) in self.place.items()}
+        self._all_served: dict[int, float] = {}
         self.flow_keys = [
             (k, int(v))
             for k in self.columns
@@ -111,7 +126,7 @@ class FleetModel:
         block, i = self.place[column]
         return int(block.group[i])
 
-    def _packed(self, column: int) -> list[tuple[int, float]]:
+    def packed(self, column: int) -> list[tuple[int, float]]:
         """(packing, slots) that a replica occupies: one, or two where it has two kinds of accelerator."""
         block, i = self.place[column]
         found = [(int(block.packing[i]), float(block.packed[i]))]
@@ -122,42 +137,66 @@ class FleetModel:
     def _flow(self, column: int, v: int) -> int:
         return int(self.place[column][0].flows[v])
 
+    def unit(self, column: int, v: int) -> float:
+        """Calls/s that a share of 1 stands for: `rate` is in shares of all of the flow."""
+        return float(self.data.flow_unit[self._flow(column, v)])
+
+    def _most_shares(self, column: int, v: int) -> float:
+        """The largest share that the flow can ever have (below 1 where others of its commodity carry more calls)."""
+        return float(self.data.calls_bound[self._flow(column, v)]) / self.unit(column, v)
+
     def most_replicas(self, column: int) -> float:
-        """Replicas that serve all demand this column can serve, plus one: no plan needs more."""
+        """Replicas of a column beyond which no lean plan goes: all that it can serve and limits ask for takes fewer."""
+        if not any(c < 0 for limit in self.data.limits for c in limit.per_group.values()):
+            return self._replicas_for_all(column)
+        demanded = float(self._most.demanded[self._group(column)])
+        if not np.isfinite(demanded):
+            self.exact = False
+            demanded = _ENDLESS
+        return self._replicas_for_all(column) + demanded
+
+    def _replicas_for_all(self, column: int) -> float:
+        """Replicas that serve all demand this column can serve, plus one."""
+        if column not in self._all_served:
+            self._all_served[column] = self._count_for_all(column)
+        return self._all_served[column]
+
+    def _count_for_all(self, column: int) -> float:
         block, i = self.place[column]
         most = 0.0
         with np.errstate(divide="ignore", invalid="ignore"):
-            per_call = np.where(self.use[column] > 0, self.use[column] / block.limit[i][:, None], 0.0)
-        open_flows = np.flatnonzero(block.admissible[i])
-        for row in range(per_call.shape[0]):
-            # A commodity's flows share one demand: the worst flow of each task bounds its part of the row.
-            by_task: dict[int, float] = defaultdict(float)
+            needed = np.where(self.use[column] > 0, self.use[column] / block.limit[i][:, None], 0.0)
+        open_flows = [v for v in np.flatnonzero(block.admissible[i]).tolist() if np.isfinite(needed[:, v]).all()]
+        for row in range(needed.shape[0]):
+            # The flows of a phase share its calls: the worst flow of each task and phase bounds its part of the row.
+            by_phase: dict[tuple[int, bool], float] = defaultdict(float)
             for v in open_flows:
-                flow = self._flow(column, int(v))
-                task = self.data.flows[flow].task
-                by_task[task] = max(by_task[task], per_call[row, v] * self.data.calls_bound[flow])
-            most = max(most, sum(by_task.values()))
+                flow = self.data.flows[self._flow(column, v)]
+                key = flow.task, flow.serves
+                by_phase[key] = max(by_phase[key], needed[row, v] * self._most_shares(column, v))
+            most = max(most, sum(by_phase.values()))
         return float(np.ceil(most)) + max(1.0, float(block.min_replicas[i]))
 
     # -- constraint families ---------------------------------------------------------------------------
 
     def _define_demand(self) -> None:
-        """demand[c]:  Σ tasks_per_call·rate / demand_c = 1   [share of the task's rate]."""
+        """demand[c]:  Σ tasks_per_call·unit·rate / demand_c = 1   [share of the task's rate; none without demand]."""
         terms: dict[int, list[_Term]] = defaultdict(list)
         for key in self.flow_keys:
             flow = self.data.flows[self._flow(*key)]
-            if flow.serves:
-                share = flow.tasks_per_call / float(self.data.demand[flow.task])
+            if flow.serves and self.data.demand[flow.task] > 0:
+                share = flow.tasks_per_call * self.unit(*key) / float(self.data.demand[flow.task])
                 terms[flow.task].append((share, self.pyomo.rate[key]))
         if self.penalty is not None:
             for c in range(len(self.data.tasks)):
                 terms[c].append((1.0, self.pyomo.shortfall[c]))
         self.pyomo.demand = pyo.Constraint(
-            range(len(self.data.tasks)), rule=lambda m, c: _equal(terms[c], 1.0)
+            range(len(self.data.tasks)),
+            rule=lambda m, c: _equal(terms[c], 1.0) if self.data.demand[c] > 0 else pyo.Constraint.Skip,
         )
 
     def _define_commodity(self) -> None:
-        """commodity[m]:  Σ decode rate − Σ prefill rate = 0   [calls/s]; both phases carry the same commodity."""
+        """commodity[m]:  Σ decode rate − Σ prefill rate = 0   [share of all its calls]; both phases carry the same."""
         terms: dict[int, list[_Term]] = defaultdict(list)
         for key in self.flow_keys:
             flow = self.data.flows[self._flow(*key)]
@@ -179,7 +218,7 @@ class FleetModel:
 
         def rule(m: Any, k: int, r: int) -> Any:
             block, i = self.place[k]
-            scale = float(block.limit[i, r]) or 1.0
+            scale = abs(float(block.limit[i, r])) or 1.0  # a limit below zero lets no replica run
             terms = [
                 (float(self.use[k][r, v]) / scale, m.rate[k, v])
                 for v in by_column[k]
@@ -206,7 +245,7 @@ class FleetModel:
             group = self._group(k)
             spare = not self.relaxed and group not in spared
             spared.add(group)
-            for packing, packed in self._packed(k):
+            for packing, packed in self.packed(k):
                 terms[packing].append((packed, self.pyomo.replicas[k]))
                 if spare:
                     terms[packing].append((packed, self.pyomo.spares[group]))
@@ -214,7 +253,7 @@ class FleetModel:
             for k, v in self.flow_keys:
                 block, i = self.place[k]
                 if block.flow_slots is not None:
-                    reserved = float(block.flow_slots[block.use.source[i], v])
+                    reserved = float(block.flow_slots[block.use.source[i], v]) * self.unit(k, v)
                     terms[int(block.packing[i])].append((reserved, self.pyomo.rate[k, v]))
         self.pyomo.packing = pyo.Constraint(
             range(len(self.data.packings)),
@@ -257,7 +296,9 @@ class FleetModel:
             ]
             terms += [(c / limit.scale, m.modules[j]) for j, c in limit.per_module.items()]
             terms += [
-                (c / limit.scale, m.rate[key]) for pair, c in limit.per_flow.items() for key in carried.get(pair, ())
+                (c * self.unit(*key) / limit.scale, m.rate[key])
+                for pair, c in limit.per_flow.items()
+                for key in carried.get(pair, ())
             ]
             if self.penalty is not None:
                 terms.append((-1.0, m.excess[i]))
@@ -281,7 +322,7 @@ class FleetModel:
         least = [o for o, offer in enumerate(offers) if offer.min_servers > 1]
         if not least:
             return
-        ceiling = {o: self._most_servers(offers[o]) for o in least}
+        ceiling = {o: self._most_servers(o) for o in least}
         m.taken = pyo.Var(least, domain=pyo.Binary)
         m.least_servers = pyo.Constraint(
             least,
@@ -291,20 +332,41 @@ class FleetModel:
             least, rule=lambda m, o: _at_most([(1.0, m.servers[o]), (-ceiling[o], m.taken[o])], 0.0)
         )
 
-    def _most_servers(self, offer: Offer) -> float:
-        """Servers of an offer beyond which no plan of these columns has a use for more."""
-        most = 0.0
-        for row in offer.supplies:
-            slots = 0.0
-            for k in self.columns:
-                for p, packed in self._packed(k):
-                    packing = self.data.packings[p]
-                    if packing.hardware == row:
-                        lost = self.data.groups[self._group(k)].replicas_lost_with_server
-                        spare = lost if self.data.survive_one_server else 0
-                        slots += np.ceil((self.most_replicas(k) + spare) * packed / packing.slots)
-            most = max(most, slots)
-        return most + offer.min_servers + len(self.data.packings)
+    @cached_property
+    def _most(self) -> Most:
+        """What lean plans of these columns have at the most."""
+        return most_counts(self.data, self._run)
+
+    def _run(self, demanded: Floats) -> Run:
+        """What all replicas take that lean plans may run, where limits demand so many more of each group."""
+        data = self.data
+        replicas: dict[int, float] = defaultdict(float)
+        slots: dict[int, float] = defaultdict(float)
+        watts: dict[int, float] = defaultdict(float)
+        for k in self.columns:
+            block, i = self.place[k]
+            group = self._group(k)
+            spare = data.groups[group].replicas_lost_with_server if data.survive_one_server else 0
+            most = self._replicas_for_all(k) + spare + float(demanded[group])
+            replicas[group] += most
+            for p, packed in self.packed(k):
+                # Whole servers for what runs; with n+1 on two of them at the least.
+                slots[p] += max(float(np.ceil(most * packed / data.packings[p].slots)), 2.0 if spare else 0.0)
+            hardware = data.packings[int(block.packing[i])].hardware
+            watts[hardware] += most * float(block.replica_power_w[i])
+            watts[hardware] += sum(
+                float(block.flow_power_w[block.use.source[i], v]) * float(data.calls_bound[self._flow(k, v)])
+                for v in np.flatnonzero(block.admissible[i]).tolist()
+            )
+        return Run(replicas, slots, watts)
+
+    def _most_servers(self, offer: int) -> float:
+        """Servers of an offer beyond which no lean plan of these columns goes."""
+        found = float(self._most.servers[offer])
+        if not np.isfinite(found):
+            self.exact = False
+            return _ENDLESS
+        return found
 
     def _define_least_replicas(self) -> None:
         """pooled[k], unpooled[k]:  n₁·open[k] ≤ replicas[k] ≤ M·open[k]   (queues pooled over n₁ replicas)."""
@@ -323,13 +385,12 @@ class FleetModel:
         )
 
     def _define_unsplit(self) -> None:
-        """whole[k, v], one_pool[c, phase]:  rate = all of the task's calls on one pool, Σ chosen = 1 per phase."""
+        """whole[k, v], one_pool[c, phase]:  rate ≤ all of the task's calls·chosen,  Σ chosen ≤ 1 per phase."""
         m = self.pyomo
         m.chosen = pyo.Var(self.flow_keys, domain=pyo.Binary)
 
         def whole(m: Any, k: int, v: int) -> Any:
-            bound = float(self.data.calls_bound[self._flow(k, v)])
-            return _at_most([(1.0, m.rate[k, v]), (-bound, m.chosen[k, v])], 0.0)
+            return _at_most([(1.0, m.rate[k, v]), (-self._most_shares(k, v), m.chosen[k, v])], 0.0)
 
         phases: dict[tuple[int, bool], list[_Term]] = defaultdict(list)
         for key in self.flow_keys:
@@ -420,7 +481,7 @@ class FleetModel:
         m.vendor = pyo.Constraint(
             [(o, vendor) for o, vendors in named for vendor in sorted(vendors)],
             rule=lambda m, o, vendor: _at_most(
-                [(1.0, m.servers[o]), (-self._most_servers(data.offers[o]), m.trusted[vendor])], 0.0
+                [(1.0, m.servers[o]), (-self._most_servers(o), m.trusted[vendor])], 0.0
             ),
         )
         most = float(data.max_vendors or 0)
@@ -442,7 +503,10 @@ class FleetModel:
             return
         columns: dict[int, list[int]] = defaultdict(list)
         for k in self.columns:
-            columns[self._packing(k)].append(k)
+            places = self.packed(k)
+            for p, _ in places:
+                # A replica of two kinds of accelerator cannot be read rounded up: its other half shares servers.
+                columns[p] += [k] * (1 if len(places) == 1 else 2)
         counted = {g for limit in data.limits for g in limit.per_group}
         metered = {h for limit in data.limits for h in limit.per_watt}
         for p in alone & {p for p, members in columns.items() if len(members) == 1}:
@@ -453,15 +517,14 @@ class FleetModel:
             if fills and not powered and self._group(k) not in counted:
                 m.replicas[k].domain = pyo.NonNegativeReals
 
-    def _packing(self, column: int) -> int:
-        block, i = self.place[column]
-        return int(block.packing[i])
-
     def _define_objective(self) -> None:
         """cost:  Σ server price·servers + Σ module price·modules
         + watt price·(Σ replica power·(replicas + spares) + Σ flow power·rate).
         """
         data, m = self.data, self.pyomo
+        if self.fewest:
+            m.cost = pyo.Objective(expr=_linear(self._counted()), sense=pyo.minimize)
+            return
         terms = [(data.server_price(offer), m.servers[o]) for o, offer in enumerate(data.offers)]
         terms += [(data.module_price(j), m.modules[j]) for j in range(len(data.modules))]
         terms += self._power({h: data.watt_price(h) for h in range(len(data.hardware))})
@@ -469,6 +532,16 @@ class FleetModel:
             terms += [(self.penalty.shortfall, m.shortfall[c]) for c in range(len(data.tasks))]
             terms += [(price, m.excess[i]) for i, price in enumerate(self.penalty.excess)]
         m.cost = pyo.Objective(expr=_linear(terms), sense=pyo.minimize)
+
+    def _counted(self) -> list[_Term]:
+        """Servers, of equally many those of fewer accelerators; then modules, then replicas and spares."""
+        data, m = self.data, self.pyomo
+        accelerators = [sum(data.hardware[h].accelerators for h in offer.supplies) for offer in data.offers]
+        terms: list[_Term] = [(1.0 + 1e-3 * n / max(accelerators), m.servers[o]) for o, n in enumerate(accelerators)]
+        terms += [(1e-2, m.modules[j]) for j, module in enumerate(data.modules) if module.whole]
+        terms += [(1e-4, m.replicas[k]) for k in self.columns]
+        terms += [(1e-4, spares) for spares in m.spares.values() if not spares.fixed]
+        return terms
 
     def _power(self, price: dict[int, float]) -> list[_Term]:
         """Mean IT power of everything on some hardware, times a price per watt by hardware."""
@@ -488,9 +561,8 @@ class FleetModel:
             block, i = self.place[k]
             watt = price.get(self.data.packings[int(block.packing[i])].hardware, 0.0)
             if watt != 0.0:
-                terms.append(
-                    (watt * float(block.flow_power_w[block.use.source[i], v]), self.pyomo.rate[k, v])
-                )
+                watts = float(block.flow_power_w[block.use.source[i], v]) * self.unit(k, v)
+                terms.append((watt * watts, self.pyomo.rate[k, v]))
         return terms
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from codesign.candidates.data import FleetData, Floats, Ints
 from codesign.optimize.duals import Duals
 from codesign.optimize.pricer import Pricer
 from codesign.optimize.redundancy import Rows
-from codesign.optimize.relaxation import Relaxation, first_master, generate
+from codesign.optimize.relaxation import Relaxation, first_master, generate, hold, least_missed
 
 _RECENT = 150
 """Columns that a master is begun anew with."""
@@ -31,7 +32,7 @@ class NodeSolver:
         self._data = data
         self._pricer = Pricer(data)
         self._near = _nearest(data, reduced)
-        self._master, _ = first_master(data, start, duals=duals)
+        self._master, self._dearer = first_master(data, start, duals=duals)
         self._penalty = self._master.penalty
         self._recent = dict.fromkeys(sorted(start))
         self._room = len(self._master.columns) + _GROWN
@@ -48,8 +49,26 @@ class NodeSolver:
         stop_above: float,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Relaxation:
-        """The relaxation under these rows; ends early at a bound ≥ `stop_above`."""
-        found = generate(
+        """The relaxation under these rows, or the proof that they leave none; ends early at a bound ≥ `stop_above`."""
+        found = self._generate(rows, deadline, stop_above, cancelled)
+        while found.converged and found.misses and found.bound < stop_above:
+            proof = least_missed(self._master, rows, deadline, cancelled)
+            if proof.infeasible:
+                return replace(found, infeasible=True, bound=np.inf)
+            if proof.misses or not self._dearer:  # missing stays cheaper: the bound holds all the same
+                break
+            hold(self._master, proof)
+            self._penalty = self._dearer.pop(0)
+            self._master.set_penalty(self._penalty)
+            found = self._generate(rows, deadline, stop_above, cancelled)
+        if found.bound < stop_above:
+            self._remember(found)
+        return found
+
+    def _generate(
+        self, rows: Rows, deadline: float, stop_above: float, cancelled: Callable[[], bool]
+    ) -> Relaxation:
+        return generate(
             self._master,
             rows,
             deadline,
@@ -58,9 +77,6 @@ class NodeSolver:
             near=self._near,
             pricer=self._pricer,
         )
-        if found.bound < stop_above:
-            self._remember(found)
-        return found
 
     def _remember(self, relaxation: Relaxation) -> None:
         """Columns that ran lately are those that the next nodes need; a master of many others is slow."""

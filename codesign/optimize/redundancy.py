@@ -3,8 +3,9 @@
 A group of n replicas keeps min(lost, n) spares, on two servers at least: a concave charge, of which a relaxation can
 hold no more than the chord over the values that are left.  Summed over the groups of one packing, u = Σ packed·n slots
 run on S servers and the spares take at least min(least, u) slots, where `least` is what losing a server takes from any
-of the groups: the least of lost·packed.  So u ≤ usable(S) = max(0, slots·S − least), convex over whole S, and its chord
-over the servers that are left at a node of the search is a row of the relaxation there.  Each kind of work in a packing
+of the groups: the least of lost·packed.  So u ≤ usable(S) = max(0, slots·S − least), or where least is more than a
+server holds max(slots·S/2, slots·S − least): convex over whole S, and its chord over the servers that are left at a
+node of the search is a row of the relaxation there.  Each kind of work in a packing
 (model and role) keeps spares of its own, so chords over the slots that a node leaves to each make a second row.
 """
 
@@ -13,11 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from codesign.candidates.data import FleetData, Floats, SideLimit
+from codesign.optimize.most import widens
 
 Row = tuple[SideLimit, tuple[float, float]]
 """A sum of counts, and the interval that holds it."""
@@ -28,7 +29,7 @@ Rows = dict[str, Row]
 def most_servers(data: FleetData, cutoff: float = math.inf) -> Floats:
     """[H] servers of each row of hardware that limits and an objective below `cutoff` leave room for (inf: any)."""
     most = np.full(len(data.hardware), np.inf)
-    limits = [limit for limit in data.limits if not _gives(limit)]
+    limits = [limit for limit in data.limits if not widens(limit)]
     for h in range(len(data.hardware)):
         offers = [o for o, offer in enumerate(data.offers) if h in offer.supplies]
         if not offers:
@@ -40,19 +41,6 @@ def most_servers(data: FleetData, cutoff: float = math.inf) -> Floats:
         counts = [math.floor(room / each + 1e-9) for room, each in rooms if each > 0 and room < np.inf]
         most[h] = min(counts, default=np.inf)
     return most
-
-
-def _gives(limit: SideLimit) -> bool:
-    """Does something that is bought or run widen this limit?"""
-    kinds: tuple[dict[Any, float], ...] = (
-        limit.per_server,
-        limit.per_packing,
-        limit.per_group,
-        limit.per_watt,
-        limit.per_module,
-        limit.per_flow,
-    )
-    return any(c < 0 for kind in kinds for c in kind.values())
 
 
 @dataclass(frozen=True)
@@ -74,7 +62,10 @@ class Spared:
 
     def usable(self, servers: float) -> float:
         """Slots that replicas may fill in so many servers, the others being spare."""
-        return max(0.0, self.slots * servers - self.least)
+        left = max(0.0, self.slots * servers - self.least)
+        # What losing a server takes may be more than it holds: replicas whose other half stands there.  Then what runs
+        # may be less than that, and has as many spares as it runs.
+        return left if self.least <= self.slots else max(0.5 * self.slots * servers, left)
 
     def slots_of(self, work: str) -> str:
         """Name of the count of slots that a kind of work runs on here."""

@@ -7,32 +7,27 @@ exactly (`pricing.py`), and from its duals comes a bound over every column (`dua
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from codesign.candidates.data import Bools, ColumnBlock, FleetData, Floats, Ints, SideLimit
-from codesign.optimize.duals import (
-    Duals,
-    Gains,
-    affordable,
-    column_costs,
-    proven,
-    watt_prices,
-)
+from codesign.candidates.data import Bools, FleetData, Floats, Ints, SideLimit
+from codesign.optimize.alone import first_columns
+from codesign.optimize.duals import Duals, Gains, affordable, column_costs, proven
 from codesign.optimize.master import Interval, Master, MasterSolution
 from codesign.optimize.model import Penalty
 from codesign.optimize.pricer import Pricer
-from codesign.optimize.pricing import chunks
 from codesign.optimize.scale import objective_scale, scaled
 
 MANY, FEW = (150, 8), (20, 2)
 """Columns that enter in a round, over all and of one group: from nothing, or near an optimum, where a large master is
 what takes time."""
 _ENTERS_BELOW = -1e-9
-_TOUCHED = 1e-7
-_DEARER = (1e3, 1e6)
+_ROUNDING = 1e-12
+TOUCHED = 1e-7
+"""Shares of demand and of limits up to which they count as kept: a tenth of what plans are held to."""
+_DEARER = (1e3, 1e6, 1e9)
 """Prices of a missed task or limit, in costs of all tasks: the next where the last was worth paying."""
 
 
@@ -73,6 +68,8 @@ class Relaxation:
     rounds: int
     converged: bool
     """At its optimum over all columns; else the clock, an interrupt or `stop_above` came first."""
+    infeasible: bool = False
+    """Is it proven that no plan keeps all limits and serves all demand?  By a ray that holds over every column."""
 
     def divided(self, factor: float) -> Relaxation:
         """The same with its objective, and with it all prices, divided by `factor`."""
@@ -85,90 +82,9 @@ class Relaxation:
         )
 
     @property
-    def infeasible(self) -> bool:
-        """Is it proven that no plan keeps all limits and serves all demand?"""
-        missed = np.any(self.shortfall > _TOUCHED) or np.any(self.excess > _TOUCHED) or self.missed > _TOUCHED
-        return self.converged and bool(missed)
-
-
-def solo_costs(data: FleetData, block_index: int, costs: Floats) -> Floats:
-    """[K, V] objective per call/s when a column serves one flow alone (inf where it may not)."""
-    block = data.blocks[block_index]
-    first = data.offsets[block_index]
-    watt = watt_prices(data, np.zeros(len(data.limits)))[block.packing][:, None]
-    alone = np.full(block.admissible.shape, np.inf)
-    for part, need in replicas_needed(block):
-        cost = costs[first + part.start : first + part.stop, None]
-        usable = np.isfinite(need) & np.isfinite(cost)  # no offer supplies some hardware at all
-        cost = np.where(np.isfinite(cost), cost, 0.0)
-        alone[part] = np.where(usable, np.where(usable, need, 0.0) * cost + watt[part] * block.flow_power(part), np.inf)
-    return alone
-
-
-def replicas_needed(block: ColumnBlock) -> Iterator[tuple[slice, Floats]]:
-    """(part of a block, [n, V] replicas per call/s of each flow alone; inf where the column may not carry it)."""
-    first, kind = block.kinds
-    for part in chunks(block):
-        here, own = np.unique(kind[part], return_inverse=True)
-        use = block.use.of(first[here])
-        limit = block.limit[part]
-        need = np.zeros((len(limit), use.shape[2]))
-        for row in range(use.shape[1]):
-            with np.errstate(divide="ignore", invalid="ignore"):
-                share = use[:, row, :][own] / limit[:, row, None]
-            np.fmax(need, share, out=need)
-        usable = block.admissible[part] & np.all(limit >= 0, axis=1)[:, None]
-        yield part, np.where(usable, need, np.inf)
-
-
-def whole_columns(data: FleetData, per_flow: int) -> list[int]:
-    """For each flow the columns that serve all of it at least cost in whole replicas, spares included."""
-    costs = column_costs(data, Duals.none(data))
-    lost = np.array([group.replicas_lost_with_server for group in data.groups], dtype=np.float64)
-    chosen: set[int] = set()
-    for b, block in enumerate(data.blocks):
-        calls = data.calls_bound[block.flows]
-        cost = np.full(block.admissible.shape, np.inf)
-        for part, need in replicas_needed(block):
-            usable = np.isfinite(need)
-            whole = np.ceil(np.where(usable, need * calls, 1.0) - 1e-9)
-            whole = np.maximum(whole, block.min_replicas[part][:, None])
-            if data.survive_one_server:
-                whole = whole + np.minimum(whole, lost[block.group[part]][:, None])
-            first = data.offsets[b] + part.start
-            cost[part] = np.where(usable, whole * costs[first : first + part.stop - part.start, None], np.inf)
-        for v in range(len(block.flows)):
-            for k in np.argsort(cost[:, v], kind="stable")[:per_flow].tolist():
-                if np.isfinite(cost[k, v]):
-                    chosen.add(int(data.offsets[b]) + k)
-    return sorted(chosen)
-
-
-def first_columns(data: FleetData) -> tuple[dict[int, set[int]], Floats, Floats]:
-    """{column: flows of its block that it alone serves cheapest}, the cheapest cost of each flow [F] and task [C]."""
-    costs = column_costs(data, Duals.none(data))
-    cheapest = np.full(len(data.flows), np.inf)
-    chosen: dict[int, set[int]] = {}
-    for b, block in enumerate(data.blocks):
-        alone = solo_costs(data, b, costs)
-        if not len(alone):
-            continue
-        best = np.argmin(alone, axis=0)
-        for v, (f, k) in enumerate(zip(block.flows.tolist(), best.tolist(), strict=True)):
-            if np.isfinite(alone[k, v]):
-                chosen.setdefault(int(data.offsets[b]) + k, set()).add(v)
-                cheapest[f] = min(cheapest[f], alone[k, v])
-    decode = np.full(len(data.commodities), np.inf)
-    for f, flow in enumerate(data.flows):
-        if flow.commodity is not None and flow.commodity_sign > 0:
-            decode[flow.commodity] = min(decode[flow.commodity], cheapest[f])
-    tasks = np.full(len(data.tasks), np.inf)
-    for f, flow in enumerate(data.flows):
-        if flow.serves:
-            other = decode[flow.commodity] if flow.commodity is not None else 0.0
-            price = (cheapest[f] + other) * data.demand[flow.task] / flow.tasks_per_call
-            tasks[flow.task] = min(tasks[flow.task], price)
-    return chosen, cheapest, tasks
+    def misses(self) -> bool:
+        """Does it leave demand unserved or exceed a limit?  At a price that is no proof: missing may be cheaper."""
+        return bool(np.any(self.shortfall > TOUCHED) or np.any(self.excess > TOUCHED) or self.missed > TOUCHED)
 
 
 def relax(
@@ -185,8 +101,8 @@ def relax(
     """Column generation to the relaxation's optimum (or to `gap`, `deadline` in time.monotonic seconds).
 
     `start` are the columns of the first master, with the flows that earn at `duals` where given; without them it
-    holds the cheapest of each flow.  Without a
-    `penalty` missing demand or limits grows so dear that shortfall and excess prove infeasibility.
+    holds the cheapest of each flow.  Without a `penalty`, what is missed grows dearer until nothing is or the
+    relaxation is proven `infeasible`; with one, missing stays for sale and nothing is proven of it.
     """
     factor = objective_scale(data)
     data = scaled(data, factor)
@@ -200,11 +116,52 @@ def relax(
             progress(value / factor, bound / factor)
 
     master, dearer = first_master(data, start, penalty, duals)
+    rows = intervals or {}
     while True:
-        found = generate(master, intervals or {}, deadline, gap=gap, progress=tell, cancelled=cancelled, most=MANY)
-        if not (found.infeasible and dearer):
+        found = generate(master, rows, deadline, gap=gap, progress=tell, cancelled=cancelled, most=MANY)
+        if not (found.converged and found.misses and penalty is None):
             return found.divided(factor)
+        proof = least_missed(master, rows, deadline, cancelled)
+        if proof.infeasible:
+            return replace(found, infeasible=True, bound=np.inf).divided(factor)
+        if proof.misses or not dearer:  # the clock, or a miss too small to prove: nothing is known
+            return replace(found, converged=False).divided(factor)
+        hold(master, proof)
         master.set_penalty(dearer.pop(0))
+
+
+def least_missed(
+    master: Master,
+    intervals: Mapping[str, tuple[SideLimit, Interval]],
+    deadline: float,
+    cancelled: Callable[[], bool] = lambda: False,
+    pricer: Pricer | None = None,
+) -> Relaxation:
+    """The least that demand and limits must be missed by, nothing else having a price; or the proof that they must.
+
+    The duals of a positive bound are a Farkas ray: they charge every column, server and module at least what it earns,
+    and all demand is worth more than all limits allow, so no plan exists at any price.  The bound is worked out over
+    every column, whatever the linear program holds.
+    """
+    free = replace(master.data, usd_weight=0.0, watt_weight=0.0)
+    lightest = Master(free, Penalty(1.0, (1.0,) * len(free.limits)))
+    lightest.extend(*master.held())
+    found = generate(
+        lightest, intervals, deadline, stop_above=TOUCHED, cancelled=cancelled, most=MANY, pricer=pricer
+    )
+    return replace(found, infeasible=found.bound > TOUCHED)
+
+
+def hold(master: Master, found: Relaxation) -> None:
+    """Let a master hold what another relaxation runs."""
+    columns = np.array(sorted(found.running), dtype=np.int64)
+    widest = max((len(block.flows) for block in master.data.blocks), default=0)
+    flows = np.zeros((len(columns), widest), dtype=bool)
+    place = {int(k): n for n, k in enumerate(columns.tolist())}
+    for k, v in found.rates:
+        if k in place:
+            flows[place[k], v] = True
+    master.extend(columns, flows)
 
 
 def first_master(
@@ -268,9 +225,9 @@ def generate(
     rounds = 0
     while True:
         rounds += 1
-        found = master.solve(list(intervals))
+        found = master.solve(list(intervals), max(0.0, deadline - time.monotonic()))
         duals = affordable(data, _on_sides(found.duals, own, finite, scale))
-        stop = time.monotonic() > deadline or cancelled()
+        stop = not found.solved or time.monotonic() > deadline or cancelled()
         if some is not None and not stop:
             places, nearest, few, closed = some
             costs, values = _priced(few, nearest, duals, closed)
@@ -285,11 +242,11 @@ def generate(
             progress(found.objective, best)
         entering = entering_columns(data, costs - values, costs, *most)
         near_enough = found.objective - best <= max(gap, 1e-9) * abs(found.objective)
-        converged = near_enough or not len(entering)
+        converged = found.solved and (near_enough or not len(entering))
         if not converged and not (best >= stop_above or stop):
             if master.extend(entering, earning_flows(data, duals, entering)):
                 continue
-            converged = True  # what seems to enter is held already: rounding of the last basis
+            converged = found.solved  # what seems to enter is held already: rounding of the last basis
         return _relaxation(master, found, (best, best_duals, reduced), rounds, converged)
 
 
@@ -402,7 +359,11 @@ def entering_columns(
     data: FleetData, reduced: Floats, costs: Floats, per_round: int = MANY[0], per_group: int = MANY[1]
 ) -> Ints:
     """The most promising columns, at most a few of each group so that they differ."""
-    relative = np.where(np.isfinite(costs), reduced, 0.0) / np.maximum(costs, 1e-300)
+    finite = np.isfinite(costs)
+    costs, reduced = np.where(finite, costs, 0.0), np.where(finite, reduced, 0.0)
+    # What a replica that costs nothing earns is rounding where it is nothing beside what others cost or earn.
+    rounding = _ROUNDING * float(np.maximum(np.abs(costs), np.abs(costs - reduced)).max(initial=0.0))
+    relative = reduced / np.maximum(np.maximum(costs, rounding), 1e-300)
     order = np.flatnonzero(relative < _ENTERS_BELOW)
     order = order[np.argsort(relative[order], kind="stable")][: 20 * per_round]
     if not len(order):

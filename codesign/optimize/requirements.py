@@ -13,16 +13,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from codesign.candidates.data import FleetData, SideLimit
+from codesign.candidates.data import FleetData
+from codesign.optimize.alone import whole_columns
 from codesign.optimize.fleet import FleetPlan, solve_fleet
-from codesign.optimize.relaxation import relax, whole_columns
+from codesign.optimize.relaxation import relax
 
 _MANY = 3000
 """Columns beyond which the filter works on the most promising ones: then `infeasible` is proven for those alone."""
 _PER_FLOW = 3
 _FIRST_PLAN = 0.99
 """Gap at which a solve that asks for any plan stops: at once."""
-_NEAR = 0.02
+_NEAR = 0.005
 """Gap of a solve that asks how little would do."""
 _FILTER_SHARE = 0.7
 """Of the time, for finding the conflict; the rest asks what its members would have to be."""
@@ -47,7 +48,11 @@ class Requirement:
     used: Callable[[FleetData, FleetPlan], float] | None = None
     """The value of it that a plan needs: a plan of the fleet without it is one of the fleet with that value."""
     measured: Callable[[FleetData], FleetData] | None = None
-    """The fleet without it whose objective is the value that a plan needs."""
+    """With `used`: the fleet whose objective is by how much it would have to give way."""
+    of: str = ""
+    """The shared limit whose row it is part of, where that has another name."""
+    choices: tuple[float, ...] = ()
+    """With `at`: the values, ascending, between which nothing changes."""
 
 
 @dataclass(frozen=True)
@@ -73,16 +78,19 @@ def filter_requirements(
     threads: int = 2,
     seed: int = 0,
     tell: Callable[[str], None] = lambda _: None,
+    proven: bool = False,
 ) -> WholeConflict | None:
     """A minimal conflict among requirements; None where a plan turns up that meets all of them.
 
-    Where it is proven that there is no plan, a requirement goes when there is provably none without it (beside those
-    that stayed until then).  Each solve has a part of the time left.
+    `proven`: that none does is known already.  Where it is proven that there is no plan, a requirement goes when there
+    is provably none without it (beside those that stayed until then).  Each solve has a part of the time left.
     """
-    return _Filter(data, requirements, seconds, threads, seed, tell).run()
+    return Filter(data, requirements, seconds, threads, seed, tell, proven).run()
 
 
-class _Filter:
+class Filter:
+    """Finds the conflict, and what each of its members would have to be."""
+
     def __init__(
         self,
         data: FleetData,
@@ -91,7 +99,9 @@ class _Filter:
         threads: int,
         seed: int,
         tell: Callable[[str], None],
+        proven: bool = False,
     ) -> None:
+        self.known = proven
         self.all = tuple(requirements)
         self.seconds, self.deadline = seconds, time.monotonic() + seconds
         self.threads, self.seed, self.tell = threads, seed, tell
@@ -101,9 +111,11 @@ class _Filter:
         self.unexplored: list[str] = []
 
     def run(self) -> WholeConflict | None:
+        """The conflict; None where a plan turns up that meets all requirements."""
         self.tell("which requirements conflict")
-        proven = False
-        if self.whole:  # of a large fleet the solve before has shown that no plan is found soon
+        # What is left out of a large fleet's columns may be part of a plan: none among the others proves nothing.
+        proven = self.known and self.whole
+        if self.whole and not self.known:  # of a large fleet the solve before has shown that no plan is found soon
             first = self._solve(self.all)
             if first is not None and first.replicas:
                 return None
@@ -118,7 +130,7 @@ class _Filter:
         members: list[tuple[Requirement, float | None]] = []
         for requirement in core:
             self.tell(f"what would it have to be: {requirement.name}")
-            members.append((requirement, None if requirement.kind == TASK else self._needed(requirement)))
+            members.append((requirement, None if requirement.kind == TASK else self.needed(requirement)))
         undecided = tuple(r.name for r in core if r.name not in self.needed_by_plan)
         return WholeConflict(tuple(members), undecided, tuple(self.unexplored), proven)
 
@@ -182,12 +194,15 @@ class _Filter:
         limit = max(_LEAST_SECONDS, left * _SLOT)
         return solve_fleet(data, gap=gap, time_limit=limit, threads=self.threads, seed=self.seed)
 
-    def _needed(self, requirement: Requirement) -> float | None:
+    def needed(self, requirement: Requirement) -> float | None:
         """The least value found of one requirement while all others hold, with a plan to show for it."""
         others = [r for r in self.all if r is not requirement]
         if requirement.measured is not None:
+            assert requirement.used is not None
             plan = self._plan(requirement.measured(self.data), _NEAR)
-            return plan.objective if plan is not None and plan.replicas else None
+            return requirement.used(self.data, plan) if plan is not None and plan.replicas else None
+        if requirement.choices:
+            return least_choice(requirement, self._fleet(others), lambda data: self._plan(data, _FIRST_PLAN))
         plan = self._solve(others)
         if plan is None or not plan.replicas:
             return None
@@ -201,6 +216,27 @@ class _Filter:
                 break
             low, high = (low, min(middle, requirement.used(self.data, found))) if found.replicas else (middle, high)
         return high
+
+
+def least_choice(
+    requirement: Requirement, others: FleetData, plan: Callable[[FleetData], FleetPlan | None]
+) -> float | None:
+    """The least of a requirement's choices for which `plan` finds one; more of it never takes one away.
+
+    The first choice is mostly enough; else the choices are halved.
+    """
+    def does(choice: int) -> bool:
+        assert requirement.at is not None
+        found = plan(requirement.at(others, requirement.choices[choice]))
+        return found is not None and bool(found.replicas)
+
+    if does(0):
+        return requirement.choices[0]
+    low, high = 1, len(requirement.choices)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if does(middle) else (middle + 1, high)
+    return requirement.choices[high] if high < len(requirement.choices) else None
 
 
 def _promising(data: FleetData, deadline: float) -> FleetData:
@@ -218,29 +254,6 @@ def _promising(data: FleetData, deadline: float) -> FleetData:
 def without_limit(data: FleetData, name: str) -> FleetData:
     """The fleet without the shared limit of that name."""
     return replace(data, limits=tuple(limit for limit in data.limits if limit.name != name))
-
-
-def limit_as_objective(data: FleetData, name: str) -> FleetData:
-    """The fleet whose objective is what a shared limit counts, without that limit.
-
-    Raises ValueError for a limit over more than servers and watts, which no objective can express.
-    """
-    limit = next(limit for limit in data.limits if limit.name == name)
-    if not measurable(limit):
-        raise ValueError(f"{name} counts more than servers and watts")
-    offers = tuple(replace(o, usd_per_hour=limit.per_server.get(i, 0.0)) for i, o in enumerate(data.offers))
-    hardware = tuple(
-        replace(h, electricity_usd_per_wh=limit.per_watt.get(i, 0.0) / h.hours_share)
-        for i, h in enumerate(data.hardware)
-    )
-    modules = tuple(replace(m, usd_per_hour=0.0, electricity_usd_per_wh=0.0) for m in data.modules)
-    free = replace(without_limit(data, name), offers=offers, hardware=hardware, modules=modules)
-    return replace(free, usd_weight=1.0, watt_weight=0.0)
-
-
-def measurable(limit: SideLimit) -> bool:
-    """Does a limit count servers and watts alone?"""
-    return not (limit.per_packing or limit.per_group or limit.per_module or limit.per_flow)
 
 
 def without_task(data: FleetData, task: int) -> FleetData:

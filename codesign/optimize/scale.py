@@ -1,8 +1,8 @@
-"""Objectives brought to a size that a solver's absolute tolerances suit.
+"""Objectives brought to a size that a solver's absolute tolerances suit, and the problems that no size suits.
 
-HiGHS takes reduced costs within 1e-7 for zero.  In $/h a server costs tens to hundreds, so that is rounding; in $ per
-task of a busy site the same server costs 1e-5, and the relaxation stops a third short of its optimum.  A power of two
-changes no digit of a price.
+HiGHS takes reduced costs within 1e-7 for zero and rows within 1e-7 for kept.  What counts is the size of the plan: a
+fleet of 1e-4 $/h beside an offer of 1e5 $/h that nobody needs must not be rounding.  Rates are shares of their flows
+already (`FleetData.flow_unit`), limits are shares of themselves.  A power of two changes no digit of a price.
 """
 
 from __future__ import annotations
@@ -10,26 +10,86 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from codesign.candidates.data import FleetData
+import numpy as np
 
-_COMFORTABLE = (0.1, 1e4)
-"""Prices of the dearest thing to buy or to run at which nothing is scaled."""
+from codesign.candidates.data import FleetData, Floats, SideLimit
+from codesign.optimize.alone import first_columns
+
+_COMFORTABLE = (1.0, 1e5)
+"""Objectives of a plan at which nothing is scaled."""
 _TYPICAL = 256.0
+MOST_COUNTED = 1e7
+"""Servers or replicas of a plan up to which double precision keeps a row to a millionth of one of them: a row of 1e7
+in doubles is exact to 1e-9, and solvers multiply that by the steps of a factorisation."""
+
+
+def plan_size(data: FleetData) -> float:
+    """About what a plan costs: all tasks served alone at their cheapest, or what limits ask to be bought."""
+    alone = first_columns(data, _passed_on(data))[2]
+    size = float(alone[np.isfinite(alone)].sum())
+    for limit in data.limits:
+        gives = {o: -c for o, c in limit.per_server.items() if c < 0}
+        if limit.limit < 0 and gives:
+            size = max(size, min(-limit.limit * data.server_price(data.offers[o]) / c for o, c in gives.items()))
+    return size
+
+
+def _passed_on(data: FleetData) -> Floats:
+    """[L] prices of limits that something with a price fills: modules of memory, the level of a measure of risk."""
+    sigma = np.zeros(len(data.limits))
+    for i, limit in enumerate(data.limits):
+        prices = [data.module_price(j) / -c for j, c in limit.per_module.items() if c < 0]
+        sigma[i] = min(prices, default=0.0) * limit.scale
+    return sigma
+
+
+def sized(data: FleetData) -> tuple[FleetData, Floats]:
+    """The same with modules that come in any amount in units of a plan [N], and with them the rows that they widen.
+
+    The level of a measure of risk is as large as a plan is dear, be that a billionth of what one server would add.
+    """
+    units = np.ones(len(data.modules))
+    loose = [j for j, m in enumerate(data.modules) if not m.whole and data.module_price(j) > 0]
+    size = plan_size(data) if loose else 0.0
+    if not size > 0:
+        return data, units
+    units[loose] = [size / data.module_price(j) for j in loose]
+    limits = []
+    for limit in data.limits:
+        given = [-c * units[j] for j, c in limit.per_module.items() if j in loose and c < 0]
+        members = {j: c * float(units[j]) for j, c in limit.per_module.items()}
+        own = max(given, default=0.0) if limit.limit == 0 else 0.0
+        limits.append(replace(limit, per_module=members, size=own))
+    modules = tuple(
+        replace(
+            m,
+            usd_per_hour=m.usd_per_hour * float(u),
+            capital_usd=m.capital_usd * float(u),
+            power_w=m.power_w * float(u),
+        )
+        for m, u in zip(data.modules, units.tolist(), strict=True)
+    )
+    return replace(data, modules=modules, limits=tuple(limits)), units
 
 
 def objective_scale(data: FleetData) -> float:
-    """What to multiply the objective with: a power of two; 1 where prices have a good size, or there are none."""
-    dearest = max(
-        [
-            *(data.server_price(offer) for offer in data.offers),
-            *(data.module_price(j) for j in range(len(data.modules))),
-            *(data.watt_price(h) * row.peak_power_w for h, row in enumerate(data.hardware)),
-        ],
-        default=0.0,
-    )
-    if dearest <= 0.0 or _COMFORTABLE[0] <= dearest <= _COMFORTABLE[1]:
+    """What to multiply the objective with: a power of two; 1 where a plan has a good size, or costs nothing."""
+    size = plan_size(data)
+    if size <= 0.0 or _COMFORTABLE[0] <= size <= _COMFORTABLE[1]:
         return 1.0
-    return 2.0 ** round(math.log2(_TYPICAL / dearest))
+    return 2.0 ** round(math.log2(_TYPICAL / size))
+
+
+def spending(data: FleetData, most: float) -> SideLimit:
+    """A limit on the objective itself."""
+    return SideLimit(
+        "objective",
+        "",
+        most,
+        per_server={o: price for o, offer in enumerate(data.offers) if (price := data.server_price(offer))},
+        per_watt={h: price for h in range(len(data.hardware)) if (price := data.watt_price(h))},
+        per_module={j: price for j in range(len(data.modules)) if (price := data.module_price(j))},
+    )
 
 
 def scaled(data: FleetData, factor: float) -> FleetData:

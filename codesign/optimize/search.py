@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
-import pyomo.core as pyo
 from pyomo.common.errors import InfeasibleConstraintException
 
 from codesign.candidates.data import FleetData, Ints, SideLimit
 from codesign.optimize.highs import CompiledModel, Outcome
+from codesign.optimize.lean import Held
+from codesign.optimize.lp import SolverError
 from codesign.optimize.model import FleetModel
+from codesign.optimize.scale import spending
 
 Progress = Callable[[str, float, float], None]
 """Called with (stage, incumbent objective or inf, global bound)."""
@@ -25,6 +29,12 @@ _EXACT = 1e-6
 _POLISH_SHARE = 0.03
 """Of the time left, for the MILP over the columns of a plan just found."""
 _ADOPT_SECONDS = 2.0
+_WHOLE = 1e-6
+"""A count this far above a whole one is that one."""
+_SAME = 1e-9
+"""Relative difference of objectives that cost the same."""
+_TIDIED, _TIDY_SECONDS = 400, 2.0
+"""Columns up to which plans of one cost are looked for among all of them, and for how long."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ class Search:
         return self.deadline - time.monotonic()
 
     def running(self) -> list[tuple[int, float]]:
-        """(column, calls/s) of what the best plan uses."""
+        """(column, sum of the shares of its flows) of what the best plan uses."""
         if self.best is None:
             return []
         rates: dict[int, float] = {}
@@ -103,21 +113,25 @@ class Search:
         if self.objective < before and not self.over():
             self.milp(self.used(), stage, _POLISH_SHARE)
 
-    def adopt(self, start: Start) -> None:
-        """Take the counts of a similar plan where they keep the rows of this problem and cost less than the best."""
+    def adopt(self, start: Start, worse: float = -_SAME) -> None:
+        """Take the counts of a similar plan where they keep the rows of this problem and cost less than the best.
+
+        `worse`: the share of the best's objective by which they may cost more.
+        """
         model = FleetModel(self.data, sorted(start.replicas), relaxed=False)
         counts: dict[int, float] = {}
         for name in ("servers", "modules", "replicas", "spares"):
             held: dict[int, int] = getattr(start, name)
             for index, variable in model.pyomo.component(name).items():
-                variable.fix(held.get(index, 0))
-                counts[id(variable)] = variable.value
+                if name != "modules" or self.data.modules[index].whole:
+                    counts[id(variable)] = float(held.get(index, 0))
         try:
             compiled = CompiledModel(model.pyomo, self.threads, self.seed)
         except InfeasibleConstraintException:
             return
+        compiled.hold(counts)
         outcome = compiled.run(time_limit=_ADOPT_SECONDS, cancel=self.cancel)
-        if outcome.values and outcome.objective < self.objective:
+        if outcome.values and outcome.objective <= self.objective * (1.0 + worse):
             self.best, self.values, self.objective = model, {**outcome.values, **counts}, outcome.objective
 
     def milp(
@@ -128,11 +142,13 @@ class Search:
         complete: bool = False,
         gap: float | None = None,
         under: Sequence[SideLimit] = (),
+        tight: bool = False,
     ) -> Outcome:
         """A MILP over some columns, `under` further limits; keeps its plan when it is the best so far.
 
         `complete`: every column that could improve the plan is among them, so the MILP's bound is global.
-        `gap`: its own, whatever is proven; without one it ends as soon as the plan is good enough.
+        `gap`: its own, whatever is proven; without one it ends as soon as the plan is good enough.  `tight`: held to
+        smaller tolerances.
         """
         data = self.data.with_limits(under) if under else self.data
         model = FleetModel(data, columns.tolist(), relaxed=False)
@@ -140,8 +156,8 @@ class Search:
             compiled = CompiledModel(model.pyomo, self.threads, self.seed)
         except InfeasibleConstraintException:  # these columns leave a task without any flow
             return Outcome("infeasible", np.inf, np.inf, 0, {}, {})
-        if self.best is not None:
-            compiled.start_from(_carry(self.best, self.values, model))
+        if tight:
+            compiled.tighten()
         stops = gap is None and self.bound > 0 and self.gap < 1
         good_enough = self.bound / (1 - self.gap * _INSIDE) if stops else -np.inf
         outcome = compiled.run(
@@ -154,29 +170,59 @@ class Search:
         self.nodes += outcome.nodes
         self.considered = max(self.considered, len(columns))
         if outcome.values and outcome.objective < self.objective:
-            objective, values = _settle(compiled, outcome)
-            if objective < self.objective:
-                self.best, self.values, self.objective = model, values, objective
+            settled = _settle(compiled, model, outcome)
+            if settled is None and not tight:  # whole numbers were so to HiGHS's tolerance alone
+                return self.milp(columns, stage, share, complete, gap, under, tight=True)
+            if settled is None:
+                outcome = replace(outcome, status="no_solution", objective=np.inf, values={})
+            elif settled.objective < self.objective:
+                self.best, self.values, self.objective = model, settled.values, settled.objective
+        if not model.exact:  # some M may have cut off the best plan
+            status = "no_solution" if outcome.status == "infeasible" else outcome.status
+            outcome = replace(outcome, status=status, bound=-np.inf)
         return outcome
 
+    def tidy(self) -> None:
+        """Of plans that cost the same, the one of the fewest servers: what nobody uses is not bought.
 
-def _carry(old: FleetModel, values: dict[int, float], new: FleetModel) -> dict[int, float]:
-    """The incumbent's values under the new model's variables."""
-    carried: dict[int, float] = {}
-    for variable in old.pyomo.component_objects(pyo.Var):
-        twin = new.pyomo.component(variable.local_name)
-        if twin is None:
-            continue
-        for index in variable:
-            value = values.get(id(variable[index]), 0.0)
-            if value and index in twin:
-                carried[id(twin[index])] = value
-    return carried
+        Where something has no price the MILP is indifferent to it, and plans within a gap may hold what a closer look
+        drops.  Over all columns where they are few, else over those of the plan.
+        """
+        if self.best is None:
+            return
+        data = self.data
+        free = any(data.server_price(offer) == 0 for offer in data.offers) or any(
+            data.module_price(j) == 0 for j in range(len(data.modules))
+        )
+        if not free and not Held(self.best, self.values).idle():
+            return
+        columns = np.arange(data.columns) if data.columns <= _TIDIED else self.used()
+        most = self.objective * (1.0 + _SAME)
+        model = FleetModel(data.with_limits([spending(data, most)]), columns.tolist(), relaxed=False, fewest=True)
+        try:
+            compiled = CompiledModel(model.pyomo, self.threads, self.seed)
+        except (InfeasibleConstraintException, SolverError):  # what costs next to nothing stays as it was found
+            return
+        outcome = compiled.run(time_limit=_TIDY_SECONDS, cancel=self.cancel)
+        settled = _settle(compiled, model, outcome) if outcome.values else None
+        if settled is None:
+            return
+        m, values = model.pyomo, settled.values
+
+        def counts(family: Any) -> dict[int, int]:
+            found = {i: values.get(id(v), v.value or 0.0) for i, v in family.items()}
+            return {i: math.ceil(n - _WHOLE) for i, n in found.items() if n > _WHOLE}
+
+        replicas = counts(m.replicas)
+        start = Start(tuple(replicas), replicas, counts(m.servers), counts(m.spares), counts(m.modules))
+        self.adopt(start, worse=2 * _SAME)
 
 
-def _settle(compiled: CompiledModel, outcome: Outcome) -> tuple[float, dict[int, float]]:
-    """The objective and values of an exactly integer plan: counts rounded, rates solved again."""
-    settled = compiled.settle(outcome.values)
-    if not settled.values:
-        return outcome.objective, outcome.values
-    return settled.objective, settled.values
+def _settle(compiled: CompiledModel, model: FleetModel, outcome: Outcome) -> Outcome | None:
+    """An exactly integer plan: counts rounded, rates solved again on what runs; None where that leaves no plan."""
+    m = model.pyomo
+    counts = {k: outcome.values.get(id(m.replicas[k]), m.replicas[k].value or 0.0) for k in model.columns}
+    # A replica may be fractional only where it is read rounded up.
+    idle = {id(m.rate[k, v]) for k, v in model.flow_keys if counts[k] <= _WHOLE}
+    settled = compiled.settle(outcome.values, idle)
+    return settled if settled.status == "optimal" else None

@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 
 from codesign.candidates.data import ColumnBlock, FleetData, Floats
+from codesign.optimize.alone import replicas_needed
 from codesign.optimize.pricing import chunks
-from codesign.optimize.relaxation import replicas_needed
 
 _SAYS_SOMETHING = 1.0 - 1e-9
 """A row `all of …` is left out where serving all of the task takes at least this many times n₁ replicas anyway."""
@@ -42,6 +42,9 @@ def strengthened(data: FleetData) -> FleetData:
     """The same problem (same plans, same objective) with a tighter relaxation."""
     blocks = []
     for block in data.blocks:
+        asked = data.calls_bound[block.flows] > 0
+        if not asked.all():  # what nobody asks for in this period runs nowhere
+            block = replace(block, admissible=block.admissible & asked[None, :])
         load = most_load(data, block)
         whole = load / np.maximum(block.min_replicas, 1)[:, None]
         capped = replace(block, limit=np.where(load > 0, np.minimum(block.limit, whole), block.limit))
@@ -59,11 +62,12 @@ def _with_whole_tasks(data: FleetData, block: ColumnBlock) -> ColumnBlock:
     loose = np.zeros(len(tasks), dtype=bool)
     for part, need in replicas_needed(block):
         with np.errstate(invalid="ignore"):  # inf·0 where a flow that nobody asks for may not run either
-            loose |= np.any(need * calls[None, :] < _SAYS_SOMETHING * least[part][:, None], axis=0)
+            loose |= np.any(need * calls[None, :] < _SAYS_SOMETHING * least[part][:, None], axis=0) & (calls > 0)
     names = np.unique(tasks[loose])
     if not len(names) or len(block.use.fixed) * len(tasks) * (block.use.shape[1] + len(names)) > _MOST_ENTRIES:
         return block
-    shares = np.where(tasks[None, :] == names[:, None], 1.0 / calls[None, :], 0.0)
+    each = np.divide(1.0, calls, out=np.zeros(len(calls)), where=calls > 0)
+    shares = np.where(tasks[None, :] == names[:, None], each[None, :], 0.0)
     return replace(
         block,
         row_names=(*block.row_names, *(f"all of {data.tasks[c]}" for c in names.tolist())),

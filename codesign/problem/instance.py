@@ -420,6 +420,12 @@ class Risk:
     """α of the CVaR: it is the mean of the worst 1 − α."""
 
 
+def stage_name(period: str, scenario: str) -> str:
+    """A period in a scenario for people; empty for the problem as it stands, all the time."""
+    words = ((period, ALL_HOURS), (scenario, NOMINAL))
+    return ", ".join(word for word, usual in words if word != usual)
+
+
 @dataclass(frozen=True)
 class Stage:
     """A period in a scenario: everything but what is bought is decided anew in it."""
@@ -438,8 +444,7 @@ class Stage:
     @property
     def name(self) -> str:
         """For limits and messages: the period, and the scenario where it is not the nominal one."""
-        words = [word for word in (self.period, self.scenario) if word not in (ALL_HOURS, NOMINAL)]
-        return ", ".join(words)
+        return stage_name(self.period, self.scenario)
 
     def named(self, what: str) -> str:
         """What belongs to the stage, with the stage behind it; as it is where the stage is the problem as it stands."""

@@ -10,8 +10,11 @@ from typing import Any
 
 from codesign.catalog import accelerators, links, memory_tiers, models, price_lists, workloads
 from codesign.problem.explain import Faults
-from codesign.problem.instance import EXISTING
-from codesign.problem.yaml_lines import Path_
+from codesign.problem.instance import ALL_HOURS, EXISTING, NOMINAL, stage_name
+from codesign.problem.yaml_lines import Path_, dotted
+
+_LISTED = ("price", "catalogue")
+"""Names of offers that hardware has without `offers`."""
 
 
 def check_references(data: dict[str, Any], faults: Faults, periods: Collection[str] = ()) -> None:
@@ -38,6 +41,8 @@ def check_references(data: dict[str, Any], faults: Faults, periods: Collection[s
         _check_offers(_mapping(part, "offers"), ("purchase_units", name), times, faults)
         if name in hardware:
             faults.add(("purchase_units", name), name, "a name that no hardware has")
+    _check_told_apart(data, faults)
+    _check_stages(data, faults)
     for index, item in _items(data, "existing"):
         _check_name(item, "hardware", ("existing", index), hardware, faults)
     networks = _mapping(data, "links")
@@ -68,6 +73,54 @@ def check_references(data: dict[str, Any], faults: Faults, periods: Collection[s
     for name in _mapping(_mapping(data, "limits"), "inventory"):
         if name not in stock and name not in accelerators():
             faults.add_unknown(("limits", "inventory", name), name, stock, also=accelerators())
+
+
+def _check_told_apart(data: dict[str, Any], faults: Faults) -> None:
+    """No two things that can be bought have one name in a plan, where names are put together."""
+    rows: dict[str, Path_] = {}
+    items: dict[str, Path_] = {}
+
+    def note(names: dict[str, Path_], name: str, path: Path_) -> None:
+        known = names.setdefault(name, path)
+        if known != path:
+            expected = f"a name of its own: {dotted(known, data)} is called so as well"
+            faults.add(path, f"'{name}' as the name of two things in a plan", expected, words=True)
+
+    existing = [_word(item.get("hardware")) for _, item in _items(data, "existing")]
+    for section in ("hardware", "purchase_units"):
+        for name, part in _mapping(data, section).items():
+            given = part.get("links") if isinstance(part, dict) and section == "hardware" else None
+            words = map(_word, given if isinstance(given, list) else [])
+            networks = [word for word in dict.fromkeys(words) if word is not None]
+            offers = [*_mapping(part, "offers"), *_LISTED]
+            offers += [f"{EXISTING}{number or ''}" for number in range(existing.count(name))]
+            for word in (name, *(f"{name}+{link}" for link in networks)):
+                note(rows, word, (section, name))
+                for offer in offers:
+                    note(items, f"{word}/{offer}", (section, name, "offers", offer))
+            for link in networks:
+                note(items, f"{name}+{link}/{link}", (section, name, "links", link))
+    for name in _mapping(data, "memory"):
+        note(items, name, ("memory", name))
+    for index, pool in _items(data, "measured_pools"):
+        own = _word(pool.get("name"))
+        if own is not None and (own in rows or own in items):
+            note(rows if own in rows else items, own, ("measured_pools", index, "name"))
+
+
+def _check_stages(data: dict[str, Any], faults: Faults) -> None:
+    """No two pairs of a period and a scenario have one name."""
+    scenarios = [(index, _word(item.get("name"))) for index, item in _items(data, "scenarios")]
+    seen: set[str] = set()
+    for period in _mapping(data, "periods") or {ALL_HOURS: None}:
+        for index, scenario in [(None, NOMINAL), *scenarios]:
+            if scenario is not None:
+                name = stage_name(period, scenario)
+                if name in seen:
+                    path: Path_ = ("periods", period) if index is None else ("scenarios", index, "name")
+                    expected = "a name that no other period has, by itself or with a scenario"
+                    faults.add(path, f"'{name}' as the name of two stages", expected, words=True)
+                seen.add(name)
 
 
 def _check_offers(offers: dict[str, Any], place: Path_, periods: Collection[str], faults: Faults) -> None:

@@ -11,6 +11,7 @@ from codesign.problem.errors import Issue, ProblemError
 from codesign.problem.future import Period, Scenario, probabilities
 from codesign.problem.instance import ALL_HOURS, NOMINAL, Instance, Offer, Risk, Stage
 from codesign.problem.load import problem_from_data, set_value
+from codesign.problem.yaml_lines import Path_
 
 if TYPE_CHECKING:
     from codesign.problem.schema import Problem
@@ -84,18 +85,19 @@ def _changed(problem: Problem, scenario: Scenario | None, name: str, period: Per
     for word in _TIMELESS:
         data.pop(word, None)
     # Offers may name periods: those names mean something to the whole problem alone.
-    sources: list[tuple[str, Mapping[str, Any]]] = []
+    sources: list[tuple[Path_, str, Mapping[str, Any]]] = []
     if scenario is not None:
-        sources.append((f"scenarios.{scenario.name}.set", scenario.set))
+        number = [item.name for item in problem.scenarios].index(scenario.name)
+        sources.append((("scenarios", number), f"scenarios.{scenario.name}.set", scenario.set))
     if period is not None:
-        sources.append((f"periods.{name}.set", period.set))
-    for where, changes in sources:
+        sources.append((("periods", name), f"periods.{name}.set", period.set))
+    for place, where, changes in sources:
         try:
             for path, value in changes.items():
                 set_value(data, path, copy.deepcopy(value))
             changed = problem_from_data(data, problem.file, set(problem.periods))
         except ProblemError as error:
-            line = document.line(tuple(where.split(".")[:2])) if document else None
+            line = document.line(place) if document else None
             raise ProblemError(
                 Issue(problem.file, line, f"{where}: {issue.field}", issue.found, issue.expected)
                 for issue in error.issues

@@ -22,14 +22,14 @@ def explanation_report(explanation: Explanation) -> Group:
 
 def _infeasible(explanation: Explanation) -> Iterator[RenderableType]:
     solution = explanation.solution
-    if solution is not None and solution.status == "no_solution":
-        yield line(headline(solution), "bold")
+    if explanation.status == "no_solution":
+        yield line("No plan found, none proven impossible." if solution is None else headline(solution), "bold")
     else:
-        yield line("Infeasible: these cannot hold together.", "bold")
+        yield line("Infeasible, which is proven: these cannot hold together.", "bold")
     yield ""
     conflicts = make_table("In conflict", ("limit",), ("allowed", "needed"), ("",))
     for conflict in explanation.conflicts:
-        alone = "if it alone gave way" if conflict.needed is not None else "not enough if it alone gave way"
+        alone = "if it alone gave way" if conflict.needed is not None else "no value found that is enough alone"
         conflicts.add_row(
             conflict.limit,
             amount(conflict.allowed, conflict.unit),
@@ -38,7 +38,9 @@ def _infeasible(explanation: Explanation) -> Iterator[RenderableType]:
         )
     yield conflicts
     if explanation.relaxations:
-        ways = make_table("The least that makes a plan possible", ("limit",), ("from", "to", "change"), ("",))
+        ways = make_table(
+            "The least that makes a plan possible", ("limit",), ("from", "to", "change"), ("", "verified by a plan")
+        )
         for way in explanation.relaxations:
             change = None if way.needed is None or not way.allowed else way.needed / way.allowed - 1
             ways.add_row(
@@ -47,6 +49,7 @@ def _infeasible(explanation: Explanation) -> Iterator[RenderableType]:
                 amount(way.needed, way.unit),
                 "–" if change is None else f"{100 * change:+.3g} %",
                 way.note,
+                "yes" if way.verified else "no",
             )
         yield ways
 

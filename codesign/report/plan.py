@@ -19,6 +19,7 @@ from codesign.report.console import (
     quantity,
     worth,
 )
+from codesign.report.violations import violation_table
 from codesign.solution import Pool, Route, Solution, TaskResult
 from codesign.solution.labels import labelled
 from codesign.solution.schema import AttachedUse
@@ -32,6 +33,8 @@ def plan_report(solution: Solution) -> Group:
     parts: list[RenderableType] = [line(headline(solution), "bold"), ""]
     if solution.totals is not None:
         parts += _plan(solution)
+    elif solution.violations:
+        parts.append(violation_table([item.model_dump() for item in solution.violations]))
     elif solution.conflicts:
         conflicts = make_table("In conflict with each other", ("limit",))
         for limit in solution.conflicts:
@@ -62,13 +65,21 @@ def headline(solution: Solution) -> str:
     objective, name = solution.objective, solution.provenance.problem
     configurations = f"{solution.solve.columns_total:,} configurations"
     if solution.status == "infeasible":
-        return f"{name}: infeasible. No fleet of {configurations} meets all limits."
+        return f"{name}: infeasible, which is proven. No fleet of {configurations} meets all limits."
     bound = amount(objective.bound, objective.unit)
     stopped = STOPPED.get(solution.solve.stopped_by or "", solution.solve.stopped_by)
     before = f" before {stopped}" if stopped else ""
+    if solution.violations:
+        return (
+            f"{name}: no plan: the one that was found breaks {len(solution.violations)} requirements. That is our "
+            "fault: please report it. Another --gap or --time-limit may find a plan that holds."
+        )
     if objective.value is None:
+        if not solution.solve.columns_total:
+            early = "which came while configurations were enumerated; none is proven impossible"
+            return f"{name}: no plan found{before}, {early}."
         proven = f" ({objective.name} is at least {bound})" if objective.bound is not None else ""
-        return f"{name}: no plan found{before} over {configurations}{proven}."
+        return f"{name}: no plan found{before} over {configurations}{proven}; none is proven impossible."
     value = amount(objective.value, objective.unit)
     # Up, so that the text claims no more than the figures do.
     gap = "0 %" if not objective.gap else f"{_ceiling(100 * objective.gap)} %"

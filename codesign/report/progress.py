@@ -15,7 +15,8 @@ from rich.text import Text
 from codesign.report.console import amount, percent
 
 if TYPE_CHECKING:
-    from codesign.planner import PlanProgress
+    from codesign.clock import PlanProgress
+    from codesign.solution.schema import Solution
     from codesign.study.workers import StudyProgress
 
 News = TypeVar("News")
@@ -84,6 +85,16 @@ class ProgressView(View["PlanProgress"]):
     def __init__(self, console: Console, unit: str) -> None:
         super().__init__(console)
         self._unit = unit
+
+    @property
+    def solution(self) -> Solution | None:
+        """A plan that is complete already, as far as the last news say."""
+        return None if self._news is None else self._news.solution
+
+    @property
+    def promising(self) -> bool:
+        """Did the last news speak of a plan?"""
+        return self._news is not None and self._news.incumbent is not None
 
     def _words(self, news: PlanProgress, seconds: str) -> list[str]:
         parts = [news.stage]

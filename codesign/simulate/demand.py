@@ -184,7 +184,7 @@ def room_bytes(pool: ModelledPool, routes: list[ModelledRoute], options: Options
     if pool.split is not None:
         groups = float(pool.split.groups[0])
         room *= groups
-    for tokens in {route.calls.task.name: route.calls.shared for route in routes}.values():
+    for tokens in {r.calls.task.name: r.calls.shared for r in routes if r.calls.rate > 0}.values():
         if tokens > 0:
             room -= groups * float(kv_bytes(pool.table, np.array([tokens]))[0, 0])
     return max(room, 1.0)

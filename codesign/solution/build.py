@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from codesign.candidates.build import Candidates
+from codesign.candidates.context import OperatingPoints
 from codesign.candidates.purchase import Sold
 from codesign.candidates.split import ROLE, SplitConfigurations
 from codesign.hardware.tco import module_usd_per_hour
@@ -19,6 +20,7 @@ from codesign.performance import PRECISIONS, calibration, expected_error, kv_byt
 from codesign.problem.instance import HardwareOption, Instance, LinkOption, MemoryOption
 from codesign.solution.accounts import Accounts, PoolAccount, settle
 from codesign.solution.kept import kv_use, memory_uses
+from codesign.solution.labels import told_apart
 from codesign.solution.operation import operate
 from codesign.solution.promises import Way, call_latency, slo_results, ways
 from codesign.solution.schema import (
@@ -54,9 +56,8 @@ UNITS = {
 }
 
 
-def provenance(candidates: Candidates, problem: str, command: str) -> Provenance:
+def provenance(instance: Instance, problem: str, command: str) -> Provenance:
     """What a plan rests on."""
-    instance = candidates.instance
     return Provenance(
         problem=problem,
         problem_sha256=instance.sha256,
@@ -68,9 +69,13 @@ def provenance(candidates: Candidates, problem: str, command: str) -> Provenance
     )
 
 
+def versions() -> dict[str, str]:
+    """Of the packages that decide an answer, by name."""
+    return {name: version(name) for name in ("codesign", "highspy", "pyomo", "numpy", "scipy")}
+
+
 def solve_record(candidates: Candidates, plan: FleetPlan, seconds: dict[str, float]) -> SolveRecord:
     """How the answer was found."""
-    packages = ("codesign", "highspy", "pyomo", "numpy", "scipy")
     return SolveRecord(
         seconds=seconds,
         columns_total=candidates.data.columns,
@@ -80,7 +85,29 @@ def solve_record(candidates: Candidates, plan: FleetPlan, seconds: dict[str, flo
         rounds=plan.rounds,
         stopped_by=plan.stopped_by,
         solver="HiGHS",
-        versions={name: version(name) for name in packages},
+        versions=versions(),
+    )
+
+
+def unplanned(instance: Instance, stopped_by: str, problem: str, command: str, seconds: dict[str, float]) -> Solution:
+    """The solution where the clock or an interrupt ended the enumeration of columns: nothing is known."""
+    name = instance.objective
+    packages = ("codesign", "highspy", "pyomo", "numpy", "scipy")
+    return Solution(
+        status="no_solution",
+        objective=Objective(name=name, value=None, unit=UNITS[name], bound=None, gap=None),
+        solve=SolveRecord(
+            seconds=seconds,
+            columns_total=0,
+            columns_undominated=0,
+            columns_considered=0,
+            nodes=0,
+            rounds=0,
+            stopped_by=stopped_by,
+            solver="HiGHS",
+            versions={package: version(package) for package in packages},
+        ),
+        provenance=provenance(instance, problem, command),
     )
 
 
@@ -110,7 +137,7 @@ def build_solution(
         status=plan.status,  # type: ignore[arg-type]
         objective=objective(candidates, plan),
         solve=solve_record(candidates, plan, seconds),
-        provenance=provenance(candidates, problem, command),
+        provenance=provenance(candidates.instance, problem, command),
     )
     if not plan.replicas:
         return shell
@@ -141,23 +168,25 @@ def build_solution(
 
 
 def _pool_names(candidates: Candidates, accounts: Accounts) -> dict[int, str]:
-    """Short, unique, stable: hardware-model-role, numbered where several stand side by side."""
+    """Short, stable: hardware-model-role, told apart where several stand side by side."""
     stems: dict[int, str] = {}
     for account in accounts.pools:
-        block, _ = candidates.data.locate([account.column])[0]
+        block, position = candidates.data.locate([account.column])[0]
         points = candidates.points[block]
         hardware = candidates.data.hardware[account.hardware].name
         if points is None:
             stems[account.column] = hardware
         else:
-            model = candidates.data.groups[account.group].name.split("/")[1]
+            model = _model_of(candidates, points, position)
             stems[account.column] = f"{hardware}-{model}-{points.role}"
-    counts: dict[str, int] = {}
-    names = {}
-    for column, stem in stems.items():
-        counts[stem] = counts.get(stem, 0) + 1
-        names[column] = stem if list(stems.values()).count(stem) == 1 else f"{stem}-{counts[stem]}"
-    return names
+    return dict(zip(stems, told_apart(list(stems.values())), strict=True))
+
+
+def _model_of(candidates: Candidates, points: OperatingPoints, position: int) -> str:
+    """Name of the model that a column serves."""
+    chosen = candidates.splits if points.role == ROLE else candidates.configurations
+    assert chosen is not None
+    return candidates.instance.models[int(chosen.model[points.configuration[position]])].name
 
 
 def _totals(candidates: Candidates, plan: FleetPlan, accounts: Accounts) -> Totals:
@@ -195,15 +224,16 @@ def _totals(candidates: Candidates, plan: FleetPlan, accounts: Accounts) -> Tota
 def _purchases(candidates: Candidates, plan: FleetPlan) -> list[Purchase]:
     instance, data = candidates.instance, candidates.data
     lines = []
-    linked: Counter[tuple[str, LinkOption]] = Counter()
+    linked: Counter[tuple[str, int, LinkOption]] = Counter()
     for o, count in sorted(plan.servers.items()):
         bought, sold = data.offers[o], candidates.market.sold[o]
-        link = sold[0].link if isinstance(sold, tuple) and isinstance(sold[0], HardwareOption) else None
+        of = sold[0] if isinstance(sold, tuple) and isinstance(sold[0], HardwareOption) else None
+        link = of.link if of is not None else None
         accelerators = count * sum(data.hardware[row].accelerators for row in bought.supplies)
         network = accelerators * (module_usd_per_hour(link) if link else 0.0)
         paid = accelerators * (link.capital_usd if link else 0.0)
-        if link is not None:
-            linked[f"{data.hardware[bought.hardware].name}/{link.name}", link] += count
+        if of is not None and link is not None:
+            linked[of.name, of.server_accelerators, link] += count
         lines.append(
             Purchase(
                 item=bought.name,
@@ -216,8 +246,8 @@ def _purchases(candidates: Candidates, plan: FleetPlan) -> list[Purchase]:
                 price_date=sold[1].price_date if isinstance(sold, tuple) else "",
             )
         )
-    for (item, link), count in linked.items():
-        each = count * next(o.server_accelerators for o in instance.hardware if f"{o.name}/{link.name}" == item)
+    for (name, size, link), count in linked.items():
+        each, item = count * size, f"{name}/{link.name}"
         lines.append(
             _beside(item, "link", link, count, each * link.capital_usd, each * module_usd_per_hour(link))
         )
@@ -468,7 +498,8 @@ def _little(candidates: Candidates, mine: list[Way]) -> tuple[float, float]:
         calls = way.flow.calls
         population = calls.population
         mean, _ = call_latency(candidates, way)
-        open_tasks += way.calls_per_s * (mean - calls.task.tool_wait.mean / calls.calls_per_task)
+        waits = 1.0 - 1.0 / calls.calls_per_task  # of each call: none follows a task's last one
+        open_tasks += way.calls_per_s * (mean + waits * calls.task.tool_wait.mean)
         table = way.decode.table
         held = kv_bytes(table, population.context + population.output)[0]
         held = held - kv_bytes(table, np.array([calls.shared]))[0, 0]

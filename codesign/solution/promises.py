@@ -10,7 +10,7 @@ from scipy.special import ndtr
 
 from codesign.candidates.build import Candidates
 from codesign.candidates.data import Floats
-from codesign.candidates.flows import CallFlow
+from codesign.candidates.flows import CallFlow, chain_lengths, chain_moments
 from codesign.optimize.fleet import FleetPlan
 from codesign.performance.queueing import wait_exceeds, wait_probability
 from codesign.problem.instance import TaskClass
@@ -52,7 +52,7 @@ def ways(candidates: Candidates, plan: FleetPlan, states: dict[int, PoolState]) 
 
 
 def call_latency(candidates: Candidates, way: Way) -> tuple[float, float]:
-    """Mean and variance (s, s²) of one call and the tool wait after it."""
+    """Mean and variance (s, s²) of one call, from its arrival to its last token."""
     weight, rest = rest_of_ttft(way.flow, way.prefill, way.decode)
     population = way.flow.calls.population
     wait = way.prefill.wait_s
@@ -62,9 +62,7 @@ def call_latency(candidates: Candidates, way: Way) -> tuple[float, float]:
     output = float(population.weight @ population.output)
     output_variance = float(population.weight @ population.output**2) - output**2
     step = way.decode.step_s
-    tool = way.flow.calls.task.tool_wait
-    mean = wait + mean_rest + output * step + tool.mean
-    return mean, max(ttft_variance, 0.0) + max(output_variance, 0.0) * step**2 + tool.variance
+    return wait + mean_rest + output * step, max(ttft_variance, 0.0) + max(output_variance, 0.0) * step**2
 
 
 def slo_results(candidates: Candidates, task: TaskClass, routes: list[Way]) -> list[SloResult]:
@@ -140,19 +138,7 @@ def _tpot_tail(way: Way) -> Tail:
 
 
 def _latency_tail(candidates: Candidates, way: Way) -> Tail:
-    mean, variance = call_latency(candidates, way)
     calls = way.flow.calls
-    if calls.task.task_latency_at == "reference":
-        numbers, weights = (
-            np.array([calls.task.calls.quantile(0.5) * calls.variant.calls_factor]),
-            np.ones(1),
-        )
-    else:
-        numbers, weights = calls.population.calls_values, calls.population.calls_weights
-    tool = calls.task.tool_wait.mean
-
-    def tail(t: float) -> float:
-        late = ndtr((numbers * mean - tool - t) / np.sqrt(np.maximum(numbers * variance, 1e-18)))
-        return float(weights @ late)
-
-    return tail
+    numbers, weights = chain_lengths(calls)
+    middle, spread = chain_moments(calls, numbers, *call_latency(candidates, way))
+    return lambda t: float(weights @ ndtr((middle - t) / spread))

@@ -389,6 +389,17 @@ class Alternative(_Frozen):
     """Its own solution file, beside this one."""
 
 
+class Violation(_Frozen):
+    """One thing that a plan gets wrong."""
+
+    what: str
+    """Which requirement of which part of the plan."""
+    limit: float | str | None
+    """What the problem or the recomputation allows."""
+    found: float | str | None
+    """What the plan has."""
+
+
 class Solution(_Frozen):
     """A plan with its proof."""
 
@@ -411,6 +422,8 @@ class Solution(_Frozen):
     """Cheapest first."""
     conflicts: tuple[str, ...] = ()
     """Why there is no plan, in the problem file's words (status infeasible)."""
+    violations: tuple[Violation, ...] = ()
+    """What the plan found breaks, so that it is none (status no_solution): a fault of codesign."""
     solve: SolveRecord
     provenance: Provenance
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from codesign.candidates.stages import StagePart
 from codesign.optimize.fleet import FleetPlan
-from codesign.problem.instance import Instance, Stage
+from codesign.optimize.search import Start
+from codesign.problem.instance import ALL_HOURS, NOMINAL, Instance, Stage
+from codesign.solution.labels import told_apart
 from codesign.solution.schema import Purchase, Scenario, Solution, StageTotals, Totals
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ def split(parts: Sequence[StagePart], plan: FleetPlan) -> list[FleetPlan]:
                 servers=servers,
                 spares=spares,
                 modules=modules,
+                amounts={},
+                set_aside={},
+                pool=tuple(k - part.columns for k in plan.pool if part.columns <= k < last_column),
                 demand_duals=tuple(dual / part.weight for dual in demand),
                 commodity_duals=(),
                 limit_duals=(),
@@ -50,10 +55,30 @@ def split(parts: Sequence[StagePart], plan: FleetPlan) -> list[FleetPlan]:
     return found
 
 
+def joined_start(parts: Sequence[StagePart], alone: Sequence[Start]) -> Start:
+    """Plans of each stage by itself (in the stages' order) as one of all: bought is the most that any of them buys."""
+    columns: list[int] = []
+    replicas: dict[int, int] = {}
+    spares: dict[int, int] = {}
+    servers: dict[int, int] = {}
+    modules: dict[int, int] = {}
+    for part, start in zip(parts, alone, strict=True):
+        columns += (part.columns + k for k in start.columns)
+        replicas |= {part.columns + k: n for k, n in start.replicas.items()}
+        spares |= {part.groups + g: n for g, n in start.spares.items()}
+        for own, joint, place in ((start.servers, servers, part.offers), (start.modules, modules, part.modules)):
+            for item, count in own.items():
+                joint[place[item]] = max(joint.get(place[item], 0), count)
+    return Start(tuple(columns), replicas, servers, spares, modules)
+
+
 def joined(candidates: Candidates, shell: Solution, alone: Sequence[Solution]) -> Solution:
     """One solution of the stages' own ones (in the stages' order); `shell` has status, objective and record."""
     instance = candidates.instance
-    named = [_named(part.stage, solution) for part, solution in zip(candidates.stages, alone, strict=True)]
+    pools = [(i, pool.pool) for i, solution in enumerate(alone) for pool in solution.fleet]
+    stems = [_pool_name(candidates.stages[i].stage, name) for i, name in pools]
+    labels = dict(zip(pools, told_apart(stems), strict=True))
+    named = [_named(part.stage, alone[i], i, labels) for i, part in enumerate(candidates.stages)]
     stages = tuple(
         StageTotals(
             period=stage.period,
@@ -68,7 +93,7 @@ def joined(candidates: Candidates, shell: Solution, alone: Sequence[Solution]) -
     purchase = merged_purchase(instance, [solution.purchase for solution in alone])
     return shell.model_copy(
         update={
-            "totals": joined_totals(instance, stages, purchase),
+            "totals": joined_totals(candidates, stages, purchase),
             "stages": stages,
             "scenarios": scenario_values(instance, stages),
             "purchase": purchase,
@@ -80,12 +105,18 @@ def joined(candidates: Candidates, shell: Solution, alone: Sequence[Solution]) -
     )
 
 
-def _named(stage: Stage, solution: Solution) -> Solution:
+def _pool_name(stage: Stage, name: str) -> str:
+    """A pool's name among those of all stages."""
+    words = [w for w, usual in ((stage.period, ALL_HOURS), (stage.scenario, NOMINAL)) if w != usual]
+    return f"{'-'.join(words)}/{name}" if words else name
+
+
+def _named(stage: Stage, solution: Solution, number: int, labels: Mapping[tuple[int, str], str]) -> Solution:
     """A stage's solution with its period and scenario on every entry, and names that no other stage has."""
     here = {"period": stage.period, "scenario": stage.scenario}
 
     def pool(name: str) -> str:
-        return f"{stage.name.replace(', ', '-')}/{name}" if stage.name else name
+        return labels[number, name]
 
     return solution.model_copy(
         update={
@@ -116,9 +147,10 @@ def merged_purchase(instance: Instance, lines: Sequence[Sequence[Purchase]]) -> 
 
 
 def joined_totals(
-    instance: Instance, stages: Sequence[StageTotals], purchase: Sequence[Purchase]
+    candidates: Candidates, stages: Sequence[StageTotals], purchase: Sequence[Purchase]
 ) -> Totals:
     """Means over all hours and scenarios; the peak of the stage that has the highest; everything bought."""
+    instance = candidates.instance
 
     def mean(word: str) -> float:
         return sum(s.share * s.probability * float(getattr(s.totals, word)) for s in stages)
@@ -135,9 +167,13 @@ def joined_totals(
         sizes[unit.name] = dict(held)
     accelerators: Counter[str] = Counter()
     servers: Counter[str] = Counter()
+    sellers = {
+        offer.name: sold[0].name if isinstance(sold, tuple) else sold.name
+        for offer, sold in zip(candidates.data.offers, candidates.sold, strict=True)
+    }
     for line in purchase:
         if line.kind in ("server", "unit", "measured"):
-            name = line.item if line.kind == "measured" else line.item.split("/")[0]
+            name = sellers[line.item]
             servers[name] += line.count
             accelerators.update({label: line.count * size for label, size in sizes[name].items()})
     return Totals(

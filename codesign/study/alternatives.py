@@ -16,12 +16,13 @@ import numpy as np
 from codesign.candidates.build import Candidates, build_candidates
 from codesign.candidates.data import FleetData, Offer, SideLimit
 from codesign.candidates.objectives import ceiling, figure
+from codesign.clock import PlanProgress
 from codesign.optimize.fleet import FleetPlan, FleetSolver
-from codesign.planner import PlanProgress
 from codesign.problem import Issue, Problem, ProblemError, resolve
 from codesign.problem.extremes import EXTREMES
 from codesign.solution.build import build_solution
 from codesign.solution.schema import Alternative, Solution
+from codesign.witnesses import witnessed
 
 _SAME = 0.02
 """Plans that differ by less are one."""
@@ -80,11 +81,13 @@ def alternatives(
 
     def told(plan: FleetPlan) -> Solution:
         seconds = {"optimize": time.monotonic() - started}
-        return build_solution(candidates, plan, str(problem.name), command, seconds)
+        solution = build_solution(candidates, plan, str(problem.name), command, seconds)
+        # A plan close to the best is held to the row that says how close; its objective and proof are the problem's.
+        return witnessed(instance, candidates, plan, solution, asked)
 
     best = plan_of(candidates.data, limit, "best plan")
     first = told(best)
-    if not best.replicas:
+    if not first.fleet:
         return Alternatives(first, ())
     most = best.objective + within * abs(best.objective)
     found: list[tuple[str, Solution]] = []
@@ -95,7 +98,9 @@ def alternatives(
         if plan.replicas:
             value = _value(candidates.data, plan)
             if value <= most * (1 + 1e-9):
-                found.append((what, told(_as_plan_of(best, plan, value, asked))))
+                solution = told(_as_plan_of(best, plan, value, asked))
+                if solution.fleet:
+                    found.append((what, solution))
     chosen = _most_different(first, found, count)
     summary = tuple(
         Alternative(
@@ -140,7 +145,7 @@ def _proposals(
         if len(set(vendor.values())) > 1:
             theirs = {hardware for hardware, by in vendor.items() if by == name}
             yield f"nothing from {name}", data.with_limits([_no_servers(data, theirs)])
-    roles = {group.name.rsplit("/", 1)[-1] for group in data.groups}
+    roles = {group.role for group in data.groups}
     used = {pool.role for pool in best.fleet}
     if used & {"prefill", "decode"} and "colocated" in roles:
         yield "no disaggregation", data.with_limits([_no_groups(data, ("prefill", "decode"))])
@@ -170,7 +175,7 @@ def _named(data: FleetData, offer: Offer) -> set[str]:
 
 
 def _no_groups(data: FleetData, roles: tuple[str, ...]) -> SideLimit:
-    rows = {g: 1.0 for g, group in enumerate(data.groups) if group.name.rsplit("/", 1)[-1] in roles}
+    rows = {g: 1.0 for g, group in enumerate(data.groups) if group.role in roles}
     return SideLimit("alternative", "replicas", 0.0, per_group=rows)
 
 

@@ -21,14 +21,16 @@ import numpy as np
 from codesign.candidates.build import Candidates, build_candidates, resold, unpriced
 from codesign.candidates.data import Ints
 from codesign.candidates.objectives import blended, ceiling, figure, minimising, weighted
+from codesign.clock import Clock, StoppedError
 from codesign.optimize.fleet import FleetPlan, FleetSolver, solve_fleet
 from codesign.optimize.search import Start
 from codesign.planner import plan_extreme
 from codesign.problem.extremes import EXTREMES
 from codesign.problem.instance import Instance, ObjectiveName
-from codesign.solution.build import build_solution
+from codesign.solution.build import build_solution, unplanned
 from codesign.solution.schema import Solution
 from codesign.study.store import FORMAT, fingerprint
+from codesign.witnesses import witnessed
 
 _POLISH_SECONDS, _POLISH_GAP = 5.0, 1e-3
 _SLACK = 1e-9
@@ -89,7 +91,8 @@ class Job:
         """Names the job by all that decides its result."""
         limits = (self.gap, self.time_limit_s)
         asked = (self.objective, self.ceilings, self.then, self.blend, self.command, self.point)
-        decides = [FORMAT, version("codesign"), self.problem_key, limits, asked, self.start, self.floor]
+        versions = version("codesign"), version("highspy")  # another solver is asked anew
+        decides = [FORMAT, versions, self.problem_key, limits, asked, self.start, self.floor]
         return fingerprint(decides)
 
 
@@ -168,9 +171,16 @@ def run_job(
     """Solve a job.  Infeasibility and a limit without a plan are results, not errors."""
     started = time.monotonic()
     if job.objective in EXTREMES:
-        candidates, plan = plan_extreme(job.instance, job.gap, job.time_limit_s, cancel=cancel)
+        clock = Clock(cancel=cancel or threading.Event(), deadline=started + job.time_limit_s)
+        try:
+            candidates, plan = plan_extreme(job.instance, job.gap, clock)
+        except StoppedError as stopped:
+            spent = {"build": time.monotonic() - started}
+            solution = unplanned(job.instance, stopped.reason, job.instance.name, job.command, spent)
+            return Finished(job.key, job.problem_key, solution, Start(()))
         seconds = {"optimize": time.monotonic() - started}
         solution = build_solution(candidates, plan, job.instance.name, job.command, seconds)
+        solution = witnessed(job.instance, candidates, plan, solution, job.gap)
         return Finished(job.key, job.problem_key, solution, Start(()))
     built, solver = memory.prepared(job, progress)
     candidates = minimising(built, job.objective, dict(job.ceilings))
@@ -196,6 +206,8 @@ def run_job(
     if job.point:
         objective = solution.objective.model_copy(update={"ceilings": dict(job.ceilings)})
         solution = solution.model_copy(update={"objective": objective})
+    instance = replace(job.instance, objective=job.objective)
+    solution = witnessed(instance, candidates, plan, solution, job.gap)
     return Finished(job.key, job.problem_key, solution, plan.start, sum_bound)
 
 
@@ -245,6 +257,8 @@ def _lowered(
         servers=found.servers,
         spares=found.spares,
         modules=found.modules,
+        amounts=found.amounts,
+        set_aside=found.set_aside,
     )
     value = _value(candidates, better, job.objective)
     return replace(better, objective=value, bound=min(plan.bound, value))

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from codesign.performance.profile import EngineProfile
+from codesign.validation.measured import DataError
 from codesign.validation.points import Point
 from codesign.validation.predict import Load, predict, table_of
 
@@ -66,7 +67,8 @@ class Calibration:
 def calibrate(points: Sequence[Point], prior: EngineProfile, name: str = "") -> Calibration:
     """Fit a profile to points of one stack; ``prior`` is where it starts from and is pulled to.
 
-    Every point needs a TPOT, an output rate or a TTFT. Raises ValueError where none has a time per token.
+    Every point needs a TPOT, an output rate or a TTFT. Raises ValueError where none has a time per token,
+    DataError where no fit is found.
     """
     parts = tuple(dict.fromkeys(point.accelerator for point in points))
     # Kernel times alone: a profile that names the parts brings no vendor's extra.
@@ -100,14 +102,19 @@ def calibrate(points: Sequence[Point], prior: EngineProfile, name: str = "") -> 
     from scipy.optimize import least_squares
 
     start = np.array([np.log(prior.multiplier), max(host, 1e-4), max(prior.per_sequence_s, 1e-6), 1.0])
-    found = least_squares(
+    fit = least_squares(
         residuals,
         start,
         bounds=([-1.5, 0.0, 0.0, 0.0], [1.5, 0.1, 2e-3, 3.0]),
         x_scale=[0.1, 1e-3, 1e-5, 0.1],
         loss="soft_l1",
         f_scale=OUTLIER,
-    ).x
+    )
+    if not fit.success:
+        raise DataError(
+            f"the fit to {len(points)} points did not converge ({fit.message}); expected points of one stack"
+        )
+    found = fit.x
     profile = replace(
         prior,
         name=name or f"calibrated {points[0].engine}",

@@ -242,5 +242,6 @@ def _provenance(found: ArchitectureSolution) -> Block:
         ["command", made.command or "–"],
         ["search", f"{record.sampler}, {record.trials} trials, seed {record.seed}"],
         ["linear programs", number(record.linear_programs)],
+        ["versions", ", ".join(f"{name} {release}" for name, release in record.versions.items()) or "–"],
     ]
     return table("To make it again", ("", ""), rows, words=2)

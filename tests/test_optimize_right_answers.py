@@ -1,0 +1,318 @@
+"""Fleets whose right answer is known by counting, and which were answered otherwise: as optimal, infeasible or a bound.
+
+Comments say what the answer was before.
+"""
+
+import math
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fleets import block, brute_force, colocated, fleet, random_fleet, server
+
+from codesign import check, solve
+from codesign.candidates.data import Group, Module, Offer, SideLimit
+from codesign.check.fits import fits
+from codesign.optimize import fleet as search
+from codesign.optimize.duals import Duals
+from codesign.optimize.fleet import solve_fleet
+from codesign.optimize.highs import CompiledModel
+from codesign.optimize.model import FleetModel
+from codesign.optimize.pricer import lower_bound
+from codesign.problem import Problem
+
+
+@pytest.fixture(params=["at once", "by branching"])
+def way(request, monkeypatch):
+    """Both ways of the search: a MILP over all columns, and column generation with branching."""
+    if request.param == "by branching":
+        monkeypatch.setattr(search, "_SMALL", 0)
+
+
+def answered(data):
+    """The optimum of a problem, proven and judged row by row."""
+    plan = solve_fleet(data, gap=0.0, time_limit=20.0, threads=1)
+    assert plan.status == "optimal"
+    assert plan.bound == pytest.approx(plan.objective, rel=1e-6)
+    assert not fits(data, plan)
+    return plan
+
+
+def box(demand, price, limits=(), least=0, modules=(), **options):
+    """A task on one kind of server that serves 1/s."""
+    return fleet(
+        [demand],
+        [colocated(0)],
+        [block([0], [[[1.0]]], [[1.0]])],
+        offers=(Offer("rent", 0, price, 0.0, least),),
+        limits=limits,
+        modules=modules,
+        **options,
+    )
+
+
+# ---- second packings, negative coefficients and limits, chains ---------------------------------------------------
+
+
+@pytest.mark.usefixtures("way")
+def test_a_replica_whose_second_packing_is_shared_is_whole():
+    """1.6/s take two replicas of one 10 $ server and 5 of 8 slots each: 10 slots, hence two servers of 100 $.
+
+    Before: "optimal" 120, with 1.6 replicas in the 8 slots of one server, since the first packing was theirs alone.
+    """
+    pair = replace(
+        block([0], [[[1.0]]], [[1.0]], packing=0),
+        other_packing=np.array([1]),
+        other_packed=np.array([5.0]),
+    )
+    data = fleet(
+        [1.6],
+        [colocated(0)],
+        [pair],
+        hardware=(server("attention"), server("experts", 8)),
+        offers=(Offer("a", 0, 10.0, 0.0, 0), Offer("e", 1, 100.0, 0.0, 0)),
+    )
+    counts = range(1, 5)
+    enumerated = min(10 * n + 100 * math.ceil(5 * n / 8) for n in counts if n >= 1.6)
+    plan = answered(data)
+    assert (plan.objective, plan.servers) == (pytest.approx(220.0), {0: 2, 1: 2})
+    assert enumerated == 220
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(("least", "options"), [(0, {"max_vendors": 1}), (2, {})])
+def test_servers_bought_for_the_memory_that_stands_in_them(least, options):
+    """1/s parks 20 GB, and a server of 10 $ brings one: 19 servers more than what runs stands in.
+
+    Before: infeasible, since no more servers could be bought than replicas fill.
+    """
+    memory = SideLimit("memory", "GB", 0.0, {0: -1.0}, per_flow={(0, -1): 20.0})
+    plan = answered(box(1.0, 10.0, (memory,), least, **options))
+    assert (plan.objective, plan.servers) == (pytest.approx(200.0), {0: 20})
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("options", [{"max_vendors": 1}, {}])
+def test_servers_kept_beside_a_limit_on_vendors(options):
+    """A limit keeps 7 servers of 2 $ where one is needed.  Before: infeasible with the limit on vendors."""
+    kept = SideLimit("kept", "servers", -7.0, {0: -1.0})
+    plan = answered(box(1.0, 2.0, (kept,), **options))
+    assert (plan.objective, plan.servers) == (pytest.approx(14.0), {0: 7})
+
+
+def chain():
+    """1/s on a server of 1 $ parks 1 GB in a module of 0.5 $, which takes a place that another of 0.5 $ gives."""
+    memory = SideLimit("memory", "GB", 0.0, per_module={0: -1.0}, per_flow={(0, -1): 1.0})
+    places = SideLimit("places", "", 0.0, per_module={0: 1.0, 1: -1.0})
+    modules = (Module("memory", 0.5), Module("board", 0.5))
+    return box(1.0, 1.0, (memory, places), modules=modules)
+
+
+def test_a_bound_from_any_duals_of_a_chain_of_modules():
+    """Places at 4.5 pay a board of 0.5 nine times over; once they are priced down, so is the memory that pays for them.
+
+    Before: memory kept its price of 5, and the bound was 6 where the relaxation, and the plan, is 2.
+    """
+    data = chain()
+    relaxed = CompiledModel(FleetModel(data, range(1), relaxed=True).pyomo).run().objective
+    assert relaxed == pytest.approx(2.0)
+    duals = replace(Duals.none(data), demand=np.array([6.0]), limit=np.array([5.0, 4.5]))
+    assert lower_bound(data, duals)[0] <= relaxed * (1 + 1e-9)
+    draw = np.random.default_rng(1)
+    for size in (0.1, 1.0, 10.0, 1e6):
+        duals = replace(duals, demand=size * draw.random(1), limit=size * draw.random(2))
+        assert 0 <= lower_bound(data, duals)[0] <= relaxed * (1 + 1e-9)
+
+
+@pytest.mark.usefixtures("way")
+def test_a_chain_of_modules_costs_all_its_links():
+    plan = answered(chain())
+    assert (plan.objective, plan.modules) == (pytest.approx(2.0), {0: 1, 1: 1})
+
+
+@pytest.mark.usefixtures("way")
+def test_a_column_whose_limit_is_negative_runs_nothing():
+    """No replica of the first column can run, and the second costs 80 $.  Before: "optimal" 0, calls on no replica."""
+    columns = block([0], [[[1.0]], [[1.0]]], [[-1.0], [1.0]], group=[0, 1])
+    data = fleet([1.0], [colocated(0)], [columns], offers=(Offer("rent", 0, 80.0, 0.0, 0),))
+    plan = answered(data)
+    assert (plan.objective, plan.replicas) == (pytest.approx(80.0), {1: 1})
+
+
+# ---- rates and prices of any size --------------------------------------------------------------------------------
+
+
+def three_pools(sizes=(1.0, 1.0)):
+    """Two tasks on three pools; calls of each task `sizes` times as many and as light."""
+    first, second = sizes
+    use = np.array([[[1.0, 0.7]], [[0.4, 2.0]], [[2.5, 0.3]]]) / np.array([first, second])
+    columns = block([0, 1], use, [[1.0]] * 3, packing=[0, 1, 2], group=[0, 1, 2])
+    return fleet(
+        [2.6 * first, 3.3 * second],
+        [colocated(0), colocated(1)],
+        [columns],
+        hardware=tuple(server(f"box{h}") for h in range(3)),
+        offers=tuple(Offer(f"rent{h}", h, price, 0.0, 0) for h, price in enumerate((1.9, 1.7, 1.6))),
+    )
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("sizes", [(1e-9, 1e-9), (1e6, 1e6), (1e-9, 1e6), (1e6, 1e-9)])
+def test_rates_of_any_size_cost_what_those_of_one_do(sizes):
+    """From 1e-9/s to 1e6/s.  Before: up to 37 million times too dear."""
+    by_hand = three_pools()
+    expected = brute_force(by_hand)
+    assert answered(by_hand).objective == pytest.approx(expected)
+    assert answered(three_pools(sizes)).objective == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("least", [1e-4, 1.0])
+def test_prices_over_nine_orders(least):
+    """3/s by servers that do 1/s for 1 or 2/s for 1.5, beside one that does all for a billion times as much.
+
+    Before: three of the first for 3, "optimal", since beside the dearest offer what the cheap ones cost was rounding.
+    """
+    columns = [block([0], [[[1.0]]], [[rate]], packing=p, group=p) for p, rate in enumerate((1.0, 2.0, 9.0))]
+    prices = (least, 1.5 * least, 1e9 * least)
+    data = fleet(
+        [3.0],
+        [colocated(0)],
+        columns,
+        hardware=tuple(server(f"box{h}") for h in range(3)),
+        offers=tuple(Offer(f"rent{h}", h, price, 0.0, 0) for h, price in enumerate(prices)),
+    )
+    plan = answered(data)
+    assert (plan.objective, plan.servers) == (pytest.approx(2.5 * least), {0: 1, 1: 1})
+
+
+@pytest.mark.usefixtures("way")
+def test_nothing_idle_is_taken_where_it_is_free():
+    """2.5/s take three servers.  Before: nine, all that were in stock."""
+    stock = SideLimit("stock", "servers", 9.0, {0: 1.0})
+    data = replace(box(2.5, 0.0, (stock,), modules=(Module("free", 0.0),)), groups=(Group("g", 0, 1),))
+    plan = answered(data)
+    assert (plan.objective, plan.servers, plan.replicas, plan.modules) == (0.0, {0: 3}, {0: 3}, {})
+
+
+# ---- what a stopped search may say ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [12, 26, 36, 69])
+@pytest.mark.parametrize("seconds", [0.0, 1e-3])
+def test_bounds_are_never_below_nothing(seed, seconds, monkeypatch):
+    """Limits that the first columns exceed, at a price: before, a search stopped there claimed at least -22,965."""
+    data = random_fleet(seed)
+    optimum = solve_fleet(data, gap=0.0, threads=1).objective
+    monkeypatch.setattr(search, "_SMALL", 0)
+    plan = solve_fleet(data, gap=0.0, time_limit=seconds, threads=1)
+    assert plan.status in ("optimal", "feasible", "infeasible", "no_solution")
+    assert 0.0 <= plan.bound <= optimum * (1 + 1e-9)
+
+
+def test_no_solution_is_no_plan_and_a_bound(monkeypatch):
+    """Interrupted before the first plan: nothing is claimed but what is proven."""
+    monkeypatch.setattr(search, "_SMALL", 0)
+    stopped = threading.Event()
+    stopped.set()
+    data = three_pools()
+    plan = solve_fleet(data, gap=0.0, threads=1, cancel=stopped)
+    assert plan.status == "no_solution"
+    assert (plan.objective, plan.replicas, plan.servers, plan.rates) == (math.inf, {}, {}, {})
+    assert 0.0 <= plan.bound <= brute_force(data)
+
+
+# ---- the same in problem files ----------------------------------------------------------------------------------
+
+
+def pools(name, tasks, pools, **rest):
+    """Measured pools {name: (accelerator, how many, $/h, {task: rate})} of a problem at gap 0."""
+    return Problem.from_dict(
+        {
+            "name": name,
+            "tasks": [{"name": task, "rate": f"{rate}/s"} for task, rate in tasks.items()],
+            "measured_pools": [
+                {
+                    "name": pool,
+                    "accelerator": accelerator,
+                    "accelerators_per_replica": count,
+                    "cost": f"{cost} $/h",
+                    "max_rate": {task: f"{rate}/s" for task, rate in rates.items()},
+                }
+                | more
+                for pool, (accelerator, count, cost, rates, more) in pools.items()
+            ],
+            "options": {"gap": 0, "threads": 1},
+            **rest,
+        }
+    )
+
+
+TINY = pools(
+    "tiny",
+    {"t0": 1.8e-6, "t1": 7.4e-7, "t2": 6e-7},
+    {
+        "p0": ("C", 4, 0.56, {"t0": 1.1e-6, "t1": 4.2e-7}, {}),
+        "p1": ("B", 2, 0.64, {"t0": 8.7e-6, "t1": 3.3e-6, "t2": 1.6e-6}, {}),
+        "p2": ("A", 2, 10, {"t2": 4.5e-6}, {}),
+    },
+)
+HUGE = pools(
+    "huge",
+    {"t0": 4.5e6, "t1": 4.8e6, "t2": 1.7e6},
+    {
+        "p0": ("A", 2, 5, {"t0": 6.8e6, "t2": 3.4e6}, {}),
+        "p2": ("C", 2, 15, {"t1": 2.6e6}, {}),
+        "p3": ("A", 2, 0.23, {"t0": 0.4e6, "t2": 1.5e6}, {}),
+    },
+    limits={"inventory": {"A": 6, "C": 21}},
+)
+IDLE = pools(
+    "idle",
+    {"t0": 5.3},
+    {
+        "p1": ("B", 2, 0, {"t0": 5.4}, {"power": "0 W"}),
+        "p3": ("A", 2, 0, {"t0": 0.44}, {"power": "1800 W"}),
+        "p4": ("C", 1, 0, {"t0": 0.89}, {"power": "4500 W"}),
+    },
+    limits={"inventory": {"A": 28, "B": 15, "C": 6}},
+)
+
+
+@pytest.mark.parametrize(
+    ("problem", "cost", "bought"),
+    [
+        (TINY, 0.64, {"p1": 1}),  # before: infeasible with HiGHS 1.15
+        (HUGE, 35.23, {"p0": 1, "p2": 2, "p3": 1}),  # before: 40.00, "optimal", with HiGHS 1.15
+        (IDLE, 0.0, {"p1": 1}),  # before: 27 servers, 20 of them idle
+        (IDLE.replace({"objective": "power"}), 0.0, {"p1": 1}),
+    ],
+    ids=["tiny", "huge", "idle", "idle, least power"],
+)
+def test_measured_pools(problem, cost, bought):
+    found = solve(problem)
+    assert (found.status, found.objective.value) == ("optimal", pytest.approx(cost))
+    assert {pool.pool: pool.replicas for pool in found.fleet} == bought
+    report = check(problem, found)
+    assert report.ok, report.violations
+
+
+@pytest.mark.parametrize("limits", [{"vendors": 1}, {}])
+def test_thousands_of_servers_kept(limits):
+    """3,000 servers of 8 at 1 $ for each accelerator.  Before: infeasible beside a limit on vendors."""
+    problem = Problem.from_dict(
+        {
+            "kind": "procurement",
+            "models": {"m": {"card": "Llama-3.1-70B", "weights": ["fp8"], "kv": ["fp8"]}},
+            "tasks": [{"name": "a", "rate": "0.1/s", "models": ["m"], "calls": 1, "context": 2000, "output": 100}],
+            "hardware": {"h200": {"accelerator": "h200-sxm", "price": "3 $/h"}},
+            "existing": [{"hardware": "h200", "servers": 3000, "price": "1 $/h", "includes_power": True}],
+            "limits": {"churn": {"servers": "0%"}} | limits,
+            "options": {"max_replica_accelerators": 1, "disaggregation": "never", "gap": "1%", "time_limit": "20 s"},
+        }
+    )
+    found = solve(problem)
+    assert (found.status, found.objective.value) == ("optimal", pytest.approx(24_000.0))
+    report = check(problem, found)
+    assert report.ok, report.violations
