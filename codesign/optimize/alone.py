@@ -75,7 +75,8 @@ def least_cost(data: FleetData) -> float:
     costs = column_costs(data, replace(Duals.none(data), bought=_own_prices(data)))
     least = np.inf
     for b, block in enumerate(data.blocks):
-        alone = solo_costs(data, b, costs, np.zeros(len(data.limits))) * data.calls_bound[block.flows]
+        calls = data.calls_bound[block.flows]
+        alone = solo_costs(data, b, costs, np.zeros(len(data.limits)))[:, calls > 0] * calls[calls > 0]
         least = min(least, float(np.min(alone, initial=np.inf, where=alone > 0)))
     return least if np.isfinite(least) else 0.0
 
