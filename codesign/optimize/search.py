@@ -134,7 +134,8 @@ class Search:
         compiled.hold(counts)
         outcome = compiled.run(time_limit=_ADOPT_SECONDS, cancel=self.cancel)
         rounding = _NOTHING if worse > 0 else 0.0
-        if outcome.values and outcome.objective <= self.objective + worse * abs(self.objective) + rounding:
+        most = self.objective + worse * abs(self.objective) + rounding if self.best is not None else np.inf
+        if outcome.values and outcome.objective <= most:
             self.best, self.values, self.objective = model, {**outcome.values, **counts}, outcome.objective
 
     def milp(
