@@ -28,6 +28,18 @@ def test_a_family_dropped_makes_a_test_fail(monkeypatch, tmp_path):
     ).read_text(encoding="utf-8")
 
 
+def test_a_test_that_fails_anyway_kills_nothing(monkeypatch, tmp_path, capsys):
+    def found(mutation, seconds, tests, without=()):
+        if mutation is None:
+            return Found(failed=["tests/test_x.py::test_broken"])
+        assert without == ["tests/test_x.py::test_broken"]
+        return Found(rows=1, killed={"optima": "test_x.py::test_sound"})
+
+    monkeypatch.setattr(mutate_solver, "run", found)
+    assert run(monkeypatch, tmp_path, "--families", "spread", "--kinds", "dropped") == 0
+    assert "left out, since they fail with nothing spoilt: tests/test_x.py::test_broken" in capsys.readouterr().out
+
+
 def test_a_mutation_that_touches_nothing_is_an_error(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(mutate_solver, "run", lambda *_: Found(rows=0, tests={"optima": 3}))
     assert run(monkeypatch, tmp_path, "--families", "spread", "--kinds", "dropped") == 2
