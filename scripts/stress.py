@@ -43,7 +43,8 @@ ORDER = ("all at once", "branching", "all at once", "another first", "all at onc
 """Ways to the answer that the instances of a kind take in turn."""
 EXPORTED = 25
 COLUMNS = (
-    "instances", "six orders", "infeasible", "disagreements", "refused", "tracebacks", "second wrong", "undecided",
+    "instances", "six orders", "infeasible", "disagreements", "refused", "tracebacks", "unproven", "second wrong",
+    "undecided",
 )  # fmt: skip
 
 
@@ -269,6 +270,7 @@ def work(chunk: tuple[str, int, int], seed: int, kinds: tuple[str, ...], end: fl
         count["tracebacks"] += sort == "traceback"
         count["second wrong"] += sort == "second"
         count["undecided"] += sort == "undecided"
+        count["unproven"] += sort == "unproven"
         for name, spent in zip(("solve", "second", "judge"), finding.seconds, strict=True):
             count[name] += spent
         if finding.what:
@@ -293,7 +295,7 @@ def fleet_case(seed: int, i: int, kinds: tuple[str, ...]) -> tuple[str, Any, str
     solve = WAYS[ORDER[i // len(kinds) % len(ORDER)]]
     finding = judged(data, LIMIT_S, solve, exported=i // len(kinds) % EXPORTED == 0)
     text = ""
-    if finding.what and finding.what != "undecided":
+    if finding.what and finding.what not in ("undecided", "unproven"):
         _shrunk[finding.what] += 1
         if _shrunk[finding.what] <= SHRUNK:
             data, finding = smallest(data, finding, SHRINK_S, solve)

@@ -41,7 +41,7 @@ def file_case(seed: int, i: int, kinds: tuple[str, ...]) -> tuple[str, Finding, 
     document = random_file(Dice(seed * 10_000_000 + i), kind)
     finding = judged_file(document)
     text = ""
-    if finding.what and finding.what != "undecided":
+    if finding.what and finding.what not in ("undecided", "unproven"):
         _shrunk[finding.what] += 1
         if _shrunk[finding.what] <= 2:
             document, finding = smallest_file(document, finding)

@@ -35,7 +35,7 @@ class Finding:
     what: str
     """Empty, or: false infeasible | too dear | refused (row) | bound | traceback (error) | idle (what) | gave up |
     warning (numpy) | export (another optimum) | second (the second MILP is wrong: a plan that fits says so) |
-    undecided (the second MILP ran out of time)."""
+    undecided (the second MILP ran out of time) | unproven (so did the optimiser, and says so)."""
     detail: str = ""
     ours: str = ""
     right: str = ""
@@ -46,7 +46,7 @@ class Finding:
     @property
     def wrong(self):
         """Is the optimiser wrong?"""
-        return bool(self.what) and self.what.split(" (")[0] not in ("second", "undecided")
+        return bool(self.what) and self.what.split(" (")[0] not in ("second", "undecided", "unproven")
 
 
 def solved(data, seconds):
@@ -106,9 +106,9 @@ def challenged(data, plan, spent, seconds=10.0, had_time=True):
         what, detail = f"refused ({_family(unmet[0].what)})", str(unmet)
     elif plan.status == "optimal" and not known * (1 - SAME) <= plan.bound <= known * (1 + SAME):
         what = "bound"
-    elif plan.status in ("feasible", "no_solution") and had_time:
-        what = "gave up"
-    elif other.status == "unknown" or plan.status not in ("optimal", "infeasible"):
+    elif plan.status in ("feasible", "no_solution"):
+        what = "gave up" if had_time else "unproven"
+    elif other.status == "unknown":
         what = "undecided"
     elif plan.status == "optimal":
         what, detail = _idle(data, plan)
@@ -159,8 +159,8 @@ def _verdict(data, plan, other, had_time):
         return "second (too dear)", ""
     if plan.status == "optimal" and plan.bound < plan.objective - SAME * abs(plan.objective):
         return "bound", "optimal, and its own bound is lower"
-    if plan.status != "infeasible" and plan.status != "optimal" and had_time and other.status != "unknown":
-        return "gave up", ""
+    if plan.status not in ("infeasible", "optimal"):
+        return ("gave up" if had_time else "unproven"), ""
     if other.status == "unknown":
         return "undecided", ""
     return _idle(data, plan) if plan.status == "optimal" else ("", "")

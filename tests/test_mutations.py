@@ -17,12 +17,12 @@ def run(monkeypatch, folder, *words):
 
 
 def test_a_family_dropped_makes_a_test_fail(monkeypatch, tmp_path):
-    words = ("--families", "spread", "--kinds", "dropped", "--tests", "tests/test_optimize_families.py")
-    assert run(monkeypatch, tmp_path, *words) == 0
+    tests = [f"tests/test_optimize_families.py::test_optimum_by_hand[{name}-at once]" for name in ("limit", "spread")]
+    assert run(monkeypatch, tmp_path, "--families", "spread", "--kinds", "dropped", "--tests", *tests) == 0
     found = mutate_solver._known(tmp_path / "table.json")["model:spread:dropped"]
     assert found.rows > 0
     assert found.killed == {"optima": "test_optimize_families.py::test_optimum_by_hand[spread-at once]"}
-    assert found.tests["optima"] > 0
+    assert found.tests["optima"] == 1
     assert "| `spread` | model | dropped | – (0) | `optimize_families: optimum_by_hand[spread-at once]` |" in (
         tmp_path / "table.md"
     ).read_text(encoding="utf-8")

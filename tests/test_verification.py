@@ -139,7 +139,7 @@ tasks:
     context: {p50: 1500, p90: 5000}
     output: {mean: 250}
     on_overlong: truncate
-    slo: {ttft: {p95: 1.1 s}, tpot: {p95: 40 ms}}
+    slo: {ttft: {p95: 800 ms}, tpot: {p95: 40 ms}}
 hardware: {b200: {accelerator: b200-sxm, server: {accelerators: 1}}}
 options: {max_replica_accelerators: 1, disaggregation: always}
 """
