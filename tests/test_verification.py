@@ -134,7 +134,7 @@ name: tight
 models: {m: {card: Llama-3.1-70B, weights: [fp8], kv: [fp8]}}
 tasks:
   - name: chat
-    rate: 25/s
+    rate: 20/s
     models: [m]
     context: {p50: 1500, p90: 5000}
     output: {mean: 250}
@@ -146,7 +146,7 @@ options: {max_replica_accelerators: 1, disaggregation: always}
 
 
 def test_solve_verify_at_the_command_line_plans_again_what_the_simulation_breaks(tmp_path, brief):
-    """Five prefill replicas wait longer than they were planned to: the loop buys what the promise costs."""
+    """Prefill replicas wait longer than they were planned to: the loop buys what the promise costs."""
     problem, plan = tmp_path / "tight.yaml", tmp_path / "plan.json"
     problem.write_text(TIGHT)
     found = CliRunner().invoke(app, ["solve", str(problem), "--verify", "-o", str(plan)])
