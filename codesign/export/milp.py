@@ -41,8 +41,10 @@ def write_milp(data: FleetData, plan: FleetPlan, path: str | Path, kind: str = "
         reduced = relax(tight.keep(mask), time.monotonic() + _RELAX_SECONDS).reduced_cost
         columns = columns[np.argsort(reduced, kind="stable")[:MOST_COLUMNS]]
     columns = np.union1d(columns, np.array(list(plan.replicas), dtype=np.int64))
-    form = standard_form(FleetModel(tight, columns.tolist(), relaxed=False).pyomo)
+    model = FleetModel(tight, columns.tolist(), relaxed=False)
+    form = standard_form(model.pyomo)
     named = _names(tight)
+    # Variables and rows know their families through weak references: `model` has to live until all have their names.
     lines = format_program(
         LinearProgram(
             [named(variable) for variable in form.columns],
