@@ -12,7 +12,8 @@ mutation that touches nothing is an error.
 
 Three kinds of tests are told apart, and the first of each that fails is named in `solutions/mutation/table.md`: those
 that compare rows (literally, or of master and model), those of optima by hand, by enumeration or by another solver, and
-pinned linear bounds.  A mutation survives if neither an optimum nor a bound fails: exit code 1.
+pinned linear bounds.  A mutation survives if neither an optimum nor a bound fails: exit code 1.  Before, all tests run
+once with nothing spoilt: those that fail then are named, and kill nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,8 @@ class Found:
     tests: dict[str, int] = field(default_factory=dict)
     """Tests that passed before, or in all, by kind."""
     seconds: float = 0.0
+    failed: list[str] = field(default_factory=list)
+    """All tests that failed."""
     timeout: bool = False
     """Stopped by the clock, kinds that killed nothing until then perhaps unfinished."""
 
@@ -132,11 +135,12 @@ def pytest_addoption(parser: Any) -> None:
     """Options by which the script tells its runs what to spoil."""
     parser.addoption("--mutation", type=Mutation.read)
     parser.addoption("--found", type=Path)
+    parser.addoption("--without", action="append", default=[])
 
 
 def pytest_configure(config: Any) -> None:
     """Spoil the rows, and watch the tests."""
-    if config.getoption("--mutation", None) is None:
+    if config.getoption("--found", None) is None:
         return
     from hypothesis import Phase, settings
 
@@ -144,38 +148,40 @@ def pytest_configure(config: Any) -> None:
     settings.register_profile("mutation", phases=[Phase.explicit, Phase.generate])
     settings.load_profile("mutation")
     mutation = config.getoption("--mutation")
-    watch = Watch(config.getoption("--found"))
+    watch = Watch(config.getoption("--found"), mutation is None, frozenset(config.getoption("--without")))
 
     def spoilt(rows: int) -> None:
         watch.found.rows += rows
 
-    if mutation.where == "model":
+    if mutation is not None and mutation.where == "model":
         spoil_model(mutation, spoilt)
-    else:
+    elif mutation is not None:
         spoil_master(mutation, spoilt)
     config.pluginmanager.register(watch, "watch")
 
 
 class Watch:
-    """Notes the first test of each kind that fails; the others of its kind are passed over then."""
+    """Notes the first test of each kind that fails, and passes over the others of its kind; or `all_of` them."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.found = path, Found()
+    def __init__(self, path: Path, all_of: bool, without: frozenset[str]) -> None:
+        self.path, self.all_of, self.without, self.found = path, all_of, without, Found()
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         """Tests that compare rows are quick."""
+        items[:] = [item for item in items if item.nodeid not in self.without]
         items.sort(key=lambda item: kind_of(item.nodeid) != "rows")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: Any) -> None:
         """Tests of a kind that has killed need not run."""
-        if kind_of(item.nodeid) in self.found.killed:
+        if not self.all_of and kind_of(item.nodeid) in self.found.killed:
             pytest.skip("killed already")
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """One phase of a test has ended."""
         kind = kind_of(report.nodeid)
         if report.failed:
+            self.found.failed.append(report.nodeid)
             self.found.killed.setdefault(kind, report.nodeid.removeprefix("tests/"))
         elif report.passed and report.when == "call":
             self.found.tests[kind] = self.found.tests.get(kind, 0) + 1
@@ -289,10 +295,7 @@ def spoil_master(mutation: Mutation, spoilt: Callable[[int], None]) -> None:
 
 
 def main() -> int:
-    """Run what is asked for, write the table; exit code 1 with survivors.
-
-    Exit code 2 with mutations that touched nothing, or tests that fail without any.
-    """
+    """Run what is asked for, write the table; exit code 1 with survivors, 2 with mutations that touched nothing."""
     families = listed()
     options = _options([*families, "intervals"])
     asked = [
@@ -302,10 +305,12 @@ def main() -> int:
     ]
     state = options.table.with_suffix(".json")
     known = _known(state)
-    for mutation in asked:
-        if options.resume and str(mutation) in known:
-            continue
-        found = run(mutation, options.seconds, options.tests)
+    left = [mutation for mutation in asked if not (options.resume and str(mutation) in known)]
+    without = sorted(set(run(None, None, options.tests).failed)) if left else []
+    if without:
+        print(f"left out, since they fail with nothing spoilt: {', '.join(without)}", flush=True)
+    for mutation in left:
+        found = run(mutation, options.seconds, options.tests, without)
         known[str(mutation)] = found
         print(_row(mutation, found), flush=True)
         options.table.parent.mkdir(parents=True, exist_ok=True)
@@ -315,11 +320,6 @@ def main() -> int:
     untouched = [str(mutation) for mutation, found in judged.items() if not found.rows]
     if untouched:
         print(f"no row was spoilt by {', '.join(untouched)}: does the plugin still know where they are built?")
-        return 2
-    killers = sorted({f"tests/{test}" for found in judged.values() for test in found.killed.values()})
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *killers]
-    if killers and subprocess.run(command, cwd=ROOT, env=_environment()).returncode:
-        print("tests fail where nothing is spoilt: mend them first")
         return 2
     survivors = [str(mutation) for mutation, found in judged.items() if found.survives]
     print(f"{len(judged)} mutations, {len(survivors)} survivors {' '.join(survivors)}".rstrip())
@@ -344,12 +344,16 @@ def _known(state: Path) -> dict[str, Found]:
     return {name: Found(**found) for name, found in json.loads(state.read_text()).items()}
 
 
-def run(mutation: Mutation, seconds: float, tests: list[str]) -> Found:
-    """What the tests find of one mutation within so long."""
+def run(mutation: Mutation | None, seconds: float | None, tests: list[str], without: Sequence[str] = ()) -> Found:
+    """What the tests find of one mutation, or with nothing spoilt, within so long."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "found.json"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "mutate_solver", "-p", "no:cacheprovider"]
-        command += ["-p", "no:randomly", "-p", "no:xdist", "--tb=no", f"--mutation={mutation}", f"--found={path}"]
+        command += ["-p", "no:randomly", "-p", "no:xdist", "--tb=no", f"--found={path}"]
+        if mutation is not None:
+            command.append(f"--mutation={mutation}")
+        for test in without:
+            command.append(f"--without={test}")
         started, timeout = time.monotonic(), False
         try:
             done = subprocess.run(

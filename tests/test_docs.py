@@ -67,8 +67,12 @@ def test_what_does_not_run_says_why_and_every_marker_concerns_a_command(name):
             assert marker.reason is None or len(marker.reason.split()) > 4, command.text
         for other in command.stand_ins.values():
             assert (ROOT / other).is_file(), command.text
-    unrun = [command.text for command in page.commands if command.reason]
-    assert all(re.match(r"\S*python|\.venv/bin/(pip|pytest)", text) for text in unrun), unrun
+    # What does not run here runs elsewhere, on something smaller, with as many arguments; but for our own scripts.
+    every = [command for other in PAGES.values() for command in other.commands]
+    run = {(command.words[1], len(command.words)) for command in every if not command.reason}
+    for command in page.commands:
+        if command.reason and not re.match(r"\S*python|\.venv/bin/(pip|pytest)", command.text):
+            assert (command.words[1], len(command.words)) in run, command.text
 
 
 @pytest.mark.parametrize("name", PAGES)

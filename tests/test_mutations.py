@@ -17,15 +17,27 @@ def run(monkeypatch, folder, *words):
 
 
 def test_a_family_dropped_makes_a_test_fail(monkeypatch, tmp_path):
-    words = ("--families", "spread", "--kinds", "dropped", "--tests", "tests/test_optimize_families.py")
-    assert run(monkeypatch, tmp_path, *words) == 0
+    tests = [f"tests/test_optimize_families.py::test_optimum_by_hand[{name}-at once]" for name in ("limit", "spread")]
+    assert run(monkeypatch, tmp_path, "--families", "spread", "--kinds", "dropped", "--tests", *tests) == 0
     found = mutate_solver._known(tmp_path / "table.json")["model:spread:dropped"]
     assert found.rows > 0
     assert found.killed == {"optima": "test_optimize_families.py::test_optimum_by_hand[spread-at once]"}
-    assert found.tests["optima"] > 0
+    assert found.tests["optima"] == 1
     assert "| `spread` | model | dropped | – (0) | `optimize_families: optimum_by_hand[spread-at once]` |" in (
         tmp_path / "table.md"
     ).read_text(encoding="utf-8")
+
+
+def test_a_test_that_fails_anyway_kills_nothing(monkeypatch, tmp_path, capsys):
+    def found(mutation, seconds, tests, without=()):
+        if mutation is None:
+            return Found(failed=["tests/test_x.py::test_broken"])
+        assert without == ["tests/test_x.py::test_broken"]
+        return Found(rows=1, killed={"optima": "test_x.py::test_sound"})
+
+    monkeypatch.setattr(mutate_solver, "run", found)
+    assert run(monkeypatch, tmp_path, "--families", "spread", "--kinds", "dropped") == 0
+    assert "left out, since they fail with nothing spoilt: tests/test_x.py::test_broken" in capsys.readouterr().out
 
 
 def test_a_mutation_that_touches_nothing_is_an_error(monkeypatch, tmp_path, capsys):

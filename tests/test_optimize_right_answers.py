@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fleets import block, brute_force, colocated, fleet, random_fleet, server
+from fleets import block, brute_force, colocated, fleet, server
+from random_fleets import random_fleet
 
 from codesign import check, solve
 from codesign.candidates.data import Group, Module, Offer, SideLimit
@@ -199,10 +200,10 @@ def test_nothing_idle_is_taken_where_it_is_free():
 # ---- what a stopped search may say ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [12, 26, 36, 69])
+@pytest.mark.parametrize("seed", [27, 201, 405])
 @pytest.mark.parametrize("seconds", [0.0, 1e-3])
 def test_bounds_are_never_below_nothing(seed, seconds, monkeypatch):
-    """Limits that the first columns exceed, at a price: before, a search stopped there claimed at least -22,965."""
+    """Limits that the first columns exceed, at a price: before, a search stopped there claimed at least -9,653."""
     data = random_fleet(seed)
     optimum = solve_fleet(data, gap=0.0, threads=1).objective
     monkeypatch.setattr(search, "_SMALL", 0)

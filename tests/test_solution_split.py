@@ -20,7 +20,7 @@ PROBLEM = {
         }
     ],
     "hardware": {"h100": {"accelerator": "h100-sxm", "server": {"accelerators": 1}}},
-    "options": {"max_replica_accelerators": 1, "disaggregation": "always", "gap": "30%", "time_limit": "5 s"},
+    "options": {"max_replica_accelerators": 1, "disaggregation": "always", "gap": "30%", "time_limit": "60 s"},
 }
 
 

@@ -7,12 +7,15 @@ import pytest
 from fleets import NARROW, any_fleets
 from hypothesis import given, settings
 from studies import modelled, problem
+from test_memory_tiers import DDR5, task
+from test_memory_tiers import problem as tiers
 from test_optimize_brute_force import QUIET
 
 from codesign import solve, sweep
 from codesign.candidates.build import build_candidates, resold, unpriced
 from codesign.candidates.data import SideLimit
 from codesign.candidates.objectives import minimising
+from codesign.check import check
 from codesign.optimize.fleet import FleetSolver, Start, solve_fleet
 from codesign.problem import resolve
 from codesign.study.jobs import Job, Memory, run_job
@@ -34,6 +37,27 @@ def test_other_prices_are_the_same_columns():
     plans = [solve_fleet(data, gap=0.0, threads=1) for data in (again.data, anew.data)]
     assert plans[0].objective == plans[1].objective
     assert plans[0].replicas == plans[1].replicas
+
+
+def parked(price):
+    """Much KV between calls, for which a tier is bought whatever it costs here."""
+    agent = {"rate": "20/s", "prefix": {"shared": 1000, "reusable": 0.95, "ttl": "90 s"}}
+    return tiers(task(**agent), memory={"host": DDR5 | {"price": price, "max_per_server": "1 TB"}})
+
+
+def test_dearer_memory_holds_no_more_than_cheap():
+    """A tier is the one of its name: rows of capacity and bandwidth stand whatever it costs."""
+    cheap, dear = (resolve(parked(price)) for price in ("1 $/GB", "2 $/GB"))
+    assert unpriced(cheap) == unpriced(dear)
+    again, anew = resold(build_candidates(cheap), dear), build_candidates(dear)
+    assert any(limit.per_flow for limit in anew.data.limits if limit.name.startswith("memory.host."))
+    assert again.data.limits == anew.data.limits
+    assert again.data.modules == anew.data.modules
+    assert {flow.tier for flow in again.book.flows} == {flow.tier for flow in anew.book.flows}
+    found = sweep(parked("1 $/GB"), {"memory.host.price": ["1 $/GB", "2 $/GB"]}, gap=0.01)
+    for run, price in zip(found.runs, ("1 $/GB", "2 $/GB"), strict=True):
+        assert run.solution.memory[0].used_bytes > 0
+        assert check(parked(price), run.solution).ok
 
 
 def test_what_a_worker_remembers_changes_nothing():

@@ -158,6 +158,8 @@ def resold(candidates: Candidates, instance: Instance) -> Candidates:
     market = build_market(instance)
     data, book, calls = candidates.data, candidates.book, candidates.calls
     bound = data.calls_bound
+    tiers = {tier.name: tier for tier in instance.memory}
+    book = replace(book, flows=tuple(replace(f, tier=tiers[f.tier.name] if f.tier else None) for f in book.flows))
     rates = [task.rate_per_s for task in instance.tasks]
     if rates != [task.rate_per_s for task in candidates.instance.tasks]:
         calls = tuple(

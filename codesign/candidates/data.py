@@ -320,7 +320,10 @@ class SideLimit:
 
     @property
     def scale(self) -> float:
-        """What the row is divided by: its size, else its limit, or its largest coefficient where the limit is zero."""
+        """What the row is divided by: its size, else its limit, or its largest coefficient where the limit is zero.
+
+        Where things widen the limit, no less than what one of them brings: sums that cancel are held to their terms.
+        """
         if self.size:
             return self.size
         coefficients = (
@@ -329,7 +332,8 @@ class SideLimit:
             *self.per_group.values(),
             *self.per_module.values(),
         )
-        return abs(self.limit) or max(map(abs, coefficients), default=1.0) or 1.0
+        brought = max((-c for c in coefficients if c < 0), default=0.0)
+        return max(abs(self.limit), brought) or max(map(abs, coefficients), default=1.0) or 1.0
 
 
 @dataclass(frozen=True)

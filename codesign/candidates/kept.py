@@ -108,7 +108,7 @@ def tier_limits(
         uses = {
             f: flow_traffic(instance, flow).of_phase(flow.phase)
             for f, flow in enumerate(flows)
-            if flow.tier is tier
+            if flow.tier is not None and flow.tier.name == tier.name
         }
         # Servers of a tier's hardware that an offer brings: a unit may bring several.
         servers = Counter(o for name in tier.hardware for o in offers.get(name, ()))

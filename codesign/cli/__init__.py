@@ -46,7 +46,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "sweep": ("codesign sweep problem.yaml --set tasks.chat.rate=5/s,20/s --gap 10% -o runs",),
     "check": ("codesign check problem.yaml plan.json",),
     "simulate": ("codesign simulate problem.yaml plan.json --duration 60s",),
-    "explain": ("codesign explain problem.yaml",),
+    "explain": ("codesign explain problem.yaml plan.json",),
     "profile": ("codesign profile problem.yaml --batch 1,32",),
     "report": ("codesign report plan.json", "codesign report front -o front.html"),
     "export": ("codesign export plan.json --to vllm -o deploy", "codesign export problem.yaml --to mps -o fleet.mps"),

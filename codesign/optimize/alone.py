@@ -57,7 +57,7 @@ def whole_columns(data: FleetData, per_flow: int) -> list[int]:
         cost = np.full(block.admissible.shape, np.inf)
         for part, need in replicas_needed(block):
             usable = np.isfinite(need)
-            whole = np.ceil(np.where(usable, need * calls, 1.0) - 1e-9)
+            whole = np.ceil(np.where(usable, np.where(usable, need, 0.0) * calls, 1.0) - 1e-9)
             whole = np.maximum(whole, block.min_replicas[part][:, None])
             if data.survive_one_server:
                 whole = whole + np.minimum(whole, lost[block.group[part]][:, None])
@@ -70,13 +70,33 @@ def whole_columns(data: FleetData, per_flow: int) -> list[int]:
     return sorted(chosen)
 
 
+def least_cost(data: FleetData) -> float:
+    """The least that any column takes for all of any flow, of those that cost anything; 0 where none does."""
+    costs = column_costs(data, replace(Duals.none(data), bought=_own_prices(data)))
+    least = np.inf
+    for b, block in enumerate(data.blocks):
+        calls = data.calls_bound[block.flows]
+        alone = solo_costs(data, b, costs, np.zeros(len(data.limits)))[:, calls > 0] * calls[calls > 0]
+        least = min(least, float(np.min(alone, initial=np.inf, where=alone > 0)))
+    return least if np.isfinite(least) else 0.0
+
+
+def _own_prices(data: FleetData) -> Floats:
+    """[H] objective of a server of each row at its cheapest, its share of what an offer of several rows costs."""
+    price = np.full(len(data.hardware), np.inf)
+    for offer in data.offers:
+        for row, share in data.shares(offer).items():
+            price[row] = min(price[row], data.server_price(offer) * share)
+    return np.where(np.isfinite(price), price, 0.0)
+
+
 def first_columns(data: FleetData, sigma: Floats | None = None) -> tuple[dict[int, set[int]], Floats, Floats]:
     """{column: flows of its block that it alone serves cheapest}, the cheapest cost of each flow [F] and task [C].
 
     `sigma` [L]: prices of limits, of none by default.
     """
     sigma = np.zeros(len(data.limits)) if sigma is None else sigma
-    costs = column_costs(data, replace(Duals.none(data), limit=sigma))
+    costs = column_costs(data, replace(Duals.none(data), limit=sigma, bought=_own_prices(data)))
     cheapest = np.full(len(data.flows), np.inf)
     chosen: dict[int, set[int]] = {}
     for b, block in enumerate(data.blocks):

@@ -66,7 +66,8 @@ def upper_values(ratios: Floats, limit: Floats) -> Floats:
     """
     with np.errstate(invalid="ignore"):  # nan where a flow spares a row of limit 0: that row bounds nothing
         found = np.fmin.reduce(ratios * limit, axis=0, initial=np.inf)
-    return np.asarray(np.where(ratios.max(axis=0, initial=0.0) > 0, found, 0.0))
+    # A column with a limit below zero serves nothing.
+    return np.asarray(np.where(ratios.max(axis=0, initial=0.0) > 0, np.maximum(found, 0.0), 0.0))
 
 
 def best_values(use: Floats, limit: Floats, worth: Floats) -> Floats:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from codesign.candidates.data import FleetData, Floats, SideLimit
-from codesign.optimize.alone import first_columns
+from codesign.optimize.alone import first_columns, least_cost
 
 _COMFORTABLE = (1.0, 1e5)
 """Objectives of a plan at which nothing is scaled."""
@@ -25,8 +25,13 @@ in doubles is exact to 1e-9, and solvers multiply that by the steps of a factori
 
 def plan_size(data: FleetData) -> float:
     """About what a plan costs: all tasks served alone at their cheapest, or what limits ask to be bought."""
-    alone = first_columns(data, _passed_on(data))[2]
-    size = float(alone[np.isfinite(alone)].sum())
+    size = 0.0
+    # A limit may also pay for what a plan holds (memory that stands in servers), and then says too little by itself.
+    for prices in (None, _passed_on(data, loose=True), _passed_on(data, loose=False)):
+        alone = first_columns(data, prices)[2]
+        size = max(size, float(alone[np.isfinite(alone)].sum()))
+    if not size > 0:  # a plan may cost nothing: what counts is the least that another one costs
+        size = least_cost(data)
     for limit in data.limits:
         gives = {o: -c for o, c in limit.per_server.items() if c < 0}
         if limit.limit < 0 and gives:
@@ -34,11 +39,15 @@ def plan_size(data: FleetData) -> float:
     return size
 
 
-def _passed_on(data: FleetData) -> Floats:
-    """[L] prices of limits that something with a price fills: modules of memory, the level of a measure of risk."""
+def _passed_on(data: FleetData, loose: bool) -> Floats:
+    """[L] prices of limits that something with a price fills: modules of memory, the level of a measure of risk.
+
+    `loose`: of what comes in any amount alone.
+    """
     sigma = np.zeros(len(data.limits))
     for i, limit in enumerate(data.limits):
-        prices = [data.module_price(j) / -c for j, c in limit.per_module.items() if c < 0]
+        filling = {j: -c for j, c in limit.per_module.items() if c < 0 and not (loose and data.modules[j].whole)}
+        prices = [data.module_price(j) / c for j, c in filling.items()]
         sigma[i] = min(prices, default=0.0) * limit.scale
     return sigma
 

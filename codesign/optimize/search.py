@@ -31,6 +31,8 @@ _POLISH_SHARE = 0.03
 _ADOPT_SECONDS = 2.0
 _WHOLE = 1e-6
 """A count this far above a whole one is that one."""
+_NOTHING = 1e-9
+"""Objective, in units in which a plan costs about a hundred, that is none."""
 _SAME = 1e-9
 """Relative difference of objectives that cost the same."""
 _TIDIED, _TIDY_SECONDS = 400, 2.0
@@ -74,7 +76,7 @@ class Search:
 
     def closed(self) -> bool:
         """Is the gap that was asked for reached?"""
-        allowed = max(self.gap, _EXACT) * abs(self.objective)
+        allowed = max(self.gap, _EXACT) * abs(self.objective) + _NOTHING
         return bool(np.isfinite(self.objective) and self.objective - self.bound <= allowed)
 
     def cutoff(self) -> float:
@@ -131,7 +133,9 @@ class Search:
             return
         compiled.hold(counts)
         outcome = compiled.run(time_limit=_ADOPT_SECONDS, cancel=self.cancel)
-        if outcome.values and outcome.objective <= self.objective * (1.0 + worse):
+        rounding = _NOTHING if worse > 0 else 0.0
+        most = self.objective + worse * abs(self.objective) + rounding if self.best is not None else np.inf
+        if outcome.values and outcome.objective <= most:
             self.best, self.values, self.objective = model, {**outcome.values, **counts}, outcome.objective
 
     def milp(
@@ -203,6 +207,7 @@ class Search:
             compiled = CompiledModel(model.pyomo, self.threads, self.seed)
         except (InfeasibleConstraintException, SolverError):  # what costs next to nothing stays as it was found
             return
+        compiled.tighten()
         outcome = compiled.run(time_limit=_TIDY_SECONDS, cancel=self.cancel)
         settled = _settle(compiled, model, outcome) if outcome.values else None
         if settled is None:

@@ -59,7 +59,7 @@ def memory_uses(candidates: Candidates, plan: FleetPlan, routes: list[Way]) -> l
     for m, tier in enumerate(instance.memory):
         used = read = written = 0.0
         for way in routes:
-            if way.flow.tier is tier:
+            if way.flow.tier is not None and way.flow.tier.name == tier.name:
                 kept = flow_traffic(instance, way.flow)
                 used += way.calls_per_s * kept.parked
                 read += way.calls_per_s * kept.reload * (1.0 if way.flow.phase == "colocated" else 2.0)
