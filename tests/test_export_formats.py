@@ -1,17 +1,21 @@
 """Files of MPS and LP mean the same to HiGHS, SCIP, CBC and GLPK."""
 
 import dataclasses
+import gc
 
 import numpy as np
 import pytest
+from fleets import block, colocated, fleet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from readers import READERS
 from scipy.sparse import csr_array
 from test_optimize_brute_force import QUIET
 
+from codesign.export import milp
 from codesign.export.formats import FORMATS, LinearProgram, format_program, unique_names
 from codesign.optimize.equilibrate import RangeError
+from codesign.optimize.fleet import solve_fleet
 
 INF = np.inf
 
@@ -130,3 +134,17 @@ def test_what_does_not_fit_is_not_written():
         list(format_program(program([[1.0]], [1.0], 1.0, INF, lower=1.2, upper=1.8), "mps"))
     with pytest.raises(RangeError):
         list(format_program(program([[1e-30, 1.0]], [1.0, 1.0], 1.0, INF), "mps"))
+
+
+def test_names_do_not_wait_for_the_garbage_collector(tmp_path, monkeypatch):
+    """Pyomo's variables know their families through weak references alone: the model lives until all have names."""
+    names = milp._names
+
+    def swept(data):
+        gc.collect()
+        return names(data)
+
+    monkeypatch.setattr(milp, "_names", swept)
+    data = fleet([2.0], [colocated(0)], [block([0], [[[1.0]]], [[1.0]])])
+    assert milp.write_milp(data, solve_fleet(data, threads=1), tmp_path / "fleet.mps") == 1
+    assert "servers(box)" in (tmp_path / "fleet.mps").read_text()
