@@ -78,8 +78,8 @@ def _better(first: FleetPlan, found: FleetPlan, gap: float) -> FleetPlan:
     bound = min(max(found.bound if found.status != "infeasible" else -np.inf, first.bound), first.objective)
     bound = max(bound, 0.0) if first.objective >= 0.0 else bound  # nothing that is counted can be negative
     kept = replace(
-        found,
-        **{name: getattr(first, name) for name in ("replicas", "rates", "servers", "spares", "modules", "objective")},
+        found.holding(first),
+        objective=first.objective,
         bound=bound,
         pool=tuple(sorted({*first.pool, *found.pool})),
     )

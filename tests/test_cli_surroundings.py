@@ -205,14 +205,17 @@ def test_a_fault_of_ours_is_one_line_wherever_it_is(where, files):
 
 
 def test_interrupted_at_any_moment_there_is_no_traceback(files):
-    """From the first import on; a sweep has processes, which hear the same Ctrl-C."""
+    """From the command line's first statement on; a sweep has processes, which hear the same Ctrl-C."""
+    begun = "import sys; from codesign.__main__ import main; print('begun', file=sys.stderr, flush=True); main()"
     words = ("sweep", "problem.yaml", "--set", "tasks.short.rate=5/s..40/s:40", "--workers", "2")
     ended = set()
     for number in range(8):
-        run = start(
-            *words, "-o", f"s{number}", stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        command = [sys.executable, "-c", begun, *words, "-o", f"s{number}"]
+        run = subprocess.Popen(
+            command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
         )
-        time.sleep(0.12 + 0.3 * number)
+        assert run.stderr.readline() == "begun\n"
+        time.sleep(0.05 + 0.3 * number)
         os.killpg(run.pid, signal.SIGINT)
         _, said = run.communicate(timeout=60)
         assert "Traceback" not in said, (number, said)

@@ -106,6 +106,11 @@ class FleetPlan:
             server_duals=tuple(price / factor for price in self.server_duals),
         )
 
+    def holding(self, other: FleetPlan) -> FleetPlan:
+        """This plan's proof and prices, with all that another one buys and runs."""
+        held = ("replicas", "rates", "servers", "spares", "modules", "amounts", "set_aside")
+        return replace(self, **{name: getattr(other, name) for name in held})
+
     @property
     def gap(self) -> float:
         """(value − bound)/|value|, over every column enumerated."""

@@ -250,16 +250,7 @@ def _lowered(
     if not found.replicas or found.objective >= _value(candidates, plan, name):
         return plan
     found = _placed(found, np.flatnonzero(used))
-    better = replace(
-        plan,
-        replicas=found.replicas,
-        rates=found.rates,
-        servers=found.servers,
-        spares=found.spares,
-        modules=found.modules,
-        amounts=found.amounts,
-        set_aside=found.set_aside,
-    )
+    better = plan.holding(found)
     value = _value(candidates, better, job.objective)
     return replace(better, objective=value, bound=min(plan.bound, value))
 
