@@ -267,9 +267,9 @@ def test_another_number_of_threads_in_the_same_thread_is_no_failure():
     assert found == [2.0, 2.0, 2.0]
 
 
-def test_a_run_that_fails_twice_is_an_error(monkeypatch):
+def test_a_run_that_fails_three_times_is_an_error(monkeypatch):
     monkeypatch.setattr(lp._Highs, "run", lambda _: highspy.HighsStatus.kError, raising=False)
-    with pytest.raises(SolverError, match="failed twice"):
+    with pytest.raises(SolverError, match="failed three times"):
         solver([[1.0]], [1.0], [1.0], [INF]).run()
 
 

@@ -33,7 +33,7 @@ _WHOLE = 1e-6
 """A count this far above a whole one is that one."""
 _NOTHING = 1e-9
 """Objective, in units in which a plan costs about a hundred, that is none."""
-_SAME = 1e-9
+_SAME = 1e-8
 """Relative difference of objectives that cost the same."""
 _TIDIED, _TIDY_SECONDS = 400, 2.0
 """Columns up to which plans of one cost are looked for among all of them, and for how long."""
@@ -132,6 +132,7 @@ class Search:
         except InfeasibleConstraintException:
             return
         compiled.hold(counts)
+        compiled.tighten()  # these rates are the plan's
         outcome = compiled.run(time_limit=_ADOPT_SECONDS, cancel=self.cancel)
         rounding = _NOTHING if worse > 0 else 0.0
         most = self.objective + worse * abs(self.objective) + rounding if self.best is not None else np.inf
@@ -176,7 +177,10 @@ class Search:
         if outcome.values and outcome.objective < self.objective:
             settled = _settle(compiled, model, outcome)
             if settled is None and not tight:  # whole numbers were so to HiGHS's tolerance alone
-                return self.milp(columns, stage, share, complete, gap, under, tight=True)
+                again = self.milp(columns, stage, share, complete, gap, under, tight=True)
+                # At the smaller tolerances HiGHS may lose plans: what it proves is what it has proven before.
+                status = "no_solution" if again.status == "infeasible" else again.status
+                return replace(again, status=status, bound=min(outcome.bound, again.bound))
             if settled is None:
                 outcome = replace(outcome, status="no_solution", objective=np.inf, values={})
             elif settled.objective < self.objective:

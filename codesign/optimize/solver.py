@@ -192,7 +192,7 @@ class Solver(LinearModel):
         return callback
 
     def _optimise(self, task: _Task) -> None:
-        """One run; a second from nothing where HiGHS fails."""
+        """One run; a second from nothing where HiGHS fails, and a third with presolve the other way."""
         status = self._once(task)
         if status != highspy.HighsStatus.kError and self.highs.getModelStatus() != _KINDS.kUnknown:
             return
@@ -200,9 +200,19 @@ class Solver(LinearModel):
         # another number of them.
         highspy.Highs.resetGlobalScheduler(True)
         done(self.highs.clearSolver(), "a start from nothing")
-        if self._once(task) == highspy.HighsStatus.kError:
+        if self._once(task) != highspy.HighsStatus.kError:
+            return
+        # Seen with 1.16: "Solve error" of small MILPs with presolve, of LPs with large penalties without.
+        presolve = self.highs.getOptionValue("presolve")[1]
+        self.set_option("presolve", "on" if presolve == "off" else "off")
+        try:
+            done(self.highs.clearSolver(), "a start from nothing")
+            failed = self._once(task) == highspy.HighsStatus.kError
+        finally:
+            self.set_option("presolve", presolve)
+        if failed:
             raise SolverError(
-                f"HiGHS {version('highspy')} failed twice on {self._rows} rows and {self._columns} columns "
+                f"HiGHS {version('highspy')} failed three times on {self._rows} rows and {self._columns} columns "
                 f"({self.highs.modelStatusToString(self.highs.getModelStatus())})"
             )
 
