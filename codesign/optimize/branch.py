@@ -19,6 +19,7 @@ from codesign.candidates.data import Bools, FleetData, Floats, SideLimit
 from codesign.optimize.counts import FRACTIONAL, PseudoCosts, Side, Split, fractions, units
 from codesign.optimize.duals import Duals, slot_prices
 from codesign.optimize.master import Interval
+from codesign.optimize.most import most_of_all
 from codesign.optimize.node import NodeSolver
 from codesign.optimize.redundancy import Rows, most_servers, spared, usable_rows
 from codesign.optimize.relaxation import Relaxation
@@ -33,6 +34,19 @@ class Node:
     intervals: dict[str, tuple[SideLimit, Interval]] = field(compare=False)
     side: Side | None = field(default=None, compare=False)
     """How it came out of its parent."""
+
+
+def _most_counted(data: FleetData) -> dict[str, float]:
+    """By name of a count (`counts.units`), what no lean plan exceeds: without it a tree need not end."""
+    most = most_of_all(data)
+    found = {}
+    for h in range(len(data.hardware)):
+        found[f"servers {h}"] = float(sum(most.servers[o] for o, f in enumerate(data.offers) if h in f.supplies))
+    for p in range(len(data.packings)):
+        found[f"set aside {p}"] = float(most.set_aside[p])
+    for j in range(len(data.modules)):
+        found[f"modules {j}"] = float(most.modules[j])
+    return found
 
 
 @dataclass(frozen=True)
@@ -66,6 +80,7 @@ class Tree:
         self._units = units(data)
         self._spared = spared(data)
         self._slot_price = slot_prices(data, Duals.none(data))
+        self._most = _most_counted(data)
         self._branch(Node(root.bound, 0, {}), root)
 
     def narrow(self, kept: Bools, start: Sequence[int], duals: Duals, reduced: Floats) -> None:
@@ -92,6 +107,8 @@ class Tree:
             node = self._next(cutoff, dive)
             self._open.remove(node)
             heapq.heapify(self._open)
+            if any(low > self._most.get(name, math.inf) for name, (_, (low, _)) in node.intervals.items()):
+                continue  # more of something than any lean plan has, and some optimum is lean
             relaxation = self._solver.relax(self._rows(node, cutoff), deadline, cutoff, cancelled)
             if node.side is not None and relaxation.converged and math.isfinite(cutoff):
                 self._gains.learn(node.side, min(relaxation.value, cutoff))
@@ -114,10 +131,14 @@ class Tree:
         return self._open[0]
 
     def _rows(self, node: Node, cutoff: float) -> Rows:
-        """The node's intervals, and what they leave of the servers once spares are kept."""
+        """The node's intervals, no more of anything than lean plans have, and what that leaves once spares are kept."""
+        intervals = {
+            name: (members, (low, min(high, self._most.get(name, math.inf))))
+            for name, (members, (low, high)) in node.intervals.items()
+        }
         if not self._spared:
-            return node.intervals
-        return {**node.intervals, **usable_rows(self._spared, most_servers(self.data, cutoff), node.intervals)}
+            return intervals
+        return {**intervals, **usable_rows(self._spared, most_servers(self.data, cutoff), intervals)}
 
     def _branch(self, node: Node, relaxation: Relaxation) -> list[Node]:
         """Open the node's children, the nearer one first; none where there is nothing to split."""

@@ -48,6 +48,8 @@ _NEARBY_SHARE, _NEARBY_GAP = 0.25, 0.1
 """For the plans nearby: of the time left, and the gap of their MILP as a share of the one asked for."""
 _NARROWS = 0.5
 """The tree goes on with the survivors alone once they are fewer than this share of its columns."""
+_ASKED = 60
+"""Nodes without a plan after which a MILP over all columns is asked, where they are few; then after four times more."""
 _IN_SUPPORT = 1e-6
 _SURVIVORS = 1500
 """Columns up to which a MILP over all that could improve the plan is tried as a proof."""
@@ -331,8 +333,9 @@ def _branch_and_prove(spared: FleetData, root: Relaxation, search: Search) -> bo
     kept = np.flatnonzero(_survivors(root, search))
     ceiling = search.cutoff()
     tree = Tree(_only(spared, kept), root, _positions(kept, _held(root)), root.reduced_cost[kept])
-    turn = -1
+    turn, steps, ask = -1, 0, _ASKED
     while not search.over():
+        steps += 1
         node = tree.step(search.cutoff(), search.deadline, search.cancel.is_set, dive=turn < 0)
         if tree.leaf is not None:
             _settle(search, tree, tree.leaf, kept)
@@ -342,6 +345,13 @@ def _branch_and_prove(spared: FleetData, root: Relaxation, search: Search) -> bo
             break
         search.nodes += 1
         search.tell("branching", np.inf, search.bound)
+        if search.best is None and steps == ask and len(kept) <= _SURVIVORS:
+            # Nodes may be many where whole numbers rule all plans out, and few columns say so at once.
+            ask *= 4
+            outcome = search.milp(kept, "proof", _LEAF_SHARE, complete=True)
+            if outcome.status == "infeasible":
+                return True
+            ceiling = min(ceiling, search.cutoff())
         turn = turn - 1 if turn < 0 else turn + 1
         if tree.landed or turn <= -_DIVE:
             # The plan's own columns and those at hand where the dive ended: few, and never worse.

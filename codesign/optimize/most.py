@@ -12,10 +12,13 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codesign.candidates.data import FleetData, Floats, SideLimit
+from codesign.optimize.duals import full_replicas
 
 _ROUNDS = 12
 """Limits that widen one another further than this grow without end."""
@@ -60,6 +63,44 @@ def most_counts(data: FleetData, run: Callable[[Floats], Run]) -> Most:
             return found
         before, found = found, following
     return Most(*(_endless(getattr(before, f.name), getattr(found, f.name)) for f in fields(Most)))
+
+
+def most_of_all(data: FleetData) -> Most:
+    """What lean plans have at the most of anything, over all columns."""
+    columns = np.arange(data.columns, dtype=np.int64)
+
+    def gather(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(block, name) for block in data.blocks])
+
+    group, packing, power = gather("group"), gather("packing"), gather("replica_power_w")
+    lost = np.array([g.replicas_lost_with_server for g in data.groups], dtype=np.float64)
+    hardware = np.array([p.hardware for p in data.packings], dtype=np.int64)
+    slots = np.array([p.slots for p in data.packings], dtype=np.float64)
+    served = np.ceil(np.nan_to_num(full_replicas(data, columns), nan=0.0)) + np.maximum(1, gather("min_replicas"))
+    spare = lost[group] if data.survive_one_server else np.zeros(len(group))
+    calls_w = _most_call_watts(data)
+
+    def run(demanded: Floats) -> Run:
+        most = served + spare + demanded[group]
+        aside = np.zeros(len(data.packings))
+        for first, block in zip(data.offsets.tolist(), data.blocks, strict=False):
+            for rows, places, taken in block.places():
+                each = np.ceil(most[first + rows] * taken / slots[places])
+                np.add.at(aside, places, np.maximum(each, np.where(spare[first + rows] > 0, 2.0, 0.0)))
+        watts = np.bincount(hardware[packing], most * power, len(data.hardware)) + calls_w
+        replicas = np.bincount(group, most, len(data.groups))
+        return Run(*(dict(enumerate(each.tolist())) for each in (replicas, aside, watts)))
+
+    return most_counts(data, run)
+
+
+def _most_call_watts(data: FleetData) -> Floats:
+    """[H] watts if every column of a row of hardware carried all calls that it may carry."""
+    found = np.zeros(len(data.hardware))
+    for block in data.blocks:
+        drawn = (block.flow_power(slice(None)) * block.admissible) @ data.calls_bound[block.flows]
+        np.add.at(found, [data.packings[p].hardware for p in block.packing.tolist()], drawn)
+    return found
 
 
 def _endless(before: Floats, after: Floats) -> Floats:
