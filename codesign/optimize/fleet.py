@@ -50,6 +50,8 @@ _NARROWS = 0.5
 """The tree goes on with the survivors alone once they are fewer than this share of its columns."""
 _ASKED = 60
 """Nodes without a plan after which a MILP over all columns is asked, where they are few; then after four times more."""
+_NO_SHARE = 1e-12
+"""Shares of a flow up to which a simplex has left rounding, not calls."""
 _IN_SUPPORT = 1e-6
 _SURVIVORS = 1500
 """Columns up to which a MILP over all that could improve the plan is tried as a proof."""
@@ -444,14 +446,23 @@ def _read(search: Search, relaxation: Relaxation | None, stopped: str | None) ->
 
     # Some replicas are whole only because their servers are (FleetModel): what they run on is there.
     replicas = {k: math.ceil(values.get(id(m.replicas[k]), 0.0) - _WHOLE) for k in model.columns}
+    shares = {(k, v): values.get(id(m.rate[k, v]), 0.0) for k, v in model.flow_keys}
     rates = {
-        (k, int(model.place[k][0].flows[v])): values.get(id(m.rate[k, v]), 0.0) * model.unit(k, v)
-        for k, v in model.flow_keys
+        (k, int(model.place[k][0].flows[v])): share * model.unit(k, v)
+        for (k, v), share in shares.items()
+        if share > _NO_SHARE
     }
     used = {k for k, n in replicas.items() if n}
     amounts = Held(model, values).exact_amounts()
     added = (data.module_price(j) * (n - values.get(id(m.modules[j]), 0.0)) for j, n in amounts.items())
-    objective = search.objective + sum(added)
+    left_out = sum(
+        share * model.unit(k, v) * data.watt_price(data.packings[int(block.packing[i])].hardware)
+        * float(block.flow_power_w[block.use.source[i], v])
+        for (k, v), share in shares.items()
+        if 0 < share <= _NO_SHARE
+        for block, i in (model.place[k],)
+    )
+    objective = max(0.0, search.objective + sum(added) - left_out)
     # Beyond it a row in double precision is no longer exact to one of them, and nothing is proven.
     counted = max([*replicas.values(), *(whole(m.servers[o]) for o in m.servers)], default=0) <= MOST_COUNTED
     found = FleetPlan(

@@ -213,6 +213,9 @@ class Search:
             return
         compiled.tighten()
         outcome = compiled.run(time_limit=_TIDY_SECONDS, cancel=self.cancel)
+        if outcome.status == "infeasible":  # it is not: presolve takes small tolerances too exactly
+            compiled.solver.set_option("presolve", "off")
+            outcome = compiled.run(time_limit=_TIDY_SECONDS, cancel=self.cancel)
         settled = _settle(compiled, model, outcome) if outcome.values else None
         if settled is None:
             return
