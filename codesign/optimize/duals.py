@@ -97,10 +97,16 @@ def server_prices(data: FleetData, duals: Duals) -> Floats:
     room = np.full(len(data.hardware), np.inf)
     for h in range(len(data.hardware)):
         offers = [o for o, rows in enumerate(supplies) if h in rows]
-        spare = [price[o] - sum(found[r] for r in supplies[o]) for o in offers]
-        room[h] = found[h] + min(spare, default=np.inf)
+        spare = min((_left(price[o], sum(found[r] for r in supplies[o])) for o in offers), default=np.inf)
+        room[h] = found[h] + spare
         found[h] = room[h]
     return room
+
+
+def _left(price: float, taken: float) -> float:
+    """What is left of a price; what is left by rounding alone would price rows that cost nothing."""
+    left = price - taken
+    return left if left > _ROUNDING_OF_SUMS * price else min(left, 0.0)
 
 
 def watt_prices(data: FleetData, limit_duals: Floats) -> Floats:

@@ -23,6 +23,8 @@ from codesign.optimize.duals import full_replicas
 _ROUNDS = 12
 """Limits that widen one another further than this grow without end."""
 _ROUNDING = 1e-9
+_ENDLESS = 1e15
+"""A count that bounds nothing: more than a fleet can have, and than double precision counts one by one."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def most_of_all(data: FleetData) -> Most:
     lost = np.array([g.replicas_lost_with_server for g in data.groups], dtype=np.float64)
     hardware = np.array([p.hardware for p in data.packings], dtype=np.int64)
     slots = np.array([p.slots for p in data.packings], dtype=np.float64)
-    served = np.ceil(np.nan_to_num(full_replicas(data, columns), nan=0.0)) + np.maximum(1, gather("min_replicas"))
+    served = np.ceil(full_replicas(data, columns)) + np.maximum(1, gather("min_replicas"))
     spare = lost[group] if data.survive_one_server else np.zeros(len(group))
     calls_w = _most_call_watts(data)
 
@@ -87,7 +89,8 @@ def most_of_all(data: FleetData) -> Most:
             for rows, places, taken in block.places():
                 each = np.ceil(most[first + rows] * taken / slots[places])
                 np.add.at(aside, places, np.maximum(each, np.where(spare[first + rows] > 0, 2.0, 0.0)))
-        watts = np.bincount(hardware[packing], most * power, len(data.hardware)) + calls_w
+        drawn = np.where(power > 0, most, 0.0) * power  # of what draws nothing, any number draws nothing
+        watts = np.bincount(hardware[packing], drawn, len(data.hardware)) + calls_w
         replicas = np.bincount(group, most, len(data.groups))
         return Run(*(dict(enumerate(each.tolist())) for each in (replicas, aside, watts)))
 
@@ -138,7 +141,8 @@ def _next(data: FleetData, now: Most, run: Run, widened: list[SideLimit], closed
         for kind, need in asked.items():
             for i, c in getattr(limit, kind).items():
                 if c < 0:
-                    need[i] += math.ceil(load / -c - _ROUNDING)
+                    count = load / -c
+                    need[i] += math.ceil(count - _ROUNDING) if count < _ENDLESS else math.inf
     set_aside = asked["per_packing"]
     for p, count in run.slots.items():
         set_aside[p] += count
@@ -152,4 +156,5 @@ def _next(data: FleetData, now: Most, run: Run, widened: list[SideLimit], closed
             for i, c in getattr(limit, kind).items():
                 if c > 0 and limit.limit >= 0:
                     asked[kind][i] = min(asked[kind][i], math.floor(limit.limit / c * (1 + _ROUNDING) + _ROUNDING))
-    return Most(servers, set_aside, asked["per_module"], asked["per_group"])
+    found = (servers, set_aside, asked["per_module"], asked["per_group"])
+    return Most(*(np.where(counts < _ENDLESS, counts, np.inf) for counts in found))
