@@ -251,7 +251,7 @@ def spoil_master(mutation: Mutation, spoilt: Callable[[int], None]) -> None:
                 low, high = -high, -low
             else:
                 low, high = (high if np.isfinite(high) else -np.inf), (low if np.isfinite(low) else np.inf)
-            master.solver.set_row_bounds(row, low, high)
+            master.solver.set_row_bounds(np.array([row]), np.array([low]), np.array([high]))
         spoilt(len(rows))
 
     index, start, extend, restrict = Master._index_flows, Master._start, Master._extend, Master.restrict

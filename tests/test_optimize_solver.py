@@ -113,7 +113,7 @@ def test_a_model_that_grows_is_the_model_given_at_once():
     assert x[2] == pytest.approx(4e12)
     assert run.objective == pytest.approx(5 * 4 + 100 * 0.6)
     assert (model.rows, model.columns) == (4, 3)
-    model.set_row_bounds(3, -INF, INF)
+    model.set_row_bounds(np.array([3]), np.array([-INF]), np.array([INF]))
     assert model.run().objective == pytest.approx(5 * 8 + 100 * 0.2)  # the third row: half of eight
     model.set_costs(np.array([1]), np.array([1.0]))
     assert model.run().objective == pytest.approx(1.0)
@@ -146,7 +146,7 @@ def test_later_changes_are_held_to_the_same():
     model = solver([[1.0, 1.0]], [1.0, 1.0], [1.0], [INF])
     for change in (
         lambda: model.set_costs(np.array([0]), np.array([INF])),
-        lambda: model.set_row_bounds(0, 1e25, INF),
+        lambda: model.set_row_bounds(np.array([0]), np.array([1e25]), np.array([INF])),
         lambda: model.set_bounds(np.array([0]), np.array([0.0]), np.array([1e25])),
         lambda: model.add_rows(np.array([np.nan]), np.array([1.0])),
         lambda: model.add_columns(np.array([1.0]), np.zeros(1), np.array([1e25]), csr_array([[1.0]])),
@@ -157,7 +157,7 @@ def test_later_changes_are_held_to_the_same():
     assert model.run().objective == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("method", ["passModel", "addRows", "addCols", "changeColsCost", "changeRowBounds"])
+@pytest.mark.parametrize("method", ["passModel", "addRows", "addCols", "changeColsCost", "changeRowsBounds"])
 @pytest.mark.parametrize("answer", [highspy.HighsStatus.kError, highspy.HighsStatus.kWarning])
 def test_every_status_is_looked_at(method, answer, monkeypatch):
     monkeypatch.setattr(lp._Highs, method, lambda *_: answer, raising=False)
@@ -170,7 +170,7 @@ def exercise():
     model.add_rows(np.array([0.0]), np.array([1.0]), csr_array([[1.0, 0.0]]))
     model.add_columns(np.array([1.0]), np.zeros(1), np.ones(1), csr_array([[1.0], [0.0]]))
     model.set_costs(np.array([0]), np.array([1.0]))
-    model.set_row_bounds(0, 1.0, 2.0)
+    model.set_row_bounds(np.array([0]), np.array([1.0]), np.array([2.0]))
 
 
 @pytest.mark.parametrize("method", ["passModel", "addRows", "addCols"])

@@ -204,12 +204,14 @@ class LinearModel:
         scaled = _checked_cost(np.asarray(cost, dtype=np.float64) * self._column_scale[columns])
         done(self.highs.changeColsCost(len(columns), columns, scaled), "other costs")
 
-    def set_row_bounds(self, row: int, lower: float, upper: float) -> None:
-        """Other bounds of a row."""
-        _check_bounds(np.array([lower]), np.array([upper]))
-        scaled = _checked(np.array([lower, upper]) * self._row_scale[row])
-        done(self.highs.changeRowBounds(int(row), *scaled.tolist()), "other bounds of a row")
-        self.row_lower[row], self.row_upper[row] = lower, upper
+    def set_row_bounds(self, rows: Ints, lower: Floats, upper: Floats) -> None:
+        """Other bounds of some rows."""
+        rows = np.asarray(rows, dtype=np.int32)
+        _check_bounds(lower, upper)
+        scale = self._row_scale[rows]
+        status = self.highs.changeRowsBounds(len(rows), rows, _checked(lower * scale), _checked(upper * scale))
+        done(status, "other bounds of rows")
+        self.row_lower[rows], self.row_upper[rows] = lower, upper
 
     def set_bounds(self, columns: Ints, lower: Floats, upper: Floats) -> None:
         """Other bounds of some columns."""
@@ -234,9 +236,10 @@ class LinearModel:
         lower, upper = self.row_lower[rows], self.row_upper[rows]
         scale = eq.row_scales(len(rows), position, size, eq.largest_bound(lower, upper))
         self._empty[rows] = False
-        for i in np.flatnonzero(scale != self._row_scale[rows]).tolist():
-            self._row_scale[rows[i]] = scale[i]
-            self.set_row_bounds(int(rows[i]), float(lower[i]), float(upper[i]))
+        other = np.flatnonzero(scale != self._row_scale[rows])
+        if len(other):
+            self._row_scale[rows[other]] = scale[other]
+            self.set_row_bounds(rows[other], lower[other], upper[other])
 
     def _grow(self, entries: coo_array, lower: Floats, upper: Floats, cost: Floats | None = None) -> None:
         """New rows, or columns at a cost, that need other scales of what there is: the model is given anew."""

@@ -299,41 +299,46 @@ class Master:
 
     def restrict(self, intervals: Mapping[str, tuple[SideLimit, Interval]]) -> None:
         """Hold sums of counts within intervals, by name; a name's coefficients never change, others are freed."""
-        for name, (members, _) in intervals.items():
-            if name not in self._intervals:
-                self._add_interval(name, members)
-        for name, (row, _) in self._intervals.items():
-            low, high = intervals[name][1] if name in intervals else (-np.inf, np.inf)
-            self.solver.set_row_bounds(row, float(low), float(high))
+        fresh = {name: members for name, (members, _) in intervals.items() if name not in self._intervals}
+        if fresh:
+            self._add_intervals(fresh)
+        if not self._intervals:
+            return
+        rows = np.array([row for row, _ in self._intervals.values()], dtype=np.int64)
+        asked = [intervals[name][1] if name in intervals else (-np.inf, np.inf) for name in self._intervals]
+        low, high = np.array(asked, dtype=np.float64).T
+        changed = (low != self.solver.row_lower[rows]) | (high != self.solver.row_upper[rows])
+        self.solver.set_row_bounds(rows[changed], low[changed], high[changed])
 
-    def _add_interval(self, name: str, members: SideLimit) -> None:
-        index: list[int] = []
+    def _add_intervals(self, sums: Mapping[str, SideLimit]) -> None:
+        row: list[int] = []
+        column: list[int] = []
         value: list[float] = []
-        for o, c in members.per_server.items():
-            index.append(self._offers + o)
-            value.append(c)
-        for p, c in members.per_packing.items():
-            index.append(self._packings + p)
-            value.append(c)
-        for j, c in members.per_module.items():
-            index.append(self._modules + j)
-            value.append(c)
-        if members.per_group and self.columns:
-            group = self._groups()
-            for at, g in enumerate(group.tolist()):
-                if g in members.per_group:
-                    index.append(self._replica_var[at])
-                    value.append(members.per_group[g])
-        places = (np.zeros(len(index), dtype=np.int64), np.array(index, dtype=np.int64))
-        row = coo_array((np.array(value, dtype=np.float64), places), shape=(1, self._count))
-        self.solver.add_rows(np.array([-np.inf]), np.array([np.inf]), row)
-        self._intervals[name] = (self._rows, members)
-        self._rows += 1
+        group = self._groups().tolist() if self.columns else []
+        for n, members in enumerate(sums.values()):
+            parts = [
+                (self._offers, members.per_server),
+                (self._packings, members.per_packing),
+                (self._modules, members.per_module),
+            ]
+            entries = [(first + i, c) for first, coefficients in parts for i, c in coefficients.items()]
+            if members.per_group:
+                held = zip(self._replica_var, group, strict=True)
+                entries += [(at, members.per_group[g]) for at, g in held if g in members.per_group]
+            row += [n] * len(entries)
+            column += [at for at, _ in entries]
+            value += [c for _, c in entries]
+        places = (np.array(row, dtype=np.int64), np.array(column, dtype=np.int64))
+        count = len(sums)
+        matrix = coo_array((np.array(value, dtype=np.float64), places), shape=(count, self._count))
+        self.solver.add_rows(np.full(count, -np.inf), np.full(count, np.inf), matrix)
+        self._intervals |= {name: (self._rows + n, members) for n, (name, members) in enumerate(sums.items())}
         # Columns that the master does not hold yet may be what keeps to the interval: it is missed at a price.
-        self._slacks += [self._count, self._count + 1]
-        rows = np.full(2, self._rows - 1, dtype=np.int64)
-        price = np.full(2, self._slack_price)
-        self._add(price, rows, np.arange(2, dtype=np.int64), np.array([1.0, -1.0]))
+        self._slacks += range(self._count, self._count + 2 * count)
+        rows = np.repeat(np.arange(self._rows, self._rows + count), 2)
+        self._rows += count
+        sign = np.tile([1.0, -1.0], count)
+        self._add(np.full(2 * count, self._slack_price), rows, np.arange(2 * count, dtype=np.int64), sign)
 
     def _groups(self) -> Ints:
         """[held columns] group of each."""
