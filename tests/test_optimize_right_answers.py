@@ -16,10 +16,12 @@ from codesign import check, solve
 from codesign.candidates.data import Group, Module, Offer, SideLimit
 from codesign.check.fits import fits
 from codesign.optimize import fleet as search
-from codesign.optimize.duals import Duals
+from codesign.optimize.duals import Duals, server_prices
 from codesign.optimize.fleet import solve_fleet
 from codesign.optimize.highs import CompiledModel
+from codesign.optimize.lean import Held
 from codesign.optimize.model import FleetModel
+from codesign.optimize.most import most_of_all
 from codesign.optimize.pricer import lower_bound
 from codesign.problem import Problem
 
@@ -142,6 +144,14 @@ def test_a_column_whose_limit_is_negative_runs_nothing():
 
 
 # ---- rates and prices of any size --------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("way")
+def test_a_limit_below_zero_on_what_no_call_takes_lets_nothing_run():
+    """Before: the first column ran, its row having no calls in it."""
+    columns = block([0], [[[0.5], [0.0]], [[1.0], [0.0]]], [[1.0, -1.0], [1.0, 1.0]], group=[0, 1])
+    data = fleet([1.6], [colocated(0)], [columns], offers=(Offer("rent", 0, 80.0, 0.0, 0),))
+    assert answered(data).replicas == {1: 2}
 
 
 def three_pools(sizes=(1.0, 1.0)):
@@ -317,3 +327,97 @@ def test_thousands_of_servers_kept(limits):
     assert (found.status, found.objective.value) == ("optimal", pytest.approx(24_000.0))
     report = check(problem, found)
     assert report.ok, report.violations
+
+
+# ---- at the edge of tolerances -----------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("way")
+def test_a_count_that_misses_its_row_by_half_a_tolerance_is_one_too_few():
+    """3.00000057 modules are 4, and each takes a place in a server.  Before: infeasible, HiGHS having fixed 3."""
+    kept = SideLimit("kept", "servers", -2.0, {0: -1.0})
+    places = SideLimit("places", "modules", 0.0, {0: -1.0}, per_module={0: 1.0})
+    memory = SideLimit("memory", "B", -0.05707895585150897, per_packing={0: 2.0}, per_module={0: -1.0},
+                       per_flow={(0, -1): 0.9429216149323418})  # fmt: skip
+    plan = answered(box(1.0, 0.5, (kept, places, memory), modules=(Module("module", 0.15),)))
+    assert (plan.objective, plan.servers, plan.modules) == (pytest.approx(2.6), {0: 4}, {0: 4})
+
+
+@pytest.mark.usefixtures("way")
+def test_little_of_something_cheap_asks_for_something_dear():
+    """A module takes a third of a board of 0.006 $, which takes a ninth of a rack of 30,000 $.
+
+    Before: not proven, the bound without the rack: a third of a board is a ten-millionth of a plan.
+    """
+    limits = (
+        SideLimit("memory", "B", 0.0, per_module={0: -2e12}, per_flow={(0, -1): 1e21}),
+        SideLimit("boards", "", 0.0, per_module={0: 1.0, 1: -3.0}),
+        SideLimit("racks", "", 0.0, per_module={1: 1.0, 2: -3.0}),
+    )
+    modules = (Module("module", 6.0), Module("board", 0.006, whole=False), Module("rack", 30_000.0))
+    plan = answered(box(2e-9, 10_000.0, limits, modules=modules))
+    assert plan.objective == pytest.approx(40_006.002)
+    assert plan.modules == {0: 1, 2: 1}
+
+
+@pytest.mark.usefixtures("way")
+def test_too_little_of_something_cheap_is_infeasible():
+    """1.2 B/s in memory of 0.9 B/s at most.  Before: no answer, what is missed being a ten-millionth of a plan."""
+    memory = SideLimit("memory", "B/s", 0.0, per_module={0: -0.9}, per_flow={(0, -1): 2e8})
+    most = SideLimit("modules", "", 1.0, per_module={0: 1.0})
+    data = box(6e-9, 70_000.0, (memory, most), modules=(Module("module", 0.001, whole=False),))
+    assert solve_fleet(data, gap=0.0, time_limit=20.0, threads=1).status == "infeasible"
+
+
+@pytest.mark.usefixtures("way")
+def test_nothing_idle_is_run_where_only_calls_draw_power():
+    """Calls draw 6.3 W in one pool, 13 and 33 in another.  Before: one replica of the other, which served nothing."""
+    first = block([0, 1], [[[1.2, 0.27]]], [[0.94]], packing=1, flow_power=[[13.0, 33.0]])
+    second = block([0, 1], [[[1.7, 0.39]]], [[1.0]], packing=0, group=1, least=2, flow_power=[[0.0, 6.3]])
+    data = fleet(
+        [1.0, 1.7],
+        [colocated(0), colocated(1)],
+        [first, second],
+        hardware=(server("box0", 1, 1000.0), server("box1", 8, 1000.0)),
+        offers=(Offer("rent0", 0, 0.75, 0.0, 0), Offer("rent1", 1, 28.0, 0.0, 0)),
+        groups=(Group("g0", 1, 2), Group("g1", 0, 1)),
+        usd_weight=0.0,
+        watt_weight=0.01,
+    )
+    plan = answered(data)
+    assert (plan.replicas, plan.servers) == ({1: 3}, {0: 3})
+
+
+def test_a_pool_that_offers_none_of_what_a_call_takes():
+    """How many of it a plan can have use for is no number.  Before: 1.8e308, which no row of a program can hold."""
+    pool = block([0, 1], [[[1.0, 0.0], [0.5, 1.0]]], [[1.0, 0.0]])
+    other = block([0, 1], [[[1.0, 1.0]]], [[1.0]], group=1)
+    data = fleet([1.0, 1.0], [colocated(0), colocated(1)], [pool, other], offers=(Offer("rent", 0, 2.0, 0.0, 0),))
+    assert most_of_all(data).set_aside[0] == math.inf
+    assert answered(data).servers == {0: 2}
+
+
+def test_rounding_is_no_price():
+    """Before: a row of no price had 2e-21 of one, which where nothing else has a price was the size of a plan."""
+    data = fleet(
+        [1.0],
+        [colocated(0)],
+        [block([0], [[[1.0]]], [[1.0]])],
+        hardware=tuple(server(f"box{h}") for h in range(3)),
+        offers=(Offer("unit", 0, 1e-5, 0.0, 0, also_supplies=(1, 2)), Offer("own", 1, 1e-5 * 0.4, 0.0, 0)),
+    )
+    split = replace(Duals.none(data), bought=1e-5 * np.array([0.4, 0.2, 0.0]))
+    assert server_prices(data, split)[2] == 0.0
+
+
+def test_a_share_that_is_rounding_uses_nothing():
+    """Before: 5e-32 of a flow kept a replica that served nothing else."""
+    first = block([0, 1], [[[0.5, 0.5]]], [[1.0]])
+    second = block([0, 1], [[[0.4, 0.4]]], [[1.0]], group=1)
+    data = fleet([1.0, 1.0], [colocated(0), colocated(1)], [first, second], hardware=(server("box", 2),))
+    model = FleetModel(data, range(2), relaxed=False)
+    m = model.pyomo
+    values = {id(m.servers[0]): 1.0, id(m.set_aside[0]): 1.0, id(m.replicas[0]): 1.0, id(m.replicas[1]): 1.0}
+    served = {id(m.rate[1, 0]): 1.0, id(m.rate[1, 1]): 1.0}
+    assert Held(model, {**values, **served, id(m.rate[0, 0]): 5e-32}).idle()
+    assert not Held(model, {**values, id(m.rate[0, 0]): 1.0, id(m.rate[1, 1]): 1.0}).idle()

@@ -18,7 +18,7 @@ from codesign.candidates.data import Bools, FleetData, Ints
 from codesign.optimize.alone import whole_columns
 from codesign.optimize.branch import Leaf, Tree
 from codesign.optimize.dominance import undominated
-from codesign.optimize.lean import Held
+from codesign.optimize.lean import NO_SHARE, Held
 from codesign.optimize.redundancy import most_servers, usable_rows
 from codesign.optimize.redundancy import spared as packings_spared
 from codesign.optimize.relaxation import Relaxation, relax, shut_columns, sides_of
@@ -50,8 +50,6 @@ _NARROWS = 0.5
 """The tree goes on with the survivors alone once they are fewer than this share of its columns."""
 _ASKED = 60
 """Nodes without a plan after which a MILP over all columns is asked, where they are few; then after four times more."""
-_NO_SHARE = 1e-12
-"""Shares of a flow up to which a simplex has left rounding, not calls."""
 _IN_SUPPORT = 1e-6
 _SURVIVORS = 1500
 """Columns up to which a MILP over all that could improve the plan is tried as a proof."""
@@ -450,7 +448,7 @@ def _read(search: Search, relaxation: Relaxation | None, stopped: str | None) ->
     rates = {
         (k, int(model.place[k][0].flows[v])): share * model.unit(k, v)
         for (k, v), share in shares.items()
-        if share > _NO_SHARE
+        if share > NO_SHARE
     }
     used = {k for k, n in replicas.items() if n}
     amounts = Held(model, values).exact_amounts()
@@ -459,7 +457,7 @@ def _read(search: Search, relaxation: Relaxation | None, stopped: str | None) ->
         share * model.unit(k, v) * data.watt_price(data.packings[int(block.packing[i])].hardware)
         * float(block.flow_power_w[block.use.source[i], v])
         for (k, v), share in shares.items()
-        if 0 < share <= _NO_SHARE
+        if 0 < share <= NO_SHARE
         for block, i in (model.place[k],)
     )
     objective = max(0.0, search.objective + sum(added) - left_out)

@@ -15,6 +15,8 @@ import numpy as np
 from codesign.candidates.data import SideLimit
 from codesign.optimize.model import FleetModel
 
+NO_SHARE = 1e-12
+"""Of all of a flow: rounding, and no call."""
 _WHOLE = 1e-6
 """Of a count, and of a row: rounding."""
 
@@ -60,6 +62,8 @@ class Held:
     def _idle_replicas(self) -> bool:
         used: dict[int, Any] = defaultdict(float)
         for (k, v), share in self.rate.items():
+            if share <= NO_SHARE:
+                continue
             used[k] = used[k] + self.model.use[k][:, v] * share
         for k, n in self.replicas.items():
             block, i = self.model.place[k]

@@ -224,7 +224,7 @@ class FleetModel:
                 for v in by_column[k]
                 if self.use[k][r, v] != 0
             ]
-            if not terms:
+            if not terms and block.limit[i, r] >= 0:
                 return pyo.Constraint.Skip
             terms.append((-float(block.limit[i, r]) / scale, m.replicas[k]))
             return _at_most(terms, 0.0)
