@@ -170,8 +170,9 @@ def _exported(data, plan, seconds):
     """The exported MILP as SCIP reads it has the plan's optimum, which the second MILP has already agreed to."""
     try:
         with tempfile.TemporaryDirectory() as folder:
-            write_milp(data, plan, f"{folder}/fleet.mps")
+            factor = write_milp(data, plan, f"{folder}/fleet.mps").factor
             status, value = read_optimum(f"{folder}/fleet.mps", seconds)
+            value /= factor
     except InfeasibleConstraintException:  # a row without a term: there is no file to write, and the command says why
         return ("", "") if plan.status == "infeasible" else ("export (no plan)", "")
     except Exception as error:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import math
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from readers import READERS
 from scipy.sparse import csr_array
 from test_optimize_brute_force import QUIET
 
+from codesign.candidates.data import Offer
 from codesign.export import milp
 from codesign.export.formats import FORMATS, LinearProgram, format_program, unique_names
 from codesign.optimize.equilibrate import RangeError
@@ -146,5 +148,20 @@ def test_names_do_not_wait_for_the_garbage_collector(tmp_path, monkeypatch):
 
     monkeypatch.setattr(milp, "_names", swept)
     data = fleet([2.0], [colocated(0)], [block([0], [[[1.0]]], [[1.0]])])
-    assert milp.write_milp(data, solve_fleet(data, threads=1), tmp_path / "fleet.mps") == 1
+    assert milp.write_milp(data, solve_fleet(data, threads=1), tmp_path / "fleet.mps").columns == 1
     assert "servers(box)" in (tmp_path / "fleet.mps").read_text()
+
+
+@pytest.mark.parametrize("kind", ["mps", "lp"])
+@pytest.mark.parametrize("price", [3e-10, 0.5, 4e9])
+def test_an_objective_of_any_size_is_read_right(price, kind, tmp_path):
+    """Two servers at a billionth of a dollar: to SCIP's tolerance that was nothing."""
+    data = fleet([2.0], [colocated(0)], [block([0], [[[1.0]]], [[1.0]])], offers=(Offer("rent", 0, price, 0.0, 0),))
+    path = tmp_path / f"fleet.{kind}"
+    written = milp.write_milp(data, solve_fleet(data, threads=1), path, kind)
+    power = round(math.log2(written.factor))
+    assert written.factor == 2.0**power
+    names = {3e-10: f"cost_times_2_to_{power}", 0.5: "cost", 4e9: f"cost_by_2_to_{-power}"}
+    assert names[price] in path.read_text()
+    for name, read in READERS.items():
+        assert read(path) / written.factor == pytest.approx(2 * price, rel=1e-9), name

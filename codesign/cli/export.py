@@ -77,14 +77,16 @@ def _export_milp(source: str, kind: str, output: str, problem: str | None) -> No
         say,
     )
     try:
-        columns = write_milp(candidates.data, plan, target, kind)
+        written = write_milp(candidates.data, plan, target, kind)
     except (RangeError, InfeasibleConstraintException) as error:
         raise InputError(f"{source}: its MILP cannot be written: {error}") from None
     except OSError as error:
         raise output_refused(output, "file", error) from None
-    say(f"wrote {output}: {columns:,} of {candidates.data.columns:,} columns")
+    say(f"wrote {output}: {written.columns:,} of {candidates.data.columns:,} columns")
     if plan.replicas:
-        say(f"its optimum is at most {plan.objective:.10g}, the plan found here ({plan.status})")
+        times = "" if written.factor == 1.0 else f" (its objective is that of the problem times {written.factor:.10g})"
+        most = plan.objective * written.factor
+        say(f"its optimum is at most {most:.10g}, the plan found here ({plan.status}){times}")
 
 
 def _is_solution(source: str) -> bool:

@@ -51,6 +51,8 @@ class LinearProgram:
     whole: Bools
     """[n] which columns are integers."""
     offset: float = 0.0
+    objective: str = "cost"
+    """A name that readers take."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _one_sided(program: LinearProgram) -> Iterator[_Row]:
             continue
         sides += [(i, "G", low)] if np.isfinite(low) else []
         sides += [(i, "L", high)] if np.isfinite(high) else []
-    names = unique_names([program.rows[i] for i, _, _ in sides], taken=("cost",))
+    names = unique_names([program.rows[i] for i, _, _ in sides], taken=(program.objective,))
     for name, (i, kind, bound) in zip(names, sides, strict=True):
         inside = slice(matrix.indptr[i], matrix.indptr[i + 1])
         values = matrix.data[inside] * scale[i]
@@ -144,10 +146,10 @@ def _one_sided(program: LinearProgram) -> Iterator[_Row]:
 def _mps(program: LinearProgram, names: list[str], rows: list[_Row]) -> Iterator[str]:
     yield "NAME fleet FREE"  # without the word CBC takes some lines for those of the fixed format
     yield "ROWS"
-    yield " N cost"
+    yield f" N {program.objective}"
     yield from (f" {row.kind} {row.name}" for row in rows)
     yield "COLUMNS"
-    entries: list[list[tuple[str, float]]] = [[("cost", cost)] for cost in program.cost.tolist()]
+    entries: list[list[tuple[str, float]]] = [[(program.objective, cost)] for cost in program.cost.tolist()]
     for row in rows:
         for column, value in row.terms:
             entries[column].append((row.name, value))
@@ -181,7 +183,7 @@ def _marker(begins: bool) -> str:
 def _lp(program: LinearProgram, names: list[str], rows: list[_Row]) -> Iterator[str]:
     yield "Minimize"
     costs = [(j, cost) for j, cost in enumerate(program.cost.tolist()) if cost]
-    yield from _wrapped(" cost:", _terms(names, costs or [(0, 0.0)]))
+    yield from _wrapped(f" {program.objective}:", _terms(names, costs or [(0, 0.0)]))
     yield "Subject To"
     signs = {"E": "=", "L": "<=", "G": ">="}
     # GLPK wants a row.

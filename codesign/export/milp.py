@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from codesign.optimize.fleet import FleetPlan
 from codesign.optimize.highs import standard_form
 from codesign.optimize.model import FleetModel
 from codesign.optimize.relaxation import relax
+from codesign.optimize.scale import objective_scale, scaled
 from codesign.optimize.strengthen import strengthened
 
 MOST_COLUMNS = 2000
@@ -24,11 +27,21 @@ MOST_COLUMNS = 2000
 _RELAX_SECONDS = 60.0
 
 
-def write_milp(data: FleetData, plan: FleetPlan, path: str | Path, kind: str = "mps") -> int:
-    """Write the MILP of a problem with its plan in `kind` of FORMATS; returns how many columns are in it.
+@dataclass(frozen=True)
+class WrittenMilp:
+    """What a file holds."""
+
+    columns: int
+    factor: float
+    """A power of two that its objective is that of the problem times; its name says so where it is not 1."""
+
+
+def write_milp(data: FleetData, plan: FleetPlan, path: str | Path, kind: str = "mps") -> WrittenMilp:
+    """Write the MILP of a problem with its plan in `kind` of FORMATS.
 
     All undominated columns where they are at most MOST_COLUMNS: the file's optimum is then the problem's.  Of more,
     those of the plan and those of least reduced cost: the plan is a solution of the file, whose optimum is no worse.
+    Objectives of a size that solvers' absolute tolerances do not suit are multiplied by a power of two.
 
     Raises RangeError where its coefficients are too far apart for other solvers, InfeasibleConstraintException (of
     Pyomo) where a row cannot be kept by any values.
@@ -41,7 +54,8 @@ def write_milp(data: FleetData, plan: FleetPlan, path: str | Path, kind: str = "
         reduced = relax(tight.keep(mask), time.monotonic() + _RELAX_SECONDS).reduced_cost
         columns = columns[np.argsort(reduced, kind="stable")[:MOST_COLUMNS]]
     columns = np.union1d(columns, np.array(list(plan.replicas), dtype=np.int64))
-    model = FleetModel(tight, columns.tolist(), relaxed=False)
+    factor = objective_scale(tight)
+    model = FleetModel(scaled(tight, factor), columns.tolist(), relaxed=False)
     form = standard_form(model.pyomo)
     named = _names(tight)
     # Variables and rows know their families through weak references: `model` has to live until all have their names.
@@ -57,11 +71,18 @@ def write_milp(data: FleetData, plan: FleetPlan, path: str | Path, kind: str = "
             form.row_upper,
             form.whole,
             form.offset,
+            _objective(factor),
         ),
         kind,
     )
     write_atomically(Path(path), "".join(f"{line}\n" for line in lines).encode("ascii"))
-    return len(columns)
+    return WrittenMilp(len(columns), factor)
+
+
+def _objective(factor: float) -> str:
+    """A name of letters that all readers take."""
+    power = round(math.log2(factor))
+    return "cost" if not power else f"cost_times_2_to_{power}" if power > 0 else f"cost_by_2_to_{-power}"
 
 
 _OF_COLUMNS = ("replicas", "rate", "open", "chosen", "capacity", "pooled", "unpooled", "whole", "design")
