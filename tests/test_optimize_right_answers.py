@@ -421,3 +421,25 @@ def test_a_share_that_is_rounding_uses_nothing():
     served = {id(m.rate[1, 0]): 1.0, id(m.rate[1, 1]): 1.0}
     assert Held(model, {**values, **served, id(m.rate[0, 0]): 5e-32}).idle()
     assert not Held(model, {**values, id(m.rate[0, 0]): 1.0, id(m.rate[1, 1]): 1.0}).idle()
+
+
+@pytest.mark.usefixtures("way")
+def test_half_a_million_replicas_beside_a_million_that_cost_little():
+    """528,092 replicas of 88,829 $ serve, and 1,056,187 of 2.48 $ make up a floor; each pool has a spare.
+
+    Before: "optimal" with 29 more of the dear ones, a point that HiGHS's postsolve had made dearer than its bound.
+    """
+    serving = block([0], [[[238.15708765189063]], [[0.0]]], [[1.0], [1.0]], packing=[0, 1], packed=[1.0, 8.0],
+                    group=[0, 1])  # fmt: skip
+    data = fleet(
+        [2217.40620175],
+        [colocated(0)],
+        [serving],
+        hardware=(server("dear", 1), server("cheap", 8)),
+        offers=(Offer("dear", 0, 88828.79499376194, 0.0, 0), Offer("cheap", 1, 2.4831376168291746, 0.0, 0)),
+        limits=(SideLimit("least run", "replicas", -1584279.0, per_group={0: -1.0, 1: -1.0}),),
+        survive_one_server=True,
+    )
+    plan = answered(data)
+    assert plan.replicas == {0: 528_092, 1: 1_056_187}
+    assert plan.servers == {0: 528_093, 1: 1_056_188}

@@ -366,3 +366,27 @@ def test_scales_are_powers_of_two_and_leave_usual_rows_alone():
     assert scales.columns.tolist() == [1.0, 1.0]
     assert np.frexp(scales.rows)[0].tolist() == [0.5] * 3
     assert 0.5 <= 3e-7 * scales.rows[2] <= 2
+
+
+def test_an_optimum_whose_bound_says_otherwise_is_asked_for_again(monkeypatch):
+    """Once more with presolve the other way; what is still open then is called unknown."""
+    model = solver([[1.0, 1.0]], [1.5, 1.0], [3.0], [INF], whole=[True, False])
+    assert model.run().status == "optimal"
+    asked = []
+
+    def open_until(count):
+        asked.clear()
+        monkeypatch.setattr(Solver, "_open", lambda _: asked.append(1) or len(asked) <= count)
+        return model.run().status
+
+    assert open_until(1) == "optimal"
+    assert open_until(9) == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("cost", "whole", "step"),
+    [([3.0, 2.0], [True] * 2, 1.0), ([0.75, 0.5], [True] * 2, 0.25), ([0.3, 0.3], [True] * 2, 0.3),
+     ([3.0, 2.0], [True, False], 0.0), ([1.0, 2.0**0.5], [True] * 2, 0.0)],
+)  # fmt: skip
+def test_the_step_of_an_objective(cost, whole, step):
+    assert solver([[1.0, 1.0]], cost, [3.0], [INF], whole=whole)._step() == pytest.approx(step)

@@ -198,9 +198,9 @@ class CompiledModel:
             return incumbent <= good_enough
 
         limit = None if time_limit is None else max(0.05, time_limit)
-        return self._outcome(self.solver.run(limit, watch, cancel), gap)
+        return self._outcome(self.solver.run(limit, watch, cancel))
 
-    def _outcome(self, run: Run, gap: float) -> Outcome:
+    def _outcome(self, run: Run) -> Outcome:
         if run.status == "infeasible":
             return Outcome("infeasible", np.inf, np.inf, 0, {}, {})
         if run.status == "unbounded":
@@ -209,11 +209,8 @@ class CompiledModel:
             return Outcome("no_solution", np.inf, run.bound, run.nodes, {}, {})
         values = {id(v): x for v, x in zip(self._columns, self.solver.values().tolist(), strict=True)}
         duals = {} if self.is_mip else self._duals(self.solver.duals())
-        name, bound = "feasible", run.bound
-        if run.status == "optimal":
-            # HiGHS also ends where no objective between bound and point is possible, and leaves the bound as it was.
-            name, bound = "optimal", max(bound, run.objective - gap * abs(run.objective))
-        return Outcome(name, run.objective, bound, run.nodes, values, duals)
+        name = "optimal" if run.status == "optimal" else "feasible"
+        return Outcome(name, run.objective, run.bound, run.nodes, values, duals)
 
     def _duals(self, row_dual: Floats) -> dict[str, Floats]:
         """Shadow prices ≥ 0 of the shared families; rows that compiled away have dual 0."""

@@ -40,6 +40,8 @@ _STATUS: dict[Any, Status] = {
 
 _SAME = 1e-6
 """Relative difference of a MILP's objective and what its point costs: rounding."""
+_LEAST_STEP = 1e-3
+"""Of the dearest column: numbers without a common step have a smaller one, of rounding."""
 _RAY_TOLERANCE = 1e-9
 """Of a sum of products, relative to the sum of their sizes: rounding."""
 
@@ -194,15 +196,16 @@ class Solver(LinearModel):
     def _optimise(self, task: _Task) -> None:
         """One run; a second from nothing where HiGHS fails, and a third with presolve the other way."""
         status = self._once(task)
-        if status != highspy.HighsStatus.kError and self.highs.getModelStatus() != _KINDS.kUnknown:
+        if status == highspy.HighsStatus.kError or self.highs.getModelStatus() == _KINDS.kUnknown:
+            # HiGHS keeps a pool of threads per thread of ours, and refuses to run where an earlier run of anybody chose
+            # another number of them.
+            highspy.Highs.resetGlobalScheduler(True)
+            done(self.highs.clearSolver(), "a start from nothing")
+            status = self._once(task)
+        if status != highspy.HighsStatus.kError and not self._open():
             return
-        # HiGHS keeps a pool of threads per thread of ours, and refuses to run where an earlier run of anybody chose
-        # another number of them.
-        highspy.Highs.resetGlobalScheduler(True)
-        done(self.highs.clearSolver(), "a start from nothing")
-        if self._once(task) != highspy.HighsStatus.kError:
-            return
-        # Seen with 1.16: "Solve error" of small MILPs with presolve, of LPs with large penalties without.
+        # Seen with 1.16: "Solve error" of small MILPs with presolve, of LPs with large penalties without; and "Optimal"
+        # with a point that postsolve has made dearer than the bound.
         presolve = self.highs.getOptionValue("presolve")[1]
         self.set_option("presolve", "on" if presolve == "off" else "off")
         try:
@@ -215,6 +218,33 @@ class Solver(LinearModel):
                 f"HiGHS {version('highspy')} failed three times on {self._rows} rows and {self._columns} columns "
                 f"({self.highs.modelStatusToString(self.highs.getModelStatus())})"
             )
+
+    def _open(self) -> bool:
+        """Is a MILP called optimal whose point is dearer than its bound, by more than was asked for?"""
+        if not self.is_mip or self.highs.getModelStatus() != _KINDS.kOptimal:
+            return False
+        info = self.highs.getInfo()
+        objective, bound = float(info.objective_function_value), float(info.mip_dual_bound)
+        # HiGHS also ends where no objective between bound and point is possible, and leaves the bound as it was.
+        return objective - bound > max(self._allowed(objective), self._step() * (1.0 + _SAME))
+
+    def _allowed(self, objective: float) -> float:
+        """The gap of a MILP at which HiGHS may end, and rounding."""
+        relative, absolute = (float(self.highs.getOptionValue(f"mip_{kind}_gap")[1]) for kind in ("rel", "abs"))
+        return max(absolute, max(relative, _SAME) * abs(objective))
+
+    def _step(self) -> float:
+        """What all objectives of a MILP's whole points are multiples of; 0 where there is no such number."""
+        lp = self.highs.getLp()
+        cost = np.abs(lp.col_cost_)
+        cost[np.asarray(lp.col_lower_) == np.asarray(lp.col_upper_)] = 0.0
+        if np.any(cost[~self._whole]):
+            return 0.0
+        largest = step = float(cost.max(initial=0.0))
+        for other in np.unique(cost[cost > 0]).tolist():
+            while other > _SAME * largest:  # Euclid, to rounding
+                step, other = other, abs(step - round(step / other) * other)
+        return step if step > _LEAST_STEP * largest else 0.0
 
     def _once(self, task: _Task) -> Any:
         """What HiGHS's run returns."""
@@ -285,10 +315,14 @@ class Solver(LinearModel):
             cost = float(np.dot(lp.col_cost_, self.highs.getSolution().col_value)) + float(lp.offset_)
             if abs(cost - objective) > _SAME * max(1.0, abs(cost)):  # HiGHS has returned another point than it found
                 objective, status = cost, "unknown" if status == "optimal" else status
+        if status == "optimal" and self._open():
+            status = "unknown"
         bound = {"infeasible": np.inf, "unbounded": -np.inf}.get(status)
         if bound is None:
             proven = float(info.mip_dual_bound) if self.is_mip else objective if status == "optimal" else -np.inf
             bound = proven if np.isfinite(proven) else -np.inf
+            if status == "optimal" and objective - bound > self._allowed(objective):
+                bound = objective  # not open, so nothing between them is possible
         iterations = int(info.simplex_iteration_count)
         nodes = int(info.mip_node_count) if self.is_mip else 0
         return Run(status, objective, bound, feasible, dual_feasible, nodes, iterations, seconds)
