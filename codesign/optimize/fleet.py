@@ -50,6 +50,7 @@ _NARROWS = 0.5
 """The tree goes on with the survivors alone once they are fewer than this share of its columns."""
 _ASKED = 60
 """Nodes without a plan after which a MILP over all columns is asked, where they are few; then after four times more."""
+_NOTHING_LEFT = 1e-12
 _IN_SUPPORT = 1e-6
 _SURVIVORS = 1500
 """Columns up to which a MILP over all that could improve the plan is tried as a proof."""
@@ -460,7 +461,9 @@ def _read(search: Search, relaxation: Relaxation | None, stopped: str | None) ->
         if 0 < share <= NO_SHARE
         for block, i in (model.place[k],)
     )
-    objective = max(0.0, search.objective + sum(added) - left_out)
+    objective = search.objective + sum(added) - left_out
+    if objective <= _NOTHING_LEFT * left_out:  # all of it was rounding, and so is what is left
+        objective = 0.0
     # Beyond it a row in double precision is no longer exact to one of them, and nothing is proven.
     counted = max([*replicas.values(), *(whole(m.servers[o]) for o in m.servers)], default=0) <= MOST_COUNTED
     found = FleetPlan(
