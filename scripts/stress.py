@@ -10,7 +10,8 @@ and branching) or start from the plan of another problem; the exported MPS of ev
 `--files` adds random problem files, which `codesign check` judges as well.  A disagreement is made as small as it stays
 one and written to DIR/found.
 
-The run can be stopped at any time and goes on with the same --instances, --files, --seed, --kinds and --resume.
+The run can be stopped at any time and goes on with the same --instances, --files, --seed, --kinds and --resume; what
+was answered wrong is then tried again, by chunks of a hundred.
 """
 
 from __future__ import annotations
@@ -97,7 +98,10 @@ class Run:
             known = json.loads(state.read_text())
             if known["asked"] != self.asked:
                 sys.exit(f"{state} is of another run ({known['asked']}): ask for the same, or give another --resume")
-            self.done, self.seconds = known["done"], known["seconds"]
+            self.seconds = known["seconds"]
+            # Chunks with a wrong answer are tried again: whoever resumes may have mended what was wrong.
+            right = (item for item in known["done"].items() if not _wrong(item[1]["kinds"]))
+            self.done = dict(right)
 
     def _write(self) -> None:
         if self.folder is not None:
@@ -197,7 +201,7 @@ class Run:
 
     def disagreements(self) -> int:
         """How many answers were wrong."""
-        return sum(counts["disagreements"] for counts in self.summary()["kinds"].values())
+        return _wrong(self.summary()["kinds"])
 
     def table(self) -> str:
         """Markdown: a line for each kind, the sum, and every sort of disagreement with its first seeds."""
@@ -232,6 +236,10 @@ class Run:
         left = f", {spent / count * (asked - count) / 60:.0f} min left" if count else ""
         wrong = total["disagreements"]
         print(f"{count:,} of {asked:,} in {spent:.0f} s, {wrong} disagreements{left}", file=sys.stderr, flush=True)
+
+
+def _wrong(kinds: dict[str, Any]) -> int:
+    return sum(counts["disagreements"] for counts in kinds.values())
 
 
 def _versions() -> str:

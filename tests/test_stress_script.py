@@ -46,6 +46,13 @@ def test_it_goes_on_where_it_was_stopped(tmp_path):
     assert sum(counts["instances"] for counts in table["kinds"].values()) == 300
     assert {name: json.loads(state.read_text())["done"][name] for name in done} == done  # nothing was done again
     assert f"| all | {300} |" in (tmp_path / "table.md").read_text()
+    known = json.loads(state.read_text())
+    spoilt, kind = next((name, kind) for name, chunk in known["done"].items() for kind in chunk["kinds"])
+    known["done"][spoilt]["kinds"][kind]["disagreements"] = 1
+    state.write_text(json.dumps(known))
+    mended = run(tmp_path, *words)  # what was answered wrong is tried again
+    assert (mended.returncode, f"| all | {300} |" in mended.stdout) == (0, True)
+    assert not json.loads(state.read_text())["done"][spoilt]["kinds"][kind]["disagreements"]
     other = run(tmp_path, "--instances", "200")
     assert other.returncode == 1
     assert "another run" in other.stderr
