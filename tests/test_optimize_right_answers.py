@@ -443,3 +443,11 @@ def test_half_a_million_replicas_beside_a_million_that_cost_little():
     plan = answered(data)
     assert plan.replicas == {0: 528_092, 1: 1_056_187}
     assert plan.servers == {0: 528_093, 1: 1_056_188}
+
+
+def test_a_share_that_is_rounding_fills_no_memory():
+    """Before: memory for 5e-32 of a flow was bought, and a plan that costs nothing cost 1e-31."""
+    memory = SideLimit("memory", "B", 0.0, per_module={0: -9e11}, per_flow={(0, -1): 4.5e11})
+    model = FleetModel(box(1.0, 0.0, (memory,), modules=(Module("memory", 0.52, whole=False),)), range(1), relaxed=False)
+    assert Held(model, {id(model.pyomo.rate[0, 0]): 5e-32}).exact_amounts() == {0: 0.0}
+    assert Held(model, {id(model.pyomo.rate[0, 0]): 1.0}).exact_amounts() == {0: pytest.approx(0.5)}

@@ -33,7 +33,8 @@ class Held:
 
         self.replicas, self.spares = amounts(m.replicas), amounts(m.spares)
         self.servers, self.modules, self.aside = amounts(m.servers), amounts(m.modules), amounts(m.set_aside)
-        self.rate: dict[tuple[int, int], float] = {key: float(values.get(id(m.rate[key]), 0.0)) for key in m.rate}
+        shares = {key: float(values.get(id(m.rate[key]), 0.0)) for key in m.rate}
+        self.rate: dict[tuple[int, int], float] = {key: share for key, share in shares.items() if share > NO_SHARE}
 
     def exact_amounts(self) -> dict[int, float]:
         """By module that comes in any amount: as much as the plan has, and what rounding left short of its rows.
@@ -62,8 +63,6 @@ class Held:
     def _idle_replicas(self) -> bool:
         used: dict[int, Any] = defaultdict(float)
         for (k, v), share in self.rate.items():
-            if share <= NO_SHARE:
-                continue
             used[k] = used[k] + self.model.use[k][:, v] * share
         for k, n in self.replicas.items():
             block, i = self.model.place[k]
