@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codesign.check.calls import Array
+from codesign.check.colocated import Colocated, colocated
 from codesign.check.plan import ModelledPool, ModelledRoute
 from codesign.check.split import SplitLoad, split_peaks
 from codesign.check.traffic import moved, session_bytes, transfer_seconds
@@ -23,11 +24,11 @@ from codesign.performance import (
     kv_capacity_bytes,
     kv_read_bytes,
     link_bytes_per_s,
-    prefill_attention_seconds,
     prefill_flops,
     prefill_occupancy_seconds,
     prefill_seconds,
 )
+from codesign.performance.chunks import WAIT_SPREAD
 from codesign.performance.queueing import (
     PLANNING_PERCENTILE,
     mean_wait,
@@ -64,6 +65,13 @@ class PoolState:
     link_share: float = 0.0
     compute_share: float = 0.0
     bandwidth_share: float = 0.0
+    colocated: Colocated | None = None
+    """Prompts in the steps of a colocated pool."""
+
+    @property
+    def ttft_wait_s(self) -> float:
+        """Mean wait as a TTFT counts it: that of prompts between decode steps is longer than their queue says."""
+        return self.wait_s * (1.0 if self.colocated is None else WAIT_SPREAD)
 
 
 class _Bytes:
@@ -95,7 +103,7 @@ def operate(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -
 def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -> PoolState:
     """Decode and colocated pools."""
     table, role, chunk = pool.table, pool.entry.role, float(pool.entry.prefill_chunk or 0)
-    tokens = attention = new = flops = reads = arriving = leaving = 0.0
+    tokens = attention = flops = reads = arriving = leaving = 0.0
     for route in routes:
         calls, rate = route.calls, route.calls.rate / pool.entry.replicas
         points = calls.population
@@ -106,45 +114,49 @@ def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
         reads += rate * float(kv_read_bytes(table, middle)[0] @ stay)
         prompts = calls.prompts()
         if role == "colocated":
-            new += rate * prompts.mean(prompts.new)
-            attention += rate * prompts.mean(prefill_attention_seconds(table, prompts.new, prompts.cached)[0])
             flops += rate * prompts.mean(prefill_flops(table, prompts.new, prompts.cached)[0])
         bytes_ = moved(route, prompts)
         arriving += rate * prompts.mean(bytes_.into_prefill if role == "colocated" else bytes_.into_decode)
         leaving += rate * prompts.mean(bytes_.out_of_decode)
+    overloaded = PoolState(np.inf, np.inf, np.inf, np.inf, np.inf, np.inf, 1, np.inf, np.inf, np.inf)
+    shared = None
+    if role == "colocated":
+        shared = colocated(pool, routes, fixed_point)
+        if shared is None:
+            return overloaded
+        t, batch, deviation = shared.step_s, shared.batch, float(np.sqrt(shared.others))
+    else:
 
-    def step(seconds: Array) -> Array:
-        return np.asarray(
-            decode_step_seconds(table, tokens * seconds, new * seconds)[0] + attention * seconds
-        )
+        def step(seconds: Array) -> Array:
+            return np.asarray(decode_step_seconds(table, tokens * seconds)[0] + attention * seconds)
 
-    t = fixed_point(step, float(decode_step_seconds(table, np.zeros(1))[0, 0]))
-    if not np.isfinite(t):
-        return PoolState(np.inf, np.inf, np.inf, np.inf, np.inf, np.inf, 1, np.inf, np.inf, np.inf)
-    batch = tokens * t
-    full = float(decode_step_seconds(table, np.array([batch]), chunk)[0, 0]) + attention * t if chunk else 0.0
-    busy, second = _chunk_queue(routes, pool, full, chunk)
+        t = fixed_point(step, float(decode_step_seconds(table, np.zeros(1))[0, 0]))
+        if not np.isfinite(t):
+            return overloaded
+        batch, deviation = tokens * t, _step_deviation(pool, routes, t, tokens * t)
     held = _Bytes()
     for route in routes:
         calls, rate = route.calls, route.calls.rate / pool.entry.replicas
         points, prompts = calls.population, calls.prompts()
         end = session_bytes(pool, calls, points.context + points.output)
-        held.hold(rate, points.weight, t * points.output + calls.held_by(role), end)
-        if chunk:
-            prefilling = np.ceil(prompts.new / chunk) * full
+        decoding = t * points.output if shared is None else shared.decoding(points.output)
+        held.hold(rate, points.weight, decoding + calls.held_by(role), end)
+        if shared is not None:
+            prefilling = np.ceil(prompts.new / chunk) * shared.full_step_s
             held.hold(rate, prompts.weight, prefilling, session_bytes(pool, calls, prompts.context))
     return PoolState(
         step_s=t,
-        step_sd_s=_step_deviation(pool, routes, t, batch, new * t),
+        step_sd_s=deviation,
         batch=batch,
-        full_step_s=full,
-        busy=busy,
-        wait_s=float(mean_wait(busy, second, 1)),
+        full_step_s=0.0 if shared is None else shared.full_step_s,
+        busy=0.0 if shared is None else float(shared.shared.busy[0]),
+        wait_s=0.0 if shared is None else float(shared.shared.wait[0]),
         memory_share=held.percentile() / _room(pool, routes, options),
         slots_share=batch / float(poisson_mean_within(options.max_sequences)),
         link_share=_over(max(arriving, leaving), float(link_bytes_per_s(table)[0])),
         compute_share=flops / _peak_flops(pool),
         bandwidth_share=float(bandwidth_share(table, *(np.array([x]) for x in (max(batch, 1.0), t, reads)))[0]),
+        colocated=shared,
     )
 
 
@@ -181,12 +193,10 @@ def _split_steps(
     )
 
 
-def _step_deviation(
-    pool: ModelledPool, routes: list[ModelledRoute], t: float, batch: float, prompt: float
-) -> float:
+def _step_deviation(pool: ModelledPool, routes: list[ModelledRoute], t: float, batch: float) -> float:
     """Standard deviation of the step: Poisson arrivals, each adding slope + r for its stay."""
     more = batch * 0.01 + 0.01
-    both = decode_step_seconds(pool.table, np.array([batch, batch + more]), np.full(2, prompt))[0]
+    both = decode_step_seconds(pool.table, np.array([batch, batch + more]))[0]
     slope = float(both[1] - both[0]) / more
     variance = 0.0
     for route in routes:
@@ -195,19 +205,6 @@ def _step_deviation(
         share = route.calls.rate / pool.entry.replicas
         variance += t * share * float((points.weight * points.output) @ (slope + r) ** 2)
     return float(np.sqrt(variance))
-
-
-def _chunk_queue(
-    routes: list[ModelledRoute], pool: ModelledPool, full: float, chunk: float
-) -> tuple[float, float]:
-    """(Σ x·E[S], Σ x·E[S²]) of prompts that enter the steps of a replica chunk by chunk."""
-    busy = second = 0.0
-    for route in routes if chunk else ():
-        prompts, rate = route.calls.prompts(), route.calls.rate / pool.entry.replicas
-        service = prompts.new / chunk * full
-        busy += rate * prompts.mean(service)
-        second += rate * prompts.mean(service**2)
-    return busy, second
 
 
 def _queue(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -> PoolState:
@@ -260,12 +257,14 @@ def fixed_point(step: Callable[[Array], Array], least: float) -> float:
 
 
 def ttft_parts(route: ModelledRoute, prefill: PoolState, decode: PoolState) -> tuple[Array, Array]:
-    """(weight [J], seconds [J]) of a call's time to first token beside its wait in the queue."""
+    """(weight, seconds) of points of a call's time to first token beside its wait in the queue."""
     prompts = route.calls.prompts()
-    if route.prefill.entry.role == "colocated":
-        chunks = np.ceil(prompts.new / float(route.prefill.entry.prefill_chunk or np.nan))
-        reload = transfer_seconds(route, prompts) if route.tier is not None else 0.0
-        return prompts.weight, np.asarray(chunks * prefill.full_step_s + reload)
+    if prefill.colocated is not None:
+        weight, seconds = prefill.colocated.first_tokens(route)
+        if route.tier is None:
+            return weight, seconds
+        reload = transfer_seconds(route, prompts)
+        return weight, (seconds.reshape(-1, reload.size) + reload).ravel()
     alone = prefill_seconds(route.prefill.table, prompts.new, prompts.cached)[0]
     return prompts.weight, np.asarray(alone + transfer_seconds(route, prompts) + decode.step_s)
 

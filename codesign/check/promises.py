@@ -71,11 +71,13 @@ def _promised(task: TaskClass) -> tuple[tuple[str, tuple[tuple[float, float], ..
 def _ttft(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late:
     queue, decode = states[route.prefill.entry.pool], states[route.decode.entry.pool]
     weight, rest = ttft_parts(route, queue, decode)
-    return lambda t: float(weight @ wait_exceeds(t - rest, queue.wait_s, queue.busy, queue.servers))
+    return lambda t: float(weight @ wait_exceeds(t - rest, queue.ttft_wait_s, queue.busy, queue.servers))
 
 
 def _tpot(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late:
     decode = states[route.decode.entry.pool]
+    if decode.colocated is not None:
+        return decode.colocated.late(route)
     deviation = max(decode.step_sd_s, 1e-12)
     return lambda t: float(ndtr((decode.step_s - t) / deviation)) if np.isfinite(decode.step_s) else 1.0
 
@@ -89,13 +91,15 @@ def call_moments(route: ModelledRoute, states: Mapping[str, PoolState]) -> tuple
     weight, rest = ttft_parts(route, queue, decode)
     first = float(weight @ rest)
     # An exponential tail behind the probability of waiting at all.
+    wait = queue.ttft_wait_s
     waiting = max(float(wait_probability(queue.busy, queue.servers)), 1e-12)
-    wait_variance = 2.0 * queue.wait_s**2 / waiting - queue.wait_s**2
+    ttft_variance = float(weight @ (rest - first) ** 2) + 2.0 * wait**2 / waiting - wait**2
+    if decode.colocated is not None:
+        decoding, variance = decode.colocated.decoding_moments(route)
+        return wait + first + decoding, ttft_variance + variance
     output = float(points.weight @ points.output)
     output_variance = float(points.weight @ (points.output - output) ** 2)
-    mean = queue.wait_s + first + output * decode.step_s
-    variance = float(weight @ (rest - first) ** 2) + wait_variance
-    return mean, variance + output_variance * decode.step_s**2
+    return wait + first + output * decode.step_s, ttft_variance + output_variance * decode.step_s**2
 
 
 def _task_latency(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.check.operation import PoolState, operate
+from codesign.check.operation import PoolState, operate, ttft_parts
 from codesign.check.plan import ModelledRoute, Plan
 from codesign.check.traffic import moved
 from codesign.performance import prefill_seconds
@@ -282,9 +282,9 @@ def _planned_parts(route: ModelledRoute, states: Mapping[str, PoolState]) -> lis
     wait_s = queue.wait_s if before.wait_s is None else before.wait_s
     step_s = decode.step_s if after.step_time_s is None else after.step_time_s
     prompts = route.calls.prompts()
-    if route.prefill.entry.role == "colocated":
-        chunks = np.ceil(prompts.new / float(route.prefill.entry.prefill_chunk or np.nan))
-        return [0.0, 0.0, 0.0, 0.0, wait_s + prompts.mean(chunks * queue.full_step_s)]
+    if queue.colocated is not None:
+        weight, rest = ttft_parts(route, queue, decode)
+        return [0.0, 0.0, 0.0, 0.0, queue.ttft_wait_s + float(weight @ rest)]
     bytes_, rate = moved(route, prompts), route.entry.fabric_bytes_per_s or np.nan
     alone = prefill_seconds(route.prefill.table, prompts.new, prompts.cached)[0]
     return [

@@ -17,6 +17,7 @@ from codesign.problem.instance import TaskClass
 from codesign.solution.operation import rest_of_ttft
 from codesign.solution.schema import SloResult
 from codesign.solution.state import PoolState
+from codesign.workload.population import answer_lengths
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,17 @@ def call_latency(candidates: Candidates, way: Way) -> tuple[float, float]:
     """Mean and variance (s, s²) of one call, from its arrival to its last token."""
     weight, rest = rest_of_ttft(way.flow, way.prefill, way.decode)
     population = way.flow.calls.population
-    wait = way.prefill.wait_s
+    wait = way.prefill.ttft_wait_s
     waits = max(float(wait_probability(way.prefill.utilization, way.prefill.queue_servers)), 1e-12)
     mean_rest = float(weight @ rest)
     ttft_variance = float(weight @ rest**2) - mean_rest**2 + 2 * wait**2 / waits - wait**2
-    output = float(population.weight @ population.output)
-    output_variance = float(population.weight @ population.output**2) - output**2
-    step = way.decode.step_s
-    return wait + mean_rest + output * step, max(ttft_variance, 0.0) + max(output_variance, 0.0) * step**2
+    decoding = float(population.weight @ way.decode.decode_seconds(population.output))
+    if way.decode.chunked is None:
+        variance = float(population.weight @ population.output**2) - float(population.weight @ population.output) ** 2
+        variance = max(variance, 0.0) * way.decode.step_s**2
+    else:
+        variance = way.decode.chunked.decode_variance(population.weight, population.output)
+    return wait + mean_rest + decoding, max(ttft_variance, 0.0) + variance
 
 
 def slo_results(candidates: Candidates, task: TaskClass, routes: list[Way]) -> list[SloResult]:
@@ -126,13 +130,16 @@ def _ttft_tail(candidates: Candidates, way: Way) -> Tail:
     queue = way.prefill
 
     def tail(t: float) -> float:
-        late: Floats = wait_exceeds(t - rest, queue.wait_s, queue.utilization, queue.queue_servers)
+        late: Floats = wait_exceeds(t - rest, queue.ttft_wait_s, queue.utilization, queue.queue_servers)
         return float(late @ weight)
 
     return tail
 
 
 def _tpot_tail(way: Way) -> Tail:
+    if way.decode.chunked is not None:
+        calls = way.flow.calls
+        return way.decode.chunked.tpot_tail(*answer_lengths(calls.task, calls.population))
     mean, deviation = way.decode.step_s, max(way.decode.step_sd_s, 1e-12)
     return lambda t: float(ndtr((mean - t) / deviation))
 

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from codesign.candidates.data import Floats
 from codesign.candidates.flows import CallFlow
 from codesign.performance import ConfigurationTable, kv_bytes, kv_capacity_bytes
+from codesign.performance.chunks import WAIT_SPREAD
 from codesign.problem.instance import Options
+from codesign.solution.colocated import Chunked
 
 
 @dataclass(frozen=True)
@@ -26,15 +29,23 @@ class PoolState:
     """Mean step time (0 for prefill)."""
     step_sd_s: float
     batch: float
-    full_step_s: float
-    """Step that holds a full chunk of a prompt (colocated)."""
-    chunk: float
     utilization: float
     """ρ of the prompt queue."""
     wait_s: float
     queue_servers: int
     shares: dict[str, float]
     """compute, bandwidth, capacity, link, slots, busy: what is in use."""
+    chunked: Chunked | None = None
+    """Of a colocated pool: prompts in its steps."""
+
+    def decode_seconds(self, output: Floats) -> Floats:
+        """Mean seconds of answers of these tokens ([P]) after their first one."""
+        return output * self.step_s if self.chunked is None else self.chunked.decode_seconds(output)
+
+    @property
+    def ttft_wait_s(self) -> float:
+        """Mean wait of a prompt as a TTFT counts it."""
+        return self.wait_s if self.chunked is None else WAIT_SPREAD * self.wait_s
 
     @property
     def binding(self) -> str:

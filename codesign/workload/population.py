@@ -28,6 +28,8 @@ Array = NDArray[np.float64]
 
 CALLS_POINTS = 5
 """Quadrature points of the number of calls in a task."""
+ANSWER_POINTS = 9
+"""Points of the output alone, where the short ones matter by themselves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +134,17 @@ def call_population(
         wait=task.tool_wait,
         shared_tokens=task.prefix_shared_tokens,
     )
+
+
+def answer_lengths(task: TaskClass, population: CallPopulation) -> tuple[Array, Array]:
+    """(weight, tokens) of outputs alone, finer than the population's points: short answers have the tail of TPOT.
+
+    What a call waits for once is divided by its output there, and three points say little about 1/output.
+    """
+    if task.lengths is not None:
+        return population.weight, population.output
+    output, weight = task.output.points(ANSWER_POINTS)
+    return weight, output
 
 
 def kept_probability(task: TaskClass, ttl_s: float) -> float:

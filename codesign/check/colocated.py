@@ -1,0 +1,272 @@
+"""Colocated replicas: answers, and chunks of prompts in the same steps.
+
+Everything follows from how many sequences decode. Where they are B, a call is one of B + 1. Prompts come first: they
+take the share φ of all time, and leave steps of (step(B + 1, 0) + reads)/(1 − φ) on average. B is the smallest number
+that steps of that length keep in the batch, with the time for which calls are held up by prompts that came while theirs
+was computed: φ·TTFT of work, in the time that prompts leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import gammaincc, ndtr
+
+from codesign.check.calls import Array
+from codesign.check.plan import ModelledPool, ModelledRoute
+from codesign.performance import decode_attention_seconds, decode_step_seconds, prefill_attention_seconds
+from codesign.performance.chunks import CHUNK_SPREAD, KNOTS, MOMENTS, WAIT_SPREAD
+from codesign.performance.queueing import mean_wait
+from codesign.workload.population import answer_lengths
+
+_FULL_LOAD = 0.999
+_HIGHEST_GAIN = 0.95
+_SHARES = np.array(KNOTS)
+
+
+@dataclass(frozen=True, eq=False)
+class _Traffic:
+    """One route's calls on a replica."""
+
+    rate: float
+    weight: Array
+    """[J] of prompts, [J] their whole chunks, and [J] the share of a chunk that is left."""
+    whole: Array
+    left: Array
+    between: Array
+    """[J, Q] how values at what is left come from those at KNOTS."""
+    attention: Array
+    """[J] attention seconds of a whole prompt."""
+    answers: Array
+    """[P] weights of answers, [P] their tokens, and [P] what their contexts add to a step."""
+    tokens: Array
+    reads: Array
+
+    @staticmethod
+    def of(pool: ModelledPool, route: ModelledRoute) -> _Traffic:
+        """A route on a pool."""
+        calls, points = route.calls, route.calls.population
+        prompts, chunk = calls.prompts(), float(pool.entry.prefill_chunk or np.nan)
+        whole = np.floor_divide(prompts.new, chunk)
+        left = prompts.new / chunk - whole
+        return _Traffic(
+            rate=calls.rate / pool.entry.replicas,
+            weight=prompts.weight,
+            whole=whole,
+            left=left,
+            between=np.stack([np.interp(left, _SHARES, one) for one in np.eye(len(_SHARES))], axis=1),
+            attention=prefill_attention_seconds(pool.table, prompts.new, prompts.cached)[0],
+            answers=points.weight,
+            tokens=points.output,
+            reads=decode_attention_seconds(pool.table, points.context + points.output / 2.0)[0],
+        )
+
+    @property
+    def chunks(self) -> Array:
+        """[J] of each prompt."""
+        return self.whole + self.left
+
+    def cost(self, added: Array) -> Array:
+        """[n] seconds that a call's prompt adds to steps, by what KNOTS add ([n, Q]): the dearer of two ways.
+
+        In steps of its own, or at its share of full ones; and its attention.
+        """
+        alone = added[:, -1] * float(self.weight @ self.whole) + added @ (self.weight @ self.between)
+        shared = added[:, -1] * float(self.weight @ self.chunks)
+        return np.asarray(np.maximum(alone, shared) + float(self.weight @ self.attention))
+
+    def last_step(self, added: Array, mean: Array, full: Array) -> Array:
+        """[n, J] seconds of the step with a prompt's rest: an average one and the rest, not beyond a full one."""
+        rest = added @ self.between.T + self.attention * self.left / self.chunks
+        return np.where(self.left > 0, np.minimum(mean[:, None] + rest, full[:, None]), 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """The steps that answers and prompts share, at n batches: arrays [n] and, where said, [n, Q]."""
+
+    added: Array
+    """[n, Q] seconds that KNOTS of a chunk add."""
+    batch: Array
+    step: Array
+    """Mean seconds of the steps of a call."""
+    full: Array
+    """Seconds of a step with a whole chunk."""
+    prompts: Array
+    """φ."""
+    busy: Array
+    """ρ of prompts in full steps."""
+    wait: Array
+    """Mean seconds of a prompt's wait beyond the step that runs."""
+    meets: Array
+    """Probability that a step with prompts runs when another prompt comes."""
+    long: Array
+    """Seconds of such a step as it is met, and seconds of one without."""
+    quiet: Array
+    ahead: Array
+    """Seconds of prompts ahead of a call that begins to decode."""
+
+    def decoding(self, tokens: Array) -> Array:
+        """[n, P] mean seconds that answers of these tokens take: no step is longer than a full one."""
+        room = np.maximum(self.full - self.step, 0.0)[:, None] * np.maximum(tokens - 1.0, 0.0)
+        return self.step[:, None] * tokens + np.minimum(self.ahead[:, None], room)
+
+
+@dataclass(frozen=True, eq=False)
+class Colocated:
+    """A replica's state, as far as promises need it."""
+
+    shared: Shared
+    """At its batch alone."""
+    shortest_s: float
+    """Step of a call that nobody is beside."""
+    others: float
+    """Variance of a call's mean step by who is beside it, and whose prompts, s²."""
+    chunks: float
+    """The same by chunks, of all its steps together, for each token, s²."""
+    full: float
+    """Variance of full steps by who is in them, s²."""
+
+    @property
+    def batch(self) -> float:
+        """Mean sequences that decode."""
+        return float(self.shared.batch[0])
+
+    @property
+    def step_s(self) -> float:
+        """Mean step of a call."""
+        return float(self.shared.step[0])
+
+    @property
+    def full_step_s(self) -> float:
+        """Step with a whole chunk."""
+        return float(self.shared.full[0])
+
+    def decoding(self, tokens: Array) -> Array:
+        """[P] mean seconds of answers."""
+        return np.asarray(self.shared.decoding(tokens)[0])
+
+    def decoding_moments(self, route: ModelledRoute) -> tuple[float, float]:
+        """Mean and variance (s, s²) of the time that a call of a route decodes."""
+        points = route.calls.population
+        seconds = self.decoding(points.output)
+        mean = float(points.weight @ seconds)
+        within = points.output**2 * self.others + points.output * self.chunks
+        return mean, float(points.weight @ ((seconds - mean) ** 2 + within))
+
+    def late(self, route: ModelledRoute) -> Callable[[float], float]:
+        """P(a call's mean step > t): gamma above the shortest step, by mean and variance at each answer's length."""
+        weight, tokens = answer_lengths(route.calls.task, route.calls.population)
+        tokens = np.maximum(tokens, 1.0)
+        above = np.maximum(self.decoding(tokens) / tokens - self.shortest_s, 1e-12)
+        variance = np.maximum(self.others + self.chunks / tokens, 1e-24)
+        top, spread = self.full_step_s, max(float(np.sqrt(self.full)), 1e-12)
+
+        def beyond(t: float) -> float:
+            each = gammaincc(above**2 / variance, max(t - self.shortest_s, 0.0) * above / variance)
+            return float(weight @ np.minimum(each, ndtr((top - t) / spread)))
+
+        return beyond
+
+    def first_tokens(self, route: ModelledRoute) -> tuple[Array, Array]:
+        """(weight, seconds) of TTFT beside wait and reload: what is left of the running step, then the prompt's own."""
+        at, traffic = self.shared, _Traffic.of(route.prefill, route)
+        meets = float(at.meets[0])
+        kinds = np.array([[meets, float(at.long[0])], [1.0 - meets, float(at.quiet[0])]])
+        probability = np.repeat(kinds[:, 0], len(MOMENTS)) / len(MOMENTS)
+        left = np.outer(kinds[:, 1], MOMENTS).ravel()
+        # Whoever comes in that time shares the prompt's last step.
+        mean = self.step_s + float(at.prompts[0]) * left
+        last = traffic.last_step(np.repeat(at.added, left.size, axis=0), mean, np.full(left.size, self.full_step_s))
+        seconds = left[:, None] + traffic.whole * self.full_step_s + last
+        return np.outer(probability, traffic.weight).ravel(), seconds.ravel()
+
+
+def colocated(
+    pool: ModelledPool, routes: Sequence[ModelledRoute], fixed_point: Callable[[Callable[[Array], Array], float], float]
+) -> Colocated | None:
+    """The state of a pool under its routes; None where it is overloaded."""
+    load = _Load(pool, [_Traffic.of(pool, route) for route in routes])
+
+    def stay(seconds: Array) -> Array:
+        """Seconds for which a token's sequence stays in the batch, where they are so many."""
+        return load.kept(load.at(load.tokens * seconds)) / load.tokens
+
+    least = float(stay(np.zeros(1))[0])
+    seconds = fixed_point(stay, least)
+    if not np.isfinite(seconds):
+        return None
+    return load.state(load.tokens * seconds)
+
+
+class _Load:
+    def __init__(self, pool: ModelledPool, traffic: list[_Traffic]) -> None:
+        self.pool, self.traffic = pool, traffic
+        self.tokens = sum(t.rate * float(t.answers @ t.tokens) for t in traffic)
+        self.reads = sum(t.rate * float(t.answers @ (t.tokens * t.reads)) for t in traffic) / self.tokens
+        self.chunks = sum(t.rate * float(t.weight @ t.chunks) for t in traffic)
+        self.squares = sum(t.rate * float(t.weight @ t.chunks**2) for t in traffic)
+        self.attention = sum(t.rate * float(t.weight @ t.attention) for t in traffic)
+
+    def steps(self, sequences: Array) -> Array:
+        """[n, Q] steps of so many sequences with each of KNOTS of a chunk, reads left out."""
+        tokens = _SHARES * float(self.pool.entry.prefill_chunk or np.nan)
+        n, q = len(sequences), len(tokens)
+        return decode_step_seconds(self.pool.table, np.repeat(sequences, q), np.tile(tokens, n))[0].reshape(n, q)
+
+    def prompts(self, steps: Array) -> Array:
+        """φ at steps [n, Q]."""
+        added = steps - steps[:, :1]
+        return np.asarray(np.minimum(sum(t.rate * t.cost(added) for t in self.traffic), _FULL_LOAD))
+
+    def kept(self, at: Shared) -> Array:
+        """[n] sequences that steps keep in the batch, by Little's law."""
+        return np.asarray(sum(t.rate * (at.decoding(t.tokens) @ t.answers) for t in self.traffic))
+
+    def at(self, batch: Array) -> Shared:
+        """The steps at each of these batches [n]."""
+        steps = self.steps(batch + 1.0)
+        added = steps - steps[:, :1]
+        quiet = steps[:, 0] + self.reads * (batch + 1.0)
+        prompts = self.prompts(steps)
+        mean = quiet / (1.0 - prompts)
+        full = quiet + added[:, -1] + self.attention / self.chunks
+        wait = mean_wait(self.chunks * full, self.squares * full**2, 1)
+        inside = squares = np.zeros_like(batch)
+        for t in self.traffic:
+            last = t.last_step(added, mean, full)
+            inside = inside + t.rate * (full * float(t.weight @ t.whole) + last @ t.weight)
+            squares = squares + t.rate * (full**2 * float(t.weight @ t.whole) + last**2 @ t.weight)
+        meets, long = np.minimum(inside, 1.0), squares / inside
+        own = inside / sum(t.rate for t in self.traffic)
+        first = WAIT_SPREAD * wait + 0.5 * (meets * long + (1.0 - meets) * quiet) + own
+        ahead = prompts * first / (1.0 - prompts)
+        return Shared(added, batch, mean, full, prompts, self.chunks * full, wait, meets, long, quiet, ahead)
+
+    def state(self, batch: float) -> Colocated:
+        """The state at a batch, with what varies there."""
+        at = self.at(np.array([batch]))
+        step, free = float(at.step[0]), 1.0 - float(at.prompts[0])
+        steps = self.steps(np.array([batch + 1.0, batch + 2.0]))
+        # One more sequence makes a call's steps longer, and those with prompts in them too.
+        longer = float(steps[1, 0] - steps[0, 0]) + step * float(np.diff(self.prompts(steps))[0])
+        each = (longer + self.reads) / free
+        gain = np.clip(batch * each / step, 0.0, _HIGHEST_GAIN)
+        loop = 1.0 / (1.0 - gain)
+        # Whoever brings a prompt decodes after it: the two go up together.
+        together = each * (1.0 - free) * step / free
+        chunk = CHUNK_SPREAD * (1.0 - free) / self.chunks / free
+        return Colocated(
+            shared=at,
+            shortest_s=float(self.steps(np.ones(1))[0, 0]) + self.reads,
+            others=float(loop * (self._by_sequences(batch, longer) / free**2 + together)),
+            chunks=float(loop * self.squares * chunk**2 * step),
+            full=float(loop * self._by_sequences(batch, float(steps[1, -1] - steps[0, -1]))),
+        )
+
+    def _by_sequences(self, batch: float, longer: float) -> float:
+        """Variance of a step by Poisson sequences, each of which makes it longer by so much and by its reads."""
+        share = batch / self.tokens
+        return share * sum(t.rate * float((t.answers * t.tokens) @ (longer + t.reads) ** 2) for t in self.traffic)

@@ -1,0 +1,261 @@
+"""A colocated pool in operation: chunks of prompts inside decode steps (DESIGN 3.4).
+
+A call that decodes sees n = B + 1 sequences: the others, as many as there are on average, and itself. Prompts take the
+share φ of all time, and its mean step is
+
+    t = step(n, 0) + r·n + φ·t,    φ = Σ x·(cost(n) + prompt attention),    B = Σ x·E[o·t + backlog],
+
+with x calls/s of a flow on a replica, o output tokens, r seconds that a sequence's context adds to a step, and the cost
+of a prompt in :mod:`~codesign.performance.chunks`. What came while its own prompt waited and was computed is ahead of
+it when it begins to decode: backlog = φ·TTFT/(1 − φ), or what makes all of its steps full ones.
+
+A call's mean step varies with the others (each adds a, for a part of its life), with the chunks that it meets (the work
+of a priority class: M/G/1 busy periods), and with both together, since whoever brings a prompt decodes after it. More
+sequences make longer steps, and those make more sequences: the loop's gain ε.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import gammaincc, ndtr
+
+from codesign.candidates.data import Floats
+from codesign.candidates.flows import CallFlow
+from codesign.performance import ConfigurationTable, decode_attention_seconds, prefill_attention_seconds
+from codesign.performance.chunks import (
+    CHUNK_SPREAD,
+    MOMENTS,
+    WAIT_SPREAD,
+    on_knots,
+    pieces,
+    prompt_seconds,
+    step_seconds,
+)
+from codesign.performance.queueing import mean_wait
+
+_ITERATIONS = 400
+_MOST = 0.999
+"""Share of all time that prompts take where they take it all: such a pool is overloaded."""
+_LARGEST_GAIN = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class _Stream:
+    """The calls of one flow on one replica."""
+
+    rate: float
+    """Calls per second."""
+    weight: Floats
+    """[J] of prompts."""
+    chunks: Floats
+    """[J] of a prompt, not whole ones alone."""
+    rest: Floats
+    """[J, Q] what its full chunks leave, on the knots of one."""
+    parts: Floats
+    """[2, Q] its pieces on average, alone and shared."""
+    attention: Floats
+    """[J] seconds of a prompt's attention."""
+    answer_weight: Floats
+    """[P] of answers."""
+    output: Floats
+    """[P] tokens of answers."""
+    reads: Floats
+    """[P] r of each."""
+
+    @staticmethod
+    def of(table: ConfigurationTable, flow: CallFlow, rate: float, chunk: float) -> _Stream:
+        """Calls of a flow at a rate per replica."""
+        prompts, answers = flow.calls.prefill_points(flow.residency), flow.calls.population
+        chunks = prompts.new / chunk
+        return _Stream(
+            rate,
+            prompts.weight,
+            chunks,
+            on_knots(chunks % 1.0),
+            pieces(prompts.new, prompts.weight, chunk),
+            prefill_attention_seconds(table, prompts.new, prompts.cached)[0],
+            answers.weight,
+            answers.output,
+            decode_attention_seconds(table, answers.context + answers.output / 2.0)[0],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Chunked:
+    """Prompts and answers that share the steps of a colocated replica, at their fixed point."""
+
+    chunk: float
+    steps: Floats
+    """[Q] steps that a call sees with each of KNOTS of a chunk in them, without attention."""
+    batch: float
+    """B: sequences that decode, on average."""
+    step_s: float
+    """t: mean step of a call."""
+    full_step_s: float
+    """Step with a full chunk."""
+    share: float
+    """φ: share of all time that prompts add to steps."""
+    utilization: float
+    """Chunks per second times the full step."""
+    wait_s: float
+    """Mean wait of a prompt beside the step that runs when it comes."""
+    running: tuple[tuple[float, float], ...]
+    """(probability, seconds) of the step that runs when a prompt comes: with prompts, as time finds it, or without."""
+    backlog_s: float
+    """Seconds of prompts that a call finds ahead of its own decoding."""
+    lone_step_s: float
+    """Step of a call that is alone: none is shorter."""
+    batch_variance: float
+    """Of a call's mean step by the other sequences, and by those whose prompts it meets, seconds²."""
+    chunk_variance: float
+    """Of the sum of a call's steps by the chunks in them, for each token, seconds²."""
+    full_sd_s: float
+    """Standard deviation of the full step by the batch."""
+
+    def backlog(self, output: Floats) -> Floats:
+        """Seconds that answers of these tokens are held up by the prompts ahead of them."""
+        most = max(self.full_step_s - self.step_s, 0.0)
+        return np.minimum(self.backlog_s, np.maximum(output - 1.0, 0.0) * most)
+
+    def decode_seconds(self, output: Floats) -> Floats:
+        """Mean seconds from the first to the last token, [P] by output tokens."""
+        return output * self.step_s + self.backlog(output)
+
+    def decode_variance(self, weight: Floats, output: Floats) -> float:
+        """Variance of those seconds over answers [P] with probabilities `weight`, seconds²."""
+        mean = float(weight @ self.decode_seconds(output))
+        lengths = float(weight @ self.decode_seconds(output) ** 2) - mean**2
+        return max(lengths, 0.0) + float(weight @ (output**2 * self.batch_variance + output * self.chunk_variance))
+
+    def tpot_tail(self, weight: Floats, output: Floats) -> Callable[[float], float]:
+        """P(mean step of a call > t) over answers [P]: gamma above the step of a call that is alone.
+
+        It has the mean and the variance of the mixture's part; no call's steps are longer than full ones.
+        """
+        tokens = np.maximum(output, 1.0)
+        excess = np.maximum(self.decode_seconds(tokens) / tokens - self.lone_step_s, 1e-12)
+        variance = np.maximum(self.batch_variance + self.chunk_variance / tokens, 1e-24)
+        shape, scale = excess**2 / variance, variance / excess
+
+        def tail(t: float) -> float:
+            late = gammaincc(shape, max(t - self.lone_step_s, 0.0) / scale)
+            full = ndtr((self.full_step_s - t) / max(self.full_sd_s, 1e-12))
+            return float(weight @ np.minimum(late, full))
+
+        return tail
+
+    def first_token(self, table: ConfigurationTable, flow: CallFlow) -> tuple[Floats, Floats]:
+        """(weight [R, J], seconds [R, J]) of a prompt's TTFT beside its wait: the step that runs, then its own.
+
+        Its last step holds its rest beside what steps hold on average, and what came while it waited for it.
+        """
+        stream = _Stream.of(table, flow, 0.0, self.chunk)
+        weights, seconds = [], []
+        for probability, running in self.running:
+            for moment in MOMENTS:
+                left = running * moment
+                whole, last = _own_steps(self.steps, stream, self.step_s + self.share * left, self.full_step_s)
+                weights.append(stream.weight * (probability / len(MOMENTS)))
+                seconds.append(left + whole + last)
+        return np.array(weights), np.array(seconds)
+
+
+def _own_steps(steps: Floats, stream: _Stream, mean: float, full: float) -> tuple[Floats, Floats]:
+    """Seconds [J] of a prompt's full steps, and of its last one where something is left for it."""
+    left = stream.chunks % 1.0
+    rest = stream.rest @ (steps - steps[0]) + stream.attention * left / stream.chunks
+    return np.floor(stream.chunks) * full, np.where(left > 0, np.minimum(mean + rest, full), 0.0)
+
+
+def settle(
+    table: ConfigurationTable, flows: tuple[tuple[CallFlow, float], ...], replicas: int, chunk: float
+) -> Chunked:
+    """The fixed point of a pool under its flows (calls/s of the whole pool)."""
+    load = _Load(table, [_Stream.of(table, flow, rate / replicas, chunk) for flow, rate in flows], chunk)
+    state = load.at(0.0)
+    for _ in range(_ITERATIONS):
+        batch = load.batch(state)
+        if abs(batch - state.batch) <= 1e-12 * batch:
+            break
+        state = load.at(batch)
+    return state
+
+
+class _Load:
+    """What calls ask of a replica, and the steps that follow from a batch."""
+
+    def __init__(self, table: ConfigurationTable, streams: list[_Stream], chunk: float) -> None:
+        self.table, self.streams, self.chunk = table, streams, chunk
+        self.tokens = sum(s.rate * float(s.answer_weight @ s.output) for s in streams)
+        reads = sum(s.rate * float(s.answer_weight @ (s.output * s.reads)) for s in streams)
+        self.reads_s = reads / max(self.tokens, 1e-12)
+        """Mean r of the sequences in the batch."""
+        self.prompt_attention = sum(s.rate * float(s.weight @ s.attention) for s in streams)
+        self.chunks = sum(s.rate * float(s.weight @ s.chunks) for s in streams)
+        self.chunk_squares = sum(s.rate * float(s.weight @ s.chunks**2) for s in streams)
+
+    def batch(self, state: Chunked) -> float:
+        """Sequences that a state's steps keep in the batch (Little's law)."""
+        return sum(s.rate * float(s.answer_weight @ state.decode_seconds(s.output)) for s in self.streams)
+
+    def at(self, batch: float) -> Chunked:
+        """All that follows from a batch of so many others."""
+        seen, more = step_seconds(self.table, np.array([batch + 1.0, batch + 2.0]), self.chunk)[0]
+        decode = float(seen[0]) + self.reads_s * (batch + 1.0)
+        share = self._share(seen)
+        step = decode / (1.0 - share)
+        full = decode + float(seen[-1] - seen[0]) + self.prompt_attention / self.chunks
+        busy = self.chunks * full
+        wait = float(mean_wait(busy, self.chunk_squares * full**2, 1))
+        running, service = self._running(seen, decode, step, full)
+        first = WAIT_SPREAD * wait + sum(p * left for p, left in running) / 2.0 + service
+        # What one more sequence does to a call's mean step, prompts in it included, and how much of that comes back.
+        rise = float(more[0] - seen[0]) + step * (self._share(more) - share)
+        free = 1.0 - share
+        gain = min(max(batch * (rise + self.reads_s) / free / step, 0.0), _LARGEST_GAIN)
+        both = (rise + self.reads_s) / free * share * step / free
+        cost = share / self.chunks
+        return Chunked(
+            chunk=self.chunk,
+            steps=seen,
+            batch=batch,
+            step_s=step,
+            full_step_s=full,
+            share=share,
+            utilization=busy,
+            wait_s=wait,
+            running=running,
+            backlog_s=share * first / free,
+            lone_step_s=self._lone_step(),
+            batch_variance=(self._spread(batch, rise) / free**2 + both) / (1.0 - gain),
+            chunk_variance=CHUNK_SPREAD**2 * self.chunk_squares * cost**2 * step / free**2 / (1.0 - gain),
+            full_sd_s=float(np.sqrt(self._spread(batch, float(more[-1] - seen[-1])) / (1.0 - gain))),
+        )
+
+    def _share(self, steps: Floats) -> float:
+        """φ at steps [Q]."""
+        costs = sum(s.rate * float(prompt_seconds(steps, s.parts)) for s in self.streams)
+        return min(costs + self.prompt_attention, _MOST)
+
+    def _running(
+        self, steps: Floats, decode: float, mean: float, full: float
+    ) -> tuple[tuple[tuple[float, float], ...], float]:
+        """The step that runs when a prompt comes, and a prompt's mean seconds in steps of its own."""
+        busy = squares = 0.0
+        for s in self.streams:
+            whole, last = _own_steps(steps, s, mean, full)
+            busy += s.rate * float(s.weight @ (whole + last))
+            squares += s.rate * float(s.weight @ (whole * full + last**2))
+        prompts = min(busy, 1.0)
+        return ((prompts, squares / busy), (1.0 - prompts, decode)), busy / sum(s.rate for s in self.streams)
+
+    def _spread(self, batch: float, rise: float) -> float:
+        """Variance of a step by a Poisson batch, each sequence of which adds `rise` and its own reads."""
+        own = sum(s.rate * float((s.answer_weight * s.output) @ (rise + s.reads) ** 2) for s in self.streams)
+        return batch / max(self.tokens, 1e-12) * own
+
+    def _lone_step(self) -> float:
+        return float(step_seconds(self.table, np.ones(1), self.chunk)[0, 0, 0]) + self.reads_s
