@@ -9,7 +9,7 @@ was computed: φ·TTFT of work, in the time that prompts leave.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import gammaincc, ndtr
@@ -17,7 +17,7 @@ from scipy.special import gammaincc, ndtr
 from codesign.check.calls import Array
 from codesign.check.plan import ModelledPool, ModelledRoute
 from codesign.performance import decode_attention_seconds, decode_step_seconds, prefill_attention_seconds
-from codesign.performance.chunks import CHUNK_SPREAD, KNOTS, MOMENTS, WAIT_SPREAD
+from codesign.performance.chunks import CHUNK_SPREAD, KNOTS, WAIT_SPREAD
 from codesign.performance.queueing import mean_wait
 from codesign.workload.population import answer_lengths
 
@@ -99,14 +99,30 @@ class Shared:
     busy: Array
     """ρ of prompts in full steps."""
     wait: Array
-    """Mean seconds of a prompt's wait beyond the step that runs."""
-    meets: Array
-    """Probability that a step with prompts runs when another prompt comes."""
-    long: Array
-    """Seconds of such a step as it is met, and seconds of one without."""
+    """Mean seconds in the queue for full steps."""
+    own: Array
+    """[n, I] seconds of every prompt in steps of its own, and [n, I] such prompts per second, as if one at a time."""
+    rate: Array
     quiet: Array
+    """Seconds of a step without prompts."""
     ahead: Array
     """Seconds of prompts ahead of a call that begins to decode."""
+
+    @property
+    def free(self) -> Array:
+        """[n] probability that no prompt is computed when one comes."""
+        return np.maximum(1.0 - (self.rate * self.own).sum(axis=1), 0.0)
+
+    @property
+    def left(self) -> Array:
+        """[n] mean seconds until the end of what runs then: a prompt, as its length makes it likely, or a step."""
+        return np.asarray(0.5 * ((self.rate * self.own**2).sum(axis=1) + self.free * self.quiet))
+
+    @property
+    def queued(self) -> Array:
+        """[n] mean seconds that a prompt waits (Pollaczek and Khinchine, and the safety factor)."""
+        inside = 0.5 * (self.rate * self.own**2).sum(axis=1) + (1.0 - self.free) * self.wait
+        return np.asarray(WAIT_SPREAD * inside + 0.5 * self.free * self.quiet)
 
     def decoding(self, tokens: Array) -> Array:
         """[n, P] mean seconds that answers of these tokens take: no step is longer than a full one."""
@@ -170,18 +186,42 @@ class Colocated:
 
         return beyond
 
-    def first_tokens(self, route: ModelledRoute) -> tuple[Array, Array]:
-        """(weight, seconds) of TTFT beside wait and reload: what is left of the running step, then the prompt's own."""
+    def prefilling(self, route: ModelledRoute) -> tuple[Array, Array]:
+        """(weight [J], seconds [J]) of a route's prompts in steps of their own, beside wait and reload."""
         at, traffic = self.shared, _Traffic.of(route.prefill, route)
-        meets = float(at.meets[0])
-        kinds = np.array([[meets, float(at.long[0])], [1.0 - meets, float(at.quiet[0])]])
-        probability = np.repeat(kinds[:, 0], len(MOMENTS)) / len(MOMENTS)
-        left = np.outer(kinds[:, 1], MOMENTS).ravel()
-        # Whoever comes in that time shares the prompt's last step.
-        mean = self.step_s + float(at.prompts[0]) * left
-        last = traffic.last_step(np.repeat(at.added, left.size, axis=0), mean, np.full(left.size, self.full_step_s))
-        seconds = left[:, None] + traffic.whole * self.full_step_s + last
-        return np.outer(probability, traffic.weight).ravel(), seconds.ravel()
+        # Whoever comes before the running step ends shares the prompt's last one.
+        beside = at.step + at.prompts * at.left
+        last = traffic.last_step(at.added, beside, at.full)[0]
+        return traffic.weight, traffic.whole * self.full_step_s + last
+
+    def waits_longer(self, seconds: Array) -> Array:
+        """[J] P(a prompt waits longer than [J] seconds).
+
+        One that finds another under way waits until that one is through (uniform on its length) and for a wait beyond
+        it, of mean w and P(> t) = ρ·exp(−ρt/w); one that finds none waits until a step without prompts ends.
+        """
+        at = self.shared
+        rho, mean, quiet = float(at.busy[0]), WAIT_SPREAD * float(at.wait[0]), float(at.quiet[0])
+        if not rho < 1.0:
+            return np.ones_like(seconds)
+        lengths, rates = WAIT_SPREAD * at.own[0], at.rate[0] / WAIT_SPREAD
+        t = np.maximum(seconds, 0.0)[:, None]
+        inside = np.minimum(t, lengths)
+        decay = rho / mean
+        through = mean * (np.exp(-decay * (t - inside)) - np.exp(-decay * t))
+        late = ((lengths - inside + through) * rates).sum(axis=1)
+        late = late + float(at.free[0]) * np.clip(1.0 - t[:, 0] / quiet, 0.0, 1.0)
+        return np.where(seconds < 0.0, 1.0, late)
+
+    def wait_moments(self) -> tuple[float, float]:
+        """Mean and variance (s, s²) of that wait."""
+        at = self.shared
+        mean, free, beyond = float(at.queued[0]), float(at.free[0]), WAIT_SPREAD * float(at.wait[0])
+        lengths, rates = WAIT_SPREAD * at.own[0], at.rate[0] / WAIT_SPREAD
+        # E[(left + beyond)²] where a prompt is under way; a third of the square where a step ends.
+        square = float((rates * (lengths**3 / 3.0 + lengths**2 * beyond)).sum())
+        square += (1.0 - free) * 2.0 * beyond**2 / float(at.busy[0]) + free * float(at.quiet[0]) ** 2 / 3.0
+        return mean, square - mean**2
 
 
 def colocated(
@@ -234,16 +274,16 @@ class _Load:
         mean = quiet / (1.0 - prompts)
         full = quiet + added[:, -1] + self.attention / self.chunks
         wait = mean_wait(self.chunks * full, self.squares * full**2, 1)
-        inside = squares = np.zeros_like(batch)
-        for t in self.traffic:
-            last = t.last_step(added, mean, full)
-            inside = inside + t.rate * (full * float(t.weight @ t.whole) + last @ t.weight)
-            squares = squares + t.rate * (full**2 * float(t.weight @ t.whole) + last**2 @ t.weight)
-        meets, long = np.minimum(inside, 1.0), squares / inside
-        own = inside / sum(t.rate for t in self.traffic)
-        first = WAIT_SPREAD * wait + 0.5 * (meets * long + (1.0 - meets) * quiet) + own
-        ahead = prompts * first / (1.0 - prompts)
-        return Shared(added, batch, mean, full, prompts, self.chunks * full, wait, meets, long, quiet, ahead)
+        own = [t.whole * full[:, None] + t.last_step(added, mean, full) for t in self.traffic]
+        seconds, rate = np.concatenate(own, axis=1), np.concatenate([t.rate * t.weight for t in self.traffic])
+        # Prompts that would take more than all time share their steps.
+        one = rate / np.maximum(seconds @ rate, 1.0)[:, None]
+        nothing = np.zeros_like(batch)
+        found = Shared(
+            added, batch, mean, full, prompts, self.chunks * full, wait, seconds, one, quiet, nothing
+        )  # fmt: skip
+        first = found.queued + seconds @ rate / rate.sum()
+        return replace(found, ahead=prompts * first / (1.0 - prompts))
 
     def state(self, batch: float) -> Colocated:
         """The state at a batch, with what varies there."""

@@ -28,12 +28,13 @@ from codesign.performance import (
     prefill_occupancy_seconds,
     prefill_seconds,
 )
-from codesign.performance.chunks import WAIT_SPREAD
 from codesign.performance.queueing import (
     PLANNING_PERCENTILE,
     mean_wait,
     normal_quantile,
     poisson_mean_within,
+    wait_exceeds,
+    wait_probability,
 )
 from codesign.performance.split import SplitTable, activation_bytes
 from codesign.problem.instance import Options
@@ -68,10 +69,19 @@ class PoolState:
     colocated: Colocated | None = None
     """Prompts in the steps of a colocated pool."""
 
-    @property
-    def ttft_wait_s(self) -> float:
-        """Mean wait as a TTFT counts it: that of prompts between decode steps is longer than their queue says."""
-        return self.wait_s * (1.0 if self.colocated is None else WAIT_SPREAD)
+    def waits_longer(self, seconds: Array) -> Array:
+        """P(a prompt waits longer than these seconds)."""
+        if self.colocated is not None:
+            return self.colocated.waits_longer(seconds)
+        return wait_exceeds(seconds, self.wait_s, self.busy, self.servers)
+
+    def wait_moments(self) -> tuple[float, float]:
+        """Mean and variance (s, s²) of a prompt's wait."""
+        if self.colocated is not None:
+            return self.colocated.wait_moments()
+        # An exponential tail behind the probability of waiting at all.
+        waiting = max(float(wait_probability(self.busy, self.servers)), 1e-12)
+        return self.wait_s, 2.0 * self.wait_s**2 / waiting - self.wait_s**2
 
 
 class _Bytes:
@@ -257,14 +267,11 @@ def fixed_point(step: Callable[[Array], Array], least: float) -> float:
 
 
 def ttft_parts(route: ModelledRoute, prefill: PoolState, decode: PoolState) -> tuple[Array, Array]:
-    """(weight, seconds) of points of a call's time to first token beside its wait in the queue."""
+    """(weight [J], seconds [J]) of a call's time to first token beside its wait in the queue."""
     prompts = route.calls.prompts()
     if prefill.colocated is not None:
-        weight, seconds = prefill.colocated.first_tokens(route)
-        if route.tier is None:
-            return weight, seconds
-        reload = transfer_seconds(route, prompts)
-        return weight, (seconds.reshape(-1, reload.size) + reload).ravel()
+        weight, seconds = prefill.colocated.prefilling(route)
+        return weight, seconds + (transfer_seconds(route, prompts) if route.tier is not None else 0.0)
     alone = prefill_seconds(route.prefill.table, prompts.new, prompts.cached)[0]
     return prompts.weight, np.asarray(alone + transfer_seconds(route, prompts) + decode.step_s)
 

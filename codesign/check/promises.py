@@ -10,7 +10,6 @@ from scipy.special import ndtr
 from codesign.check.operation import PoolState, ttft_parts
 from codesign.check.plan import ModelledRoute, Plan
 from codesign.check.report import REPORT_TOLERANCE, Findings
-from codesign.performance.queueing import wait_exceeds, wait_probability
 from codesign.problem.instance import TaskClass
 
 Late = Callable[[float], float]
@@ -71,7 +70,7 @@ def _promised(task: TaskClass) -> tuple[tuple[str, tuple[tuple[float, float], ..
 def _ttft(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late:
     queue, decode = states[route.prefill.entry.pool], states[route.decode.entry.pool]
     weight, rest = ttft_parts(route, queue, decode)
-    return lambda t: float(weight @ wait_exceeds(t - rest, queue.ttft_wait_s, queue.busy, queue.servers))
+    return lambda t: float(weight @ queue.waits_longer(t - rest))
 
 
 def _tpot(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late:
@@ -90,10 +89,8 @@ def call_moments(route: ModelledRoute, states: Mapping[str, PoolState]) -> tuple
     points = route.calls.population
     weight, rest = ttft_parts(route, queue, decode)
     first = float(weight @ rest)
-    # An exponential tail behind the probability of waiting at all.
-    wait = queue.ttft_wait_s
-    waiting = max(float(wait_probability(queue.busy, queue.servers)), 1e-12)
-    ttft_variance = float(weight @ (rest - first) ** 2) + 2.0 * wait**2 / waiting - wait**2
+    wait, wait_variance = queue.wait_moments()
+    ttft_variance = float(weight @ (rest - first) ** 2) + wait_variance
     if decode.colocated is not None:
         decoding, variance = decode.colocated.decoding_moments(route)
         return wait + first + decoding, ttft_variance + variance

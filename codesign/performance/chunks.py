@@ -23,9 +23,7 @@ CHUNK_SPREAD = 1.2
 leaves out that batches are large just when prompts come. Source: one replica under Poisson arrivals, simulated
 (tests/test_colocated_accounts.py)."""
 WAIT_SPREAD = 1.25
-"""Safety factor on the second moment of prompts' steps in the wait for them, for the same reason and of that source."""
-MOMENTS = tuple((i + 0.5) / 10 for i in range(10))
-"""Shares of the running step that are left when a prompt comes, equally likely."""
+"""Safety factor on the second moment of prompts in the wait for them, for the same reason and of that source."""
 
 
 def step_seconds(table: ConfigurationTable, batch: ArrayLike, chunk: float) -> Floats:

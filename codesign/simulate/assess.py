@@ -284,7 +284,7 @@ def _planned_parts(route: ModelledRoute, states: Mapping[str, PoolState]) -> lis
     prompts = route.calls.prompts()
     if queue.colocated is not None:
         weight, rest = ttft_parts(route, queue, decode)
-        return [0.0, 0.0, 0.0, 0.0, queue.ttft_wait_s + float(weight @ rest)]
+        return [0.0, 0.0, 0.0, 0.0, queue.wait_moments()[0] + float(weight @ rest)]
     bytes_, rate = moved(route, prompts), route.entry.fabric_bytes_per_s or np.nan
     alone = prefill_seconds(route.prefill.table, prompts.new, prompts.cached)[0]
     return [

@@ -9,6 +9,9 @@ with x calls/s of a flow on a replica, o output tokens, r seconds that a sequenc
 of a prompt in :mod:`~codesign.performance.chunks`. What came while its own prompt waited and was computed is ahead of
 it when it begins to decode: backlog = φ·TTFT/(1 − φ), or what makes all of its steps full ones.
 
+A prompt waits as in Pollaczek's and Khinchine's queue: where another one is computed for what is left of that one, and
+for a wait beyond it; else for the end of a step without prompts.
+
 A call's mean step varies with the others (each adds a, for a part of its life), with the chunks that it meets (the work
 of a priority class: M/G/1 busy periods), and with both together, since whoever brings a prompt decodes after it. More
 sequences make longer steps, and those make more sequences: the loop's gain ε.
@@ -17,7 +20,7 @@ sequences make longer steps, and those make more sequences: the loop's gain ε.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import gammaincc, ndtr
@@ -27,7 +30,6 @@ from codesign.candidates.flows import CallFlow
 from codesign.performance import ConfigurationTable, decode_attention_seconds, prefill_attention_seconds
 from codesign.performance.chunks import (
     CHUNK_SPREAD,
-    MOMENTS,
     WAIT_SPREAD,
     on_knots,
     pieces,
@@ -101,9 +103,15 @@ class Chunked:
     utilization: float
     """Chunks per second times the full step."""
     wait_s: float
-    """Mean wait of a prompt beside the step that runs when it comes."""
-    running: tuple[tuple[float, float], ...]
-    """(probability, seconds) of the step that runs when a prompt comes: with prompts, as time finds it, or without."""
+    """Mean wait of a prompt in the queue for full steps."""
+    served_s: Floats
+    """[I] seconds of all prompts in steps of their own."""
+    served: Floats
+    """[I] share of all time, over these seconds, that such prompts are computed: calls per second, at most 1 in all."""
+    quiet_s: float
+    """Step without prompts."""
+    together_s: float
+    """What steps hold beside a prompt's rest: their mean, and what came while it waited for the step that ran."""
     backlog_s: float
     """Seconds of prompts that a call finds ahead of its own decoding."""
     lone_step_s: float
@@ -147,27 +155,41 @@ class Chunked:
 
         return tail
 
-    def first_token(self, table: ConfigurationTable, flow: CallFlow) -> tuple[Floats, Floats]:
-        """(weight [R, J], seconds [R, J]) of a prompt's TTFT beside its wait: the step that runs, then its own.
-
-        Its last step holds its rest beside what steps hold on average, and what came while it waited for it.
-        """
+    def own_seconds(self, table: ConfigurationTable, flow: CallFlow) -> tuple[Floats, Floats]:
+        """(weight [J], seconds [J]) of prompts in steps of their own."""
         stream = _Stream.of(table, flow, 0.0, self.chunk)
-        weights, seconds = [], []
-        for probability, running in self.running:
-            for moment in MOMENTS:
-                left = running * moment
-                whole, last = _own_steps(self.steps, stream, self.step_s + self.share * left, self.full_step_s)
-                weights.append(stream.weight * (probability / len(MOMENTS)))
-                seconds.append(left + whole + last)
-        return np.array(weights), np.array(seconds)
+        return stream.weight, _own_steps(self.steps, stream, self.together_s, self.full_step_s)
+
+    def waits_longer(self, seconds: Floats) -> Floats:
+        """[J] P(a prompt waits longer than these seconds [J]), 1 where they are negative.
+
+        What is left of a running prompt of S seconds is uniform on (0, S); the wait beyond it is exponential.
+        """
+        v = np.maximum(seconds, 0.0)[:, None]
+        longest = WAIT_SPREAD * self.served_s
+        # ∫ over what is left, up to v or S, of P(the wait beyond it is longer than the rest of v).
+        rate = self.utilization / max(WAIT_SPREAD * self.wait_s, 1e-300)
+        beyond = np.exp(-rate * np.maximum(v - longest, 0.0)) - np.exp(-rate * v)
+        late = np.maximum(longest - v, 0.0) + WAIT_SPREAD * self.wait_s * beyond
+        idle = 1.0 - float(self.served @ self.served_s)
+        found = late @ self.served / WAIT_SPREAD + idle * np.maximum(1.0 - v[:, 0] / self.quiet_s, 0.0)
+        return np.where(seconds < 0, 1.0, found)
+
+    def wait_moments(self) -> tuple[float, float]:
+        """Mean and variance (s, s²) of that wait."""
+        beyond, idle = WAIT_SPREAD * self.wait_s, 1.0 - float(self.served @ self.served_s)
+        left = WAIT_SPREAD * float(self.served @ self.served_s**2) / 2.0
+        square = WAIT_SPREAD**2 * float(self.served @ self.served_s**3) / 3.0
+        mean = left + (1.0 - idle) * beyond + idle * self.quiet_s / 2.0
+        square += 2.0 * left * beyond + (1.0 - idle) * 2.0 * beyond**2 / max(self.utilization, 1e-12)
+        return mean, square + idle * self.quiet_s**2 / 3.0 - mean**2
 
 
-def _own_steps(steps: Floats, stream: _Stream, mean: float, full: float) -> tuple[Floats, Floats]:
-    """Seconds [J] of a prompt's full steps, and of its last one where something is left for it."""
+def _own_steps(steps: Floats, stream: _Stream, mean: float, full: float) -> Floats:
+    """Seconds [J] of prompts in full steps, and in a last one where something is left: beside what a mean one holds."""
     left = stream.chunks % 1.0
     rest = stream.rest @ (steps - steps[0]) + stream.attention * left / stream.chunks
-    return np.floor(stream.chunks) * full, np.where(left > 0, np.minimum(mean + rest, full), 0.0)
+    return np.floor(stream.chunks) * full + np.where(left > 0, np.minimum(mean + rest, full), 0.0)
 
 
 def settle(
@@ -210,15 +232,17 @@ class _Load:
         full = decode + float(seen[-1] - seen[0]) + self.prompt_attention / self.chunks
         busy = self.chunks * full
         wait = float(mean_wait(busy, self.chunk_squares * full**2, 1))
-        running, service = self._running(seen, decode, step, full)
-        first = WAIT_SPREAD * wait + sum(p * left for p, left in running) / 2.0 + service
+        seconds = np.concatenate([_own_steps(seen, s, step, full) for s in self.streams])
+        rates = np.concatenate([s.rate * s.weight for s in self.streams])
+        served = rates / max(float(rates @ seconds), 1.0)
+        left = float(served @ seconds**2 + max(1.0 - float(served @ seconds), 0.0) * decode) / 2.0
         # What one more sequence does to a call's mean step, prompts in it included, and how much of that comes back.
         rise = float(more[0] - seen[0]) + step * (self._share(more) - share)
         free = 1.0 - share
         gain = min(max(batch * (rise + self.reads_s) / free / step, 0.0), _LARGEST_GAIN)
         both = (rise + self.reads_s) / free * share * step / free
         cost = share / self.chunks
-        return Chunked(
+        state = Chunked(
             chunk=self.chunk,
             steps=seen,
             batch=batch,
@@ -227,30 +251,23 @@ class _Load:
             share=share,
             utilization=busy,
             wait_s=wait,
-            running=running,
-            backlog_s=share * first / free,
+            served_s=seconds,
+            served=served,
+            quiet_s=decode,
+            together_s=step + share * left,
+            backlog_s=0.0,
             lone_step_s=self._lone_step(),
             batch_variance=(self._spread(batch, rise) / free**2 + both) / (1.0 - gain),
             chunk_variance=CHUNK_SPREAD**2 * self.chunk_squares * cost**2 * step / free**2 / (1.0 - gain),
             full_sd_s=float(np.sqrt(self._spread(batch, float(more[-1] - seen[-1])) / (1.0 - gain))),
         )
+        first = state.wait_moments()[0] + float(rates @ seconds / rates.sum())
+        return replace(state, backlog_s=share * first / free)
 
     def _share(self, steps: Floats) -> float:
         """φ at steps [Q]."""
         costs = sum(s.rate * float(prompt_seconds(steps, s.parts)) for s in self.streams)
         return min(costs + self.prompt_attention, _MOST)
-
-    def _running(
-        self, steps: Floats, decode: float, mean: float, full: float
-    ) -> tuple[tuple[tuple[float, float], ...], float]:
-        """The step that runs when a prompt comes, and a prompt's mean seconds in steps of its own."""
-        busy = squares = 0.0
-        for s in self.streams:
-            whole, last = _own_steps(steps, s, mean, full)
-            busy += s.rate * float(s.weight @ (whole + last))
-            squares += s.rate * float(s.weight @ (whole * full + last**2))
-        prompts = min(busy, 1.0)
-        return ((prompts, squares / busy), (1.0 - prompts, decode)), busy / sum(s.rate for s in self.streams)
 
     def _spread(self, batch: float, rise: float) -> float:
         """Variance of a step by a Poisson batch, each sequence of which adds `rise` and its own reads."""

@@ -227,7 +227,7 @@ def rest_of_ttft(flow: CallFlow, prefill: PoolState, decode: PoolState) -> tuple
     prompt = prompt_moments(prefill.table, flow.calls, flow.residency)
     if prefill.chunked is not None:
         reload = 0.0 if flow.tier is None else flow.transfer_seconds(prompt.reload[0], np.zeros(1))
-        weight, seconds = prefill.chunked.first_token(prefill.table, flow)
-        return weight.ravel(), (seconds + reload).ravel()
+        weight, seconds = prefill.chunked.own_seconds(prefill.table, flow)
+        return weight, seconds + reload
     moved = flow.transfer_seconds(prompt.reload[0], prompt.send[0])
     return prompt.weight, prompt.seconds[0] + moved + decode.step_s

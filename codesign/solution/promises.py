@@ -9,10 +9,8 @@ import numpy as np
 from scipy.special import ndtr
 
 from codesign.candidates.build import Candidates
-from codesign.candidates.data import Floats
 from codesign.candidates.flows import CallFlow, chain_lengths, chain_moments
 from codesign.optimize.fleet import FleetPlan
-from codesign.performance.queueing import wait_exceeds, wait_probability
 from codesign.problem.instance import TaskClass
 from codesign.solution.operation import rest_of_ttft
 from codesign.solution.schema import SloResult
@@ -56,10 +54,9 @@ def call_latency(candidates: Candidates, way: Way) -> tuple[float, float]:
     """Mean and variance (s, s²) of one call, from its arrival to its last token."""
     weight, rest = rest_of_ttft(way.flow, way.prefill, way.decode)
     population = way.flow.calls.population
-    wait = way.prefill.ttft_wait_s
-    waits = max(float(wait_probability(way.prefill.utilization, way.prefill.queue_servers)), 1e-12)
+    wait, wait_variance = way.prefill.wait_moments()
     mean_rest = float(weight @ rest)
-    ttft_variance = float(weight @ rest**2) - mean_rest**2 + 2 * wait**2 / waits - wait**2
+    ttft_variance = float(weight @ rest**2) - mean_rest**2 + wait_variance
     decoding = float(population.weight @ way.decode.decode_seconds(population.output))
     if way.decode.chunked is None:
         variance = float(population.weight @ population.output**2) - float(population.weight @ population.output) ** 2
@@ -127,13 +124,7 @@ def _quantile(tail: Tail, percentile: float, near: float) -> float:
 
 def _ttft_tail(candidates: Candidates, way: Way) -> Tail:
     weight, rest = rest_of_ttft(way.flow, way.prefill, way.decode)
-    queue = way.prefill
-
-    def tail(t: float) -> float:
-        late: Floats = wait_exceeds(t - rest, queue.ttft_wait_s, queue.utilization, queue.queue_servers)
-        return float(late @ weight)
-
-    return tail
+    return lambda t: float(way.prefill.waits_longer(t - rest) @ weight)
 
 
 def _tpot_tail(way: Way) -> Tail:

@@ -9,7 +9,7 @@ import numpy as np
 from codesign.candidates.data import Floats
 from codesign.candidates.flows import CallFlow
 from codesign.performance import ConfigurationTable, kv_bytes, kv_capacity_bytes
-from codesign.performance.chunks import WAIT_SPREAD
+from codesign.performance.queueing import wait_exceeds, wait_probability
 from codesign.problem.instance import Options
 from codesign.solution.colocated import Chunked
 
@@ -42,10 +42,18 @@ class PoolState:
         """Mean seconds of answers of these tokens ([P]) after their first one."""
         return output * self.step_s if self.chunked is None else self.chunked.decode_seconds(output)
 
-    @property
-    def ttft_wait_s(self) -> float:
-        """Mean wait of a prompt as a TTFT counts it."""
-        return self.wait_s if self.chunked is None else WAIT_SPREAD * self.wait_s
+    def waits_longer(self, seconds: Floats) -> Floats:
+        """P(a prompt waits longer than these seconds)."""
+        if self.chunked is not None:
+            return self.chunked.waits_longer(seconds)
+        return wait_exceeds(seconds, self.wait_s, self.utilization, self.queue_servers)
+
+    def wait_moments(self) -> tuple[float, float]:
+        """Mean and variance (s, s²) of a prompt's wait: an exponential tail behind the probability of waiting."""
+        if self.chunked is not None:
+            return self.chunked.wait_moments()
+        waits = max(float(wait_probability(self.utilization, self.queue_servers)), 1e-12)
+        return self.wait_s, 2.0 * self.wait_s**2 / waits - self.wait_s**2
 
     @property
     def binding(self) -> str:
