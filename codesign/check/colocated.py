@@ -111,7 +111,7 @@ class Shared:
     @property
     def free(self) -> Array:
         """[n] probability that no prompt is computed when one comes."""
-        return np.maximum(1.0 - (self.rate * self.own).sum(axis=1), 0.0)
+        return np.asarray(np.maximum(1.0 - (self.rate * self.own).sum(axis=1), 0.0))
 
     @property
     def left(self) -> Array:
@@ -127,7 +127,7 @@ class Shared:
     def decoding(self, tokens: Array) -> Array:
         """[n, P] mean seconds that answers of these tokens take: no step is longer than a full one."""
         room = np.maximum(self.full - self.step, 0.0)[:, None] * np.maximum(tokens - 1.0, 0.0)
-        return self.step[:, None] * tokens + np.minimum(self.ahead[:, None], room)
+        return np.asarray(self.step[:, None] * tokens + np.minimum(self.ahead[:, None], room))
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,14 +194,31 @@ class Colocated:
         last = traffic.last_step(at.added, beside, at.full)[0]
         return traffic.weight, traffic.whole * self.full_step_s + last
 
-    def waits_longer(self, seconds: Array) -> Array:
-        """[J] P(a prompt waits longer than [J] seconds).
+    def first_late(self, route: ModelledRoute, reload: Array | float) -> Callable[[float], float]:
+        """P(TTFT > t): wait, steps of its own, and those who come meanwhile and share the last one.
+
+        In u seconds φ·u of them come, and no more than fill the step: late with all of them, and with a full step.
+        """
+        at, traffic = self.shared, _Traffic.of(route.prefill, route)
+        last = traffic.last_step(at.added, at.step, at.full)[0]
+        first = reload + traffic.whole * self.full_step_s
+        factor = 1.0 + float(at.prompts[0])
+        full = np.where(traffic.left > 0, self.full_step_s, 0.0)
+
+        def late(t: float) -> float:
+            either = self._waits_longer((t - first - last) / factor, factor), self._waits_longer(t - first - full, 1.0)
+            return float(traffic.weight @ np.minimum(*either))
+
+        return late
+
+    def _waits_longer(self, seconds: Array, faster: float) -> Array:
+        """[J] P(a prompt waits longer than [J] seconds), where the wait beyond a running prompt goes so much faster.
 
         One that finds another under way waits until that one is through (uniform on its length) and for a wait beyond
         it, of mean w and P(> t) = ρ·exp(−ρt/w); one that finds none waits until a step without prompts ends.
         """
         at = self.shared
-        rho, mean, quiet = float(at.busy[0]), WAIT_SPREAD * float(at.wait[0]), float(at.quiet[0])
+        rho, mean, quiet = float(at.busy[0]), WAIT_SPREAD * float(at.wait[0]) / faster, float(at.quiet[0])
         if not rho < 1.0:
             return np.ones_like(seconds)
         lengths, rates = WAIT_SPREAD * at.own[0], at.rate[0] / WAIT_SPREAD
@@ -216,6 +233,8 @@ class Colocated:
     def wait_moments(self) -> tuple[float, float]:
         """Mean and variance (s, s²) of that wait."""
         at = self.shared
+        if not float(at.busy[0]) < 1.0:
+            return np.inf, np.inf
         mean, free, beyond = float(at.queued[0]), float(at.free[0]), WAIT_SPREAD * float(at.wait[0])
         lengths, rates = WAIT_SPREAD * at.own[0], at.rate[0] / WAIT_SPREAD
         # E[(left + beyond)²] where a prompt is under way; a third of the square where a step ends.
@@ -254,7 +273,7 @@ class _Load:
         """[n, Q] steps of so many sequences with each of KNOTS of a chunk, reads left out."""
         tokens = _SHARES * float(self.pool.entry.prefill_chunk or np.nan)
         n, q = len(sequences), len(tokens)
-        return decode_step_seconds(self.pool.table, np.repeat(sequences, q), np.tile(tokens, n))[0].reshape(n, q)
+        return decode_step_seconds(self.pool.table, np.repeat(sequences, q), np.tile(tokens, n)).reshape(n, q)
 
     def prompts(self, steps: Array) -> Array:
         """φ at steps [n, Q]."""

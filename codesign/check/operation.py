@@ -33,7 +33,6 @@ from codesign.performance.queueing import (
     mean_wait,
     normal_quantile,
     poisson_mean_within,
-    wait_exceeds,
     wait_probability,
 )
 from codesign.performance.split import SplitTable, activation_bytes
@@ -68,12 +67,6 @@ class PoolState:
     bandwidth_share: float = 0.0
     colocated: Colocated | None = None
     """Prompts in the steps of a colocated pool."""
-
-    def waits_longer(self, seconds: Array) -> Array:
-        """P(a prompt waits longer than these seconds)."""
-        if self.colocated is not None:
-            return self.colocated.waits_longer(seconds)
-        return wait_exceeds(seconds, self.wait_s, self.busy, self.servers)
 
     def wait_moments(self) -> tuple[float, float]:
         """Mean and variance (s, s²) of a prompt's wait."""
@@ -271,9 +264,15 @@ def ttft_parts(route: ModelledRoute, prefill: PoolState, decode: PoolState) -> t
     prompts = route.calls.prompts()
     if prefill.colocated is not None:
         weight, seconds = prefill.colocated.prefilling(route)
-        return weight, seconds + (transfer_seconds(route, prompts) if route.tier is not None else 0.0)
+        return weight, seconds + reload_seconds(route)
     alone = prefill_seconds(route.prefill.table, prompts.new, prompts.cached)[0]
     return prompts.weight, np.asarray(alone + transfer_seconds(route, prompts) + decode.step_s)
+
+
+def reload_seconds(route: ModelledRoute) -> Array:
+    """[J] seconds in which a colocated route's prompts get their history from a tier; 0 where there is none."""
+    prompts = route.calls.prompts()
+    return transfer_seconds(route, prompts) if route.tier is not None else np.zeros_like(prompts.weight)
 
 
 def _room(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -> float:

@@ -160,23 +160,47 @@ class Chunked:
         stream = _Stream.of(table, flow, 0.0, self.chunk)
         return stream.weight, _own_steps(self.steps, stream, self.together_s, self.full_step_s)
 
-    def waits_longer(self, seconds: Floats) -> Floats:
+    def ttft_tail(
+        self, table: ConfigurationTable, flow: CallFlow, reload: Floats | float
+    ) -> Callable[[float], float]:
+        """P(TTFT > t) of a flow whose prompts [J] are read back in `reload` seconds before they queue.
+
+        What comes while a prompt waits shares its last step, as far as there is room: each second adds φ.
+        """
+        stream = _Stream.of(table, flow, 0.0, self.chunk)
+        alone = _own_steps(self.steps, stream, self.step_s, self.full_step_s)
+        room = np.ceil(stream.chunks) * self.full_step_s - alone
+        before = alone + reload
+
+        def tail(t: float) -> float:
+            stretched = self._waits_longer(t - before, 1.0 + self.share)
+            return float(stream.weight @ np.minimum(stretched, self._waits_longer(t - before - room, 1.0)))
+
+        return tail
+
+    def _waits_longer(self, seconds: Floats, stretch: float) -> Floats:
         """[J] P(a prompt waits longer than these seconds [J]), 1 where they are negative.
 
-        What is left of a running prompt of S seconds is uniform on (0, S); the wait beyond it is exponential.
+        What is left of a running prompt of S seconds is uniform on (0, S), and counts `stretch` times; the wait beyond
+        it is exponential.
         """
+        if self.utilization >= 1.0:
+            return np.ones_like(seconds)
         v = np.maximum(seconds, 0.0)[:, None]
-        longest = WAIT_SPREAD * self.served_s
+        longest = WAIT_SPREAD * stretch * self.served_s
         # ∫ over what is left, up to v or S, of P(the wait beyond it is longer than the rest of v).
-        rate = self.utilization / max(WAIT_SPREAD * self.wait_s, 1e-300)
+        rate = self.utilization / (WAIT_SPREAD * self.wait_s)
         beyond = np.exp(-rate * np.maximum(v - longest, 0.0)) - np.exp(-rate * v)
         late = np.maximum(longest - v, 0.0) + WAIT_SPREAD * self.wait_s * beyond
         idle = 1.0 - float(self.served @ self.served_s)
-        found = late @ self.served / WAIT_SPREAD + idle * np.maximum(1.0 - v[:, 0] / self.quiet_s, 0.0)
+        step = np.maximum(1.0 - v[:, 0] / (stretch * self.quiet_s), 0.0)
+        found = late @ self.served / (WAIT_SPREAD * stretch) + idle * step
         return np.where(seconds < 0, 1.0, found)
 
     def wait_moments(self) -> tuple[float, float]:
-        """Mean and variance (s, s²) of that wait."""
+        """Mean and variance (s, s²) of that wait; (inf, 0) where prompts are more than full steps hold."""
+        if self.utilization >= 1.0:
+            return np.inf, 0.0
         beyond, idle = WAIT_SPREAD * self.wait_s, 1.0 - float(self.served @ self.served_s)
         left = WAIT_SPREAD * float(self.served @ self.served_s**2) / 2.0
         square = WAIT_SPREAD**2 * float(self.served @ self.served_s**3) / 3.0

@@ -226,8 +226,15 @@ def rest_of_ttft(flow: CallFlow, prefill: PoolState, decode: PoolState) -> tuple
     """(weight [J], seconds [J]) of a call's TTFT beside the wait, on the pools that it goes through."""
     prompt = prompt_moments(prefill.table, flow.calls, flow.residency)
     if prefill.chunked is not None:
-        reload = 0.0 if flow.tier is None else flow.transfer_seconds(prompt.reload[0], np.zeros(1))
         weight, seconds = prefill.chunked.own_seconds(prefill.table, flow)
-        return weight, seconds + reload
+        return weight, seconds + reload_seconds(flow, prefill)
     moved = flow.transfer_seconds(prompt.reload[0], prompt.send[0])
     return prompt.weight, prompt.seconds[0] + moved + decode.step_s
+
+
+def reload_seconds(flow: CallFlow, pool: PoolState) -> Floats:
+    """[J] seconds in which the prompts of a colocated flow get their history from a tier; none where it has none."""
+    prompt = prompt_moments(pool.table, flow.calls, flow.residency)
+    if flow.tier is None:
+        return np.zeros_like(prompt.weight)
+    return flow.transfer_seconds(prompt.reload[0], np.zeros(1))

@@ -11,8 +11,9 @@ from scipy.special import ndtr
 from codesign.candidates.build import Candidates
 from codesign.candidates.flows import CallFlow, chain_lengths, chain_moments
 from codesign.optimize.fleet import FleetPlan
+from codesign.performance.queueing import wait_exceeds
 from codesign.problem.instance import TaskClass
-from codesign.solution.operation import rest_of_ttft
+from codesign.solution.operation import reload_seconds, rest_of_ttft
 from codesign.solution.schema import SloResult
 from codesign.solution.state import PoolState
 from codesign.workload.population import answer_lengths
@@ -123,8 +124,11 @@ def _quantile(tail: Tail, percentile: float, near: float) -> float:
 
 
 def _ttft_tail(candidates: Candidates, way: Way) -> Tail:
+    if way.prefill.chunked is not None:
+        return way.prefill.chunked.ttft_tail(way.prefill.table, way.flow, reload_seconds(way.flow, way.prefill))
     weight, rest = rest_of_ttft(way.flow, way.prefill, way.decode)
-    return lambda t: float(way.prefill.waits_longer(t - rest) @ weight)
+    queue = way.prefill
+    return lambda t: float(weight @ wait_exceeds(t - rest, queue.wait_s, queue.utilization, queue.queue_servers))
 
 
 def _tpot_tail(way: Way) -> Tail:

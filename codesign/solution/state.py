@@ -9,7 +9,7 @@ import numpy as np
 from codesign.candidates.data import Floats
 from codesign.candidates.flows import CallFlow
 from codesign.performance import ConfigurationTable, kv_bytes, kv_capacity_bytes
-from codesign.performance.queueing import wait_exceeds, wait_probability
+from codesign.performance.queueing import wait_probability
 from codesign.problem.instance import Options
 from codesign.solution.colocated import Chunked
 
@@ -41,12 +41,6 @@ class PoolState:
     def decode_seconds(self, output: Floats) -> Floats:
         """Mean seconds of answers of these tokens ([P]) after their first one."""
         return output * self.step_s if self.chunked is None else self.chunked.decode_seconds(output)
-
-    def waits_longer(self, seconds: Floats) -> Floats:
-        """P(a prompt waits longer than these seconds)."""
-        if self.chunked is not None:
-            return self.chunked.waits_longer(seconds)
-        return wait_exceeds(seconds, self.wait_s, self.utilization, self.queue_servers)
 
     def wait_moments(self) -> tuple[float, float]:
         """Mean and variance (s, s²) of a prompt's wait: an exponential tail behind the probability of waiting."""
