@@ -42,6 +42,8 @@ _ITERATIONS = 400
 _MOST = 0.999
 """Share of all time that prompts take where they take it all: such a pool is overloaded."""
 _LARGEST_GAIN = 0.95
+_LARGEST_BATCH = 1e9
+"""Beyond it a batch grows without end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +226,7 @@ def settle(
     state = load.at(0.0)
     for _ in range(_ITERATIONS):
         batch = load.batch(state)
-        if abs(batch - state.batch) <= 1e-12 * batch:
+        if abs(batch - state.batch) <= 1e-12 * batch or batch > _LARGEST_BATCH:
             break
         state = load.at(batch)
     return state

@@ -1,0 +1,107 @@
+"""One colocated replica under Poisson arrivals of one task: the plan of it, its simulation, and both accounts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign.candidates.flows import Admission, CallFlow
+from codesign.candidates.lengths import TaskCalls
+from codesign.check.calls import Calls
+from codesign.check.plan import ModelledPool, ModelledRoute, Plan
+from codesign.performance import PRECISIONS, ConfigurationTable
+from codesign.problem import Problem, resolve
+from codesign.simulate.arrivals import Arrivals
+from codesign.simulate.components import build, components
+from codesign.simulate.fleet import RECORD
+from codesign.simulate.statistics import percentile
+from codesign.solution.schema import Parallelism, Pool, Precision, Route, Utilization
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A replica, and its calls."""
+
+    card: str
+    part: str
+    precision: str
+    tp: int
+    ep: int
+    dp: int
+    chunk: int
+    rate: float
+    context: object
+    output: object
+
+    def plan(self) -> Plan:
+        """Its plan: one pool, one route."""
+        problem = Problem.from_dict(
+            {
+                "kind": "procurement",
+                "models": {"m": {"card": self.card}},
+                "tasks": [
+                    {
+                        "name": "t", "rate": f"{self.rate}/s", "context": self.context, "output": self.output,
+                        "models": ["m"], "slo": {"ttft": {"p95": "9 s"}, "tpot": {"p95": "9 s"}},
+                    }
+                ],
+                "hardware": {"h": {"accelerator": self.part, "server": {"accelerators": 8}, "price": "2 $/h"}},
+                "options": {"disaggregation": "never", "max_sequences": 512},
+            }
+        )  # fmt: skip
+        instance = resolve(problem)
+        option, model, task = instance.hardware[0], instance.models[0], instance.tasks[0]
+        formats = self.precision.split("/")
+        entry = Pool(
+            pool="p", group="g", period="all", role="colocated", hardware="h", accelerator=self.part, model="m",
+            precision=Precision(**dict(zip(("weights", "activations", "kv"), formats, strict=True))),
+            parallelism=Parallelism(tp=self.tp, pp=1, ep=self.ep, dp=self.dp), batch=None, prefill_chunk=self.chunk,
+            step_limit_s=None, step_time_s=None, replicas=1, accelerators=self.tp * self.dp, cost_per_hour=0.0,
+            power_w=0.0, utilization=Utilization(), binding="busy", calibration="", expected_error=None,
+        )  # fmt: skip
+        table = ConfigurationTable(
+            (option.accelerator,), (model.card,), [0], [0], *([PRECISIONS.index(word)] for word in formats),
+            [self.tp], [1], [self.ep], [self.dp],
+        )  # fmt: skip
+        pool = ModelledPool(entry, option, model, table)
+        variant = task.variants[0]
+        route = Route(
+            period="all", task="t", variant=variant.name, kv_policy="drop", prefill_pool="p", decode_pool="p",
+            calls_per_s=self.rate,
+        )  # fmt: skip
+        calls = Calls.of(task, variant, model.card, "drop", 0.0, self.rate)
+        return Plan(instance, None, {"p": pool}, {}, (ModelledRoute(route, calls, pool, pool, None),), ())
+
+    def flow(self, plan: Plan) -> CallFlow:
+        """The same calls as the planner has them."""
+        calls = plan.routes[0].calls
+        own = TaskCalls(calls.task, calls.variant, calls.population, 0.0, 0.0, 0.0)
+        return CallFlow(0, own, 0, "fp8", "colocated", "drop", "", np.inf, np.inf, np.inf, Admission())
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What calls saw in a simulation: seconds."""
+
+    step: float
+    """Mean, over tokens."""
+    tpot: float
+    """95th percentiles."""
+    ttft: float
+
+
+def simulated(replica: Replica, calls: int, seed: int) -> Seen:
+    """So many calls; the first tenth does not count."""
+    plan = replica.plan()
+    duration = calls / replica.rate
+    fleet = build(plan, components(plan)[0], duration, seed, Arrivals())
+    found = dict(zip(RECORD, fleet.run(duration, 2).records.T, strict=True))
+    counts = found["start"] > 0.1 * duration
+    several = counts & (found["output"] > 1)
+    seconds, tokens = (found["end"] - found["first"])[several], found["output"][several] - 1
+    return Seen(
+        step=float(seconds.sum() / tokens.sum()),
+        tpot=percentile(seconds / tokens, 0.95),
+        ttft=percentile((found["first"] - found["start"])[counts], 0.95),
+    )
