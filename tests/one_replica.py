@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -91,17 +92,33 @@ class Seen:
     ttft: float
 
 
-def simulated(replica: Replica, calls: int, seed: int) -> Seen:
-    """So many calls; the first tenth does not count."""
-    plan = replica.plan()
-    duration = calls / replica.rate
-    fleet = build(plan, components(plan)[0], duration, seed, Arrivals())
-    found = dict(zip(RECORD, fleet.run(duration, 2).records.T, strict=True))
-    counts = found["start"] > 0.1 * duration
-    several = counts & (found["output"] > 1)
-    seconds, tokens = (found["end"] - found["first"])[several], found["output"][several] - 1
-    return Seen(
-        step=float(seconds.sum() / tokens.sum()),
-        tpot=percentile(seconds / tokens, 0.95),
-        ttft=percentile((found["first"] - found["start"])[counts], 0.95),
-    )
+def together(replicas: Sequence[Replica]) -> Plan:
+    """The plan of one replica, the first of these, that serves the calls of all."""
+    plans = [replica.plan() for replica in replicas]
+    pool, tasks, routes = plans[0].routes[0].prefill, [], []
+    for i, plan in enumerate(plans):
+        task, route = replace(plan.instance.tasks[0], name=f"t{i}"), plan.routes[0]
+        tasks.append(task)
+        entry = route.entry.model_copy(update={"task": task.name})
+        routes.append(ModelledRoute(entry, replace(route.calls, task=task), pool, pool, None))
+    return Plan(replace(plans[0].instance, tasks=tuple(tasks)), None, {"p": pool}, {}, tuple(routes), ())
+
+
+def simulated(plan: Plan, seconds: float, seed: int) -> list[Seen]:
+    """What the calls of each route see in so many seconds, the first tenth of which does not count."""
+    fleet = build(plan, components(plan)[0], seconds, seed, Arrivals())
+    records = dict(zip(RECORD, fleet.run(seconds, 2).records.T, strict=True))
+    seen = []
+    for i in range(len(plan.routes)):
+        counts = (records["start"] > 0.1 * seconds) & (records["route"] == i)
+        found = {name: values[counts] for name, values in records.items()}
+        several = found["output"] > 1
+        decoding, tokens = (found["end"] - found["first"])[several], found["output"][several] - 1
+        seen.append(
+            Seen(
+                step=float(decoding.sum() / tokens.sum()),
+                tpot=percentile(decoding / tokens, 0.95),
+                ttft=percentile(found["first"] - found["start"], 0.95),
+            )
+        )
+    return seen

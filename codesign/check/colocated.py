@@ -9,7 +9,7 @@ was computed: φ·TTFT of work, in the time that prompts leave.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import gammaincc, ndtr
@@ -105,9 +105,6 @@ class Shared:
     rate: Array
     quiet: Array
     """Seconds of a step without prompts."""
-    ahead: Array
-    """Seconds of prompts ahead of a call that begins to decode."""
-
     @property
     def free(self) -> Array:
         """[n] probability that no prompt is computed when one comes."""
@@ -124,10 +121,19 @@ class Shared:
         inside = 0.5 * (self.rate * self.own**2).sum(axis=1) + (1.0 - self.free) * self.wait
         return np.asarray(WAIT_SPREAD * inside + 0.5 * self.free * self.quiet)
 
-    def decoding(self, tokens: Array) -> Array:
-        """[n, P] mean seconds that answers of these tokens take: no step is longer than a full one."""
+    def first(self, traffic: _Traffic) -> Array:
+        """[n] mean seconds to the first token of a route's calls, reloads left out."""
+        last = traffic.last_step(self.added, self.step, self.full)
+        return np.asarray(self.queued + self.full * float(traffic.weight @ traffic.whole) + last @ traffic.weight)
+
+    def decoding(self, traffic: _Traffic, tokens: Array) -> Array:
+        """[n, P] mean seconds of a route's answers of these tokens: no step is longer than a full one.
+
+        Prompts that came before its first token are ahead of a call.
+        """
+        ahead = (self.prompts * self.first(traffic) / (1.0 - self.prompts))[:, None]
         room = np.maximum(self.full - self.step, 0.0)[:, None] * np.maximum(tokens - 1.0, 0.0)
-        return np.asarray(self.step[:, None] * tokens + np.minimum(self.ahead[:, None], room))
+        return np.asarray(self.step[:, None] * tokens + np.minimum(ahead, room))
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +147,7 @@ class Colocated:
     others: float
     """Variance of a call's mean step by who is beside it, and whose prompts, s²."""
     chunks: float
-    """The same by chunks, of all its steps together, for each token, s²."""
+    """The same by chunks, of all its steps together, s² for each second from its arrival on."""
     full: float
     """Variance of full steps by who is in them, s²."""
 
@@ -160,24 +166,29 @@ class Colocated:
         """Step with a whole chunk."""
         return float(self.shared.full[0])
 
-    def decoding(self, tokens: Array) -> Array:
-        """[P] mean seconds of answers."""
-        return np.asarray(self.shared.decoding(tokens)[0])
+    def decoding(self, route: ModelledRoute) -> Array:
+        """[P] mean seconds of a route's answers."""
+        traffic = _Traffic.of(route.prefill, route)
+        return np.asarray(self.shared.decoding(traffic, traffic.tokens)[0])
 
     def decoding_moments(self, route: ModelledRoute) -> tuple[float, float]:
         """Mean and variance (s, s²) of the time that a call of a route decodes."""
-        points = route.calls.population
-        seconds = self.decoding(points.output)
-        mean = float(points.weight @ seconds)
-        within = points.output**2 * self.others + points.output * self.chunks
-        return mean, float(points.weight @ ((seconds - mean) ** 2 + within))
+        traffic, seconds = _Traffic.of(route.prefill, route), self.decoding(route)
+        mean = float(traffic.answers @ seconds)
+        within = traffic.tokens**2 * self.others + self._met(traffic, traffic.tokens)
+        return mean, float(traffic.answers @ ((seconds - mean) ** 2 + within))
+
+    def _met(self, traffic: _Traffic, tokens: Array) -> Array:
+        """[P] variance of the seconds that answers take, by prompts that came since their own did, s²."""
+        return self.chunks * (float(self.shared.first(traffic)[0]) + self.step_s * tokens)
 
     def late(self, route: ModelledRoute) -> Callable[[float], float]:
         """P(a call's mean step > t): gamma above the shortest step, by mean and variance at each answer's length."""
+        traffic = _Traffic.of(route.prefill, route)
         weight, tokens = answer_lengths(route.calls.task, route.calls.population)
         tokens = np.maximum(tokens, 1.0)
-        above = np.maximum(self.decoding(tokens) / tokens - self.shortest_s, 1e-12)
-        variance = np.maximum(self.others + self.chunks / tokens, 1e-24)
+        above = np.maximum(self.shared.decoding(traffic, tokens)[0] / tokens - self.shortest_s, 1e-12)
+        variance = np.maximum(self.others + self._met(traffic, tokens) / tokens**2, 1e-24)
         top, spread = self.full_step_s, max(float(np.sqrt(self.full)), 1e-12)
 
         def beyond(t: float) -> float:
@@ -282,7 +293,7 @@ class _Load:
 
     def kept(self, at: Shared) -> Array:
         """[n] sequences that steps keep in the batch, by Little's law."""
-        return np.asarray(sum(t.rate * (at.decoding(t.tokens) @ t.answers) for t in self.traffic))
+        return np.asarray(sum(t.rate * (at.decoding(t, t.tokens) @ t.answers) for t in self.traffic))
 
     def at(self, batch: Array) -> Shared:
         """The steps at each of these batches [n]."""
@@ -297,12 +308,7 @@ class _Load:
         seconds, rate = np.concatenate(own, axis=1), np.concatenate([t.rate * t.weight for t in self.traffic])
         # Prompts that would take more than all time share their steps.
         one = rate / np.maximum(seconds @ rate, 1.0)[:, None]
-        nothing = np.zeros_like(batch)
-        found = Shared(
-            added, batch, mean, full, prompts, self.chunks * full, wait, seconds, one, quiet, nothing
-        )  # fmt: skip
-        first = found.queued + seconds @ rate / rate.sum()
-        return replace(found, ahead=prompts * first / (1.0 - prompts))
+        return Shared(added, batch, mean, full, prompts, self.chunks * full, wait, seconds, one, quiet)
 
     def state(self, batch: float) -> Colocated:
         """The state at a batch, with what varies there."""
@@ -321,7 +327,7 @@ class _Load:
             shared=at,
             shortest_s=float(self.steps(np.ones(1))[0, 0]) + self.reads,
             others=float(loop * (self._by_sequences(batch, longer) / free**2 + together)),
-            chunks=float(loop * self.squares * chunk**2 * step),
+            chunks=float(loop * self.squares * chunk**2),
             full=float(loop * self._by_sequences(batch, float(steps[1, -1] - steps[0, -1]))),
         )
 

@@ -142,7 +142,7 @@ def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
         calls, rate = route.calls, route.calls.rate / pool.entry.replicas
         points, prompts = calls.population, calls.prompts()
         end = session_bytes(pool, calls, points.context + points.output)
-        decoding = t * points.output if shared is None else shared.decoding(points.output)
+        decoding = t * points.output if shared is None else shared.decoding(route)
         held.hold(rate, points.weight, decoding + calls.held_by(role), end)
         if shared is not None:
             prefilling = np.ceil(prompts.new / chunk) * shared.full_step_s

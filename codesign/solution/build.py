@@ -503,7 +503,7 @@ def _little(candidates: Candidates, mine: list[Way]) -> tuple[float, float]:
         table = way.decode.table
         held = kv_bytes(table, population.context + population.output)[0]
         held = held - kv_bytes(table, np.array([calls.shared]))[0, 0]
-        seconds = way.decode.decode_seconds(population.output)
+        seconds = way.decode.decode_seconds(way.flow)
         seconds = seconds + (calls.held_s if way.flow.residency != "drop" else 0.0)
         resident += way.calls_per_s * float(population.weight @ (np.maximum(held, 0.0) * seconds))
     return open_tasks, resident

@@ -20,7 +20,7 @@ sequences make longer steps, and those make more sequences: the loop's gain ε.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import gammaincc, ndtr
@@ -114,48 +114,23 @@ class Chunked:
     """Step without prompts."""
     together_s: float
     """What steps hold beside a prompt's rest: their mean, and what came while it waited for the step that ran."""
-    backlog_s: float
-    """Seconds of prompts that a call finds ahead of its own decoding."""
     lone_step_s: float
     """Step of a call that is alone: none is shorter."""
     batch_variance: float
     """Of a call's mean step by the other sequences, and by those whose prompts it meets, seconds²."""
     chunk_variance: float
-    """Of the sum of a call's steps by the chunks in them, for each token, seconds²."""
+    """Of the sum of a call's steps by the chunks in them, seconds² for each second in which prompts come."""
     full_sd_s: float
     """Standard deviation of the full step by the batch."""
 
-    def backlog(self, output: Floats) -> Floats:
-        """Seconds that answers of these tokens are held up by the prompts ahead of them."""
-        most = max(self.full_step_s - self.step_s, 0.0)
-        return np.minimum(self.backlog_s, np.maximum(output - 1.0, 0.0) * most)
+    def answers(self, table: ConfigurationTable, flow: CallFlow) -> Answers:
+        """How a flow's calls decode."""
+        return self.answers_of(_Stream.of(table, flow, 0.0, self.chunk))
 
-    def decode_seconds(self, output: Floats) -> Floats:
-        """Mean seconds from the first to the last token, [P] by output tokens."""
-        return output * self.step_s + self.backlog(output)
-
-    def decode_variance(self, weight: Floats, output: Floats) -> float:
-        """Variance of those seconds over answers [P] with probabilities `weight`, seconds²."""
-        mean = float(weight @ self.decode_seconds(output))
-        lengths = float(weight @ self.decode_seconds(output) ** 2) - mean**2
-        return max(lengths, 0.0) + float(weight @ (output**2 * self.batch_variance + output * self.chunk_variance))
-
-    def tpot_tail(self, weight: Floats, output: Floats) -> Callable[[float], float]:
-        """P(mean step of a call > t) over answers [P]: gamma above the step of a call that is alone.
-
-        It has the mean and the variance of the mixture's part; no call's steps are longer than full ones.
-        """
-        tokens = np.maximum(output, 1.0)
-        excess = np.maximum(self.decode_seconds(tokens) / tokens - self.lone_step_s, 1e-12)
-        variance = np.maximum(self.batch_variance + self.chunk_variance / tokens, 1e-24)
-        shape, scale = excess**2 / variance, variance / excess
-
-        def tail(t: float) -> float:
-            late = gammaincc(shape, max(t - self.lone_step_s, 0.0) / scale)
-            full = ndtr((self.full_step_s - t) / max(self.full_sd_s, 1e-12))
-            return float(weight @ np.minimum(late, full))
-
-        return tail
+    def answers_of(self, stream: _Stream) -> Answers:
+        """The same of a flow whose figures are known: its prompt's mean wait, and its steps, make its TTFT."""
+        own = _own_steps(self.steps, stream, self.step_s, self.full_step_s)
+        return Answers(self, self.wait_moments()[0] + float(stream.weight @ own), stream.answer_weight, stream.output)
 
     def own_seconds(self, table: ConfigurationTable, flow: CallFlow) -> tuple[Floats, Floats]:
         """(weight [J], seconds [J]) of prompts in steps of their own."""
@@ -211,6 +186,59 @@ class Chunked:
         return mean, square + idle * self.quiet_s**2 / 3.0 - mean**2
 
 
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """How the calls of one flow decode in a colocated pool."""
+
+    pool: Chunked
+    first_s: float
+    """Their mean TTFT, reloads left out: what comes in it is ahead of them when they begin to decode."""
+    weight: Floats
+    """[P] of answers."""
+    output: Floats
+    """[P] their tokens."""
+
+    @property
+    def mean_s(self) -> float:
+        """Mean seconds from the first to the last token."""
+        return float(self.weight @ self.seconds(self.output))
+
+    @property
+    def variance(self) -> float:
+        """Variance of these seconds, seconds²."""
+        lengths = float(self.weight @ (self.seconds(self.output) - self.mean_s) ** 2)
+        varied = self.output**2 * self.pool.batch_variance + self._by_chunks(self.output)
+        return lengths + float(self.weight @ varied)
+
+    def seconds(self, output: Floats) -> Floats:
+        """[P] mean seconds of answers of these tokens, held up by the prompts ahead of them, in full steps at most."""
+        pool = self.pool
+        backlog = pool.share * self.first_s / (1.0 - pool.share)
+        most = max(pool.full_step_s - pool.step_s, 0.0) * np.maximum(output - 1.0, 0.0)
+        return np.asarray(output * pool.step_s + np.minimum(backlog, most))
+
+    def tpot_tail(self, weight: Floats, output: Floats) -> Callable[[float], float]:
+        """P(mean step of a call > t) over answers [P] of these tokens: gamma above the step of a call that is alone.
+
+        It has their mean and variance at each length; no call's steps are longer than full ones.
+        """
+        pool, tokens = self.pool, np.maximum(output, 1.0)
+        excess = np.maximum(self.seconds(tokens) / tokens - pool.lone_step_s, 1e-12)
+        variance = np.maximum(pool.batch_variance + self._by_chunks(tokens) / tokens**2, 1e-24)
+        shape, scale = excess**2 / variance, variance / excess
+
+        def tail(t: float) -> float:
+            late = gammaincc(shape, max(t - pool.lone_step_s, 0.0) / scale)
+            full = ndtr((pool.full_step_s - t) / max(pool.full_sd_s, 1e-12))
+            return float(weight @ np.minimum(late, full))
+
+        return tail
+
+    def _by_chunks(self, output: Floats) -> Floats:
+        """[P] variance of seconds by the prompts that a call meets: all that come from its own arrival on."""
+        return self.pool.chunk_variance * (self.first_s + output * self.pool.step_s)
+
+
 def _own_steps(steps: Floats, stream: _Stream, mean: float, full: float) -> Floats:
     """Seconds [J] of prompts in full steps, and in a last one where something is left: beside what a mean one holds."""
     left = stream.chunks % 1.0
@@ -247,7 +275,7 @@ class _Load:
 
     def batch(self, state: Chunked) -> float:
         """Sequences that a state's steps keep in the batch (Little's law)."""
-        return sum(s.rate * float(s.answer_weight @ state.decode_seconds(s.output)) for s in self.streams)
+        return sum(s.rate * state.answers_of(s).mean_s for s in self.streams)
 
     def at(self, batch: float) -> Chunked:
         """All that follows from a batch of so many others."""
@@ -268,7 +296,7 @@ class _Load:
         gain = min(max(batch * (rise + self.reads_s) / free / step, 0.0), _LARGEST_GAIN)
         both = (rise + self.reads_s) / free * share * step / free
         cost = share / self.chunks
-        state = Chunked(
+        return Chunked(
             chunk=self.chunk,
             steps=seen,
             batch=batch,
@@ -281,14 +309,11 @@ class _Load:
             served=served,
             quiet_s=decode,
             together_s=step + share * left,
-            backlog_s=0.0,
             lone_step_s=self._lone_step(),
             batch_variance=(self._spread(batch, rise) / free**2 + both) / (1.0 - gain),
-            chunk_variance=CHUNK_SPREAD**2 * self.chunk_squares * cost**2 * step / free**2 / (1.0 - gain),
+            chunk_variance=CHUNK_SPREAD**2 * self.chunk_squares * cost**2 / free**2 / (1.0 - gain),
             full_sd_s=float(np.sqrt(self._spread(batch, float(more[-1] - seen[-1])) / (1.0 - gain))),
         )
-        first = state.wait_moments()[0] + float(rates @ seconds / rates.sum())
-        return replace(state, backlog_s=share * first / free)
 
     def _share(self, steps: Floats) -> float:
         """φ at steps [Q]."""

@@ -172,7 +172,7 @@ def _active_bytes(state: PoolState) -> tuple[float, float]:
         population = flow.calls.population
         held = kv_bytes(state.table, population.context + population.output)[0]
         held = np.maximum(held - kv_bytes(state.table, np.array([flow.calls.shared]))[0, 0], 0.0)
-        seconds = rate / state.replicas * population.weight * state.decode_seconds(population.output)
+        seconds = rate / state.replicas * population.weight * state.decode_seconds(flow)
         mean += float(held @ seconds)
         variance += float(held**2 @ seconds)
     return mean, variance

@@ -58,13 +58,13 @@ def call_latency(candidates: Candidates, way: Way) -> tuple[float, float]:
     wait, wait_variance = way.prefill.wait_moments()
     mean_rest = float(weight @ rest)
     ttft_variance = float(weight @ rest**2) - mean_rest**2 + wait_variance
-    decoding = float(population.weight @ way.decode.decode_seconds(population.output))
-    if way.decode.chunked is None:
-        variance = float(population.weight @ population.output**2) - float(population.weight @ population.output) ** 2
-        variance = max(variance, 0.0) * way.decode.step_s**2
-    else:
-        variance = way.decode.chunked.decode_variance(population.weight, population.output)
-    return wait + mean_rest + decoding, max(ttft_variance, 0.0) + variance
+    first, first_variance = wait + mean_rest, max(ttft_variance, 0.0)
+    if way.decode.chunked is not None:
+        answers = way.decode.chunked.answers(way.decode.table, way.flow)
+        return first + answers.mean_s, first_variance + answers.variance
+    output = float(population.weight @ population.output)
+    variance = max(float(population.weight @ population.output**2) - output**2, 0.0)
+    return first + output * way.decode.step_s, first_variance + variance * way.decode.step_s**2
 
 
 def slo_results(candidates: Candidates, task: TaskClass, routes: list[Way]) -> list[SloResult]:
@@ -133,8 +133,8 @@ def _ttft_tail(candidates: Candidates, way: Way) -> Tail:
 
 def _tpot_tail(way: Way) -> Tail:
     if way.decode.chunked is not None:
-        calls = way.flow.calls
-        return way.decode.chunked.tpot_tail(*answer_lengths(calls.task, calls.population))
+        answers = way.decode.chunked.answers(way.decode.table, way.flow)
+        return answers.tpot_tail(*answer_lengths(way.flow.calls.task, way.flow.calls.population))
     mean, deviation = way.decode.step_s, max(way.decode.step_sd_s, 1e-12)
     return lambda t: float(ndtr((mean - t) / deviation))
 

@@ -38,9 +38,11 @@ class PoolState:
     chunked: Chunked | None = None
     """Of a colocated pool: prompts in its steps."""
 
-    def decode_seconds(self, output: Floats) -> Floats:
-        """Mean seconds of answers of these tokens ([P]) after their first one."""
-        return output * self.step_s if self.chunked is None else self.chunked.decode_seconds(output)
+    def decode_seconds(self, flow: CallFlow) -> Floats:
+        """[P] mean seconds of a flow's answers after their first token."""
+        if self.chunked is not None:
+            return self.chunked.answers(self.table, flow).seconds(flow.calls.population.output)
+        return flow.calls.population.output * self.step_s
 
     def wait_moments(self) -> tuple[float, float]:
         """Mean and variance (s, s²) of a prompt's wait: an exponential tail behind the probability of waiting."""

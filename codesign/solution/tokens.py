@@ -46,7 +46,7 @@ def time_and_memory(column: int, mine: Sequence[Way]) -> tuple[float, float, flo
         return 1.0, 0.0, 0.0
     calls = way.flow.calls
     population = calls.population
-    active_s = float(population.weight @ way.decode.decode_seconds(population.output))
+    active_s = float(population.weight @ way.decode.decode_seconds(way.flow))
     kept_s = calls.held_s if way.flow.residency == way.decode.role.removeprefix("split-") else 0.0
     prompt = 0.0
     if way.decode.chunked is not None:
