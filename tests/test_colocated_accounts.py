@@ -18,7 +18,7 @@ from codesign.check.promises import _LATE as LATE
 from codesign.check.promises import call_moments, quantile
 from codesign.performance import decode_attention_seconds, decode_step_seconds, prefill_attention_seconds
 from codesign.performance.chunks import KNOTS, on_knots, pieces, prompt_seconds, step_seconds
-from codesign.solution.colocated import settle
+from codesign.solution.colocated import operate_colocated
 from codesign.workload.population import answer_lengths
 
 CALLS = int(os.environ.get("CODESIGN_REPLICA_CALLS", "8000"))
@@ -160,7 +160,7 @@ def test_too_many_prompts_are_no_plan():
     assert np.isinf(state.step_s)
     assert np.isinf(late("ttft"))
     assert np.isinf(late("tpot"))
-    chunked = settle(plan.routes[0].prefill.table, ((replica.flow(plan), replica.rate),), 1, 2048.0)
+    chunked = operate_colocated(plan.routes[0].prefill.table, ((replica.flow(plan), replica.rate),), 1, 2048.0)
     assert chunked.utilization > 1.0
     assert chunked.wait_moments()[0] == np.inf
 
@@ -181,7 +181,7 @@ def test_planner_and_checker_agree(name):
     plan = replica.plan()
     route, flow = plan.routes[0], replica.flow(plan)
     table = route.prefill.table
-    mine = settle(table, ((flow, 2 * replica.rate),), 2, float(replica.chunk))
+    mine = operate_colocated(table, ((flow, 2 * replica.rate),), 2, float(replica.chunk))
     state, late = checked(replica)
     assert mine.step_s == pytest.approx(state.step_s)
     assert mine.batch == pytest.approx(state.batch)

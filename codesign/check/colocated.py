@@ -105,6 +105,7 @@ class Shared:
     rate: Array
     quiet: Array
     """Seconds of a step without prompts."""
+
     @property
     def free(self) -> Array:
         """[n] probability that no prompt is computed when one comes."""

@@ -1,6 +1,7 @@
 """How each pool runs: queues, steps and memory at the fixed point t = step(b(t)) of the unlinearised model.
 
-Written from the physics of DESIGN 3.4, not from the planner's rows: those are linear and on the safe side.
+Written from the physics of DESIGN 3.4, not from the planner's rows: those are linear. Colocated pools stand in
+:mod:`~codesign.check.colocated`.
 """
 
 from __future__ import annotations

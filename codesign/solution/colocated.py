@@ -12,9 +12,13 @@ it when it begins to decode: backlog = φ·TTFT/(1 − φ), or what makes all of
 A prompt waits as in Pollaczek's and Khinchine's queue: where another one is computed for what is left of that one, and
 for a wait beyond it; else for the end of a step without prompts.
 
-A call's mean step varies with the others (each adds a, for a part of its life), with the chunks that it meets (the work
-of a priority class: M/G/1 busy periods), and with both together, since whoever brings a prompt decodes after it. More
-sequences make longer steps, and those make more sequences: the loop's gain ε.
+A call's mean step varies with the others (each adds a = dt/dB), with the chunks that it meets (prompts of c chunks cost
+c·k, k = φ/Σ x·E[c], in the busy periods of a class that goes first), and with both together, since whoever brings a
+prompt decodes after it. Over o tokens its variance is
+
+    (B·E[a²] + a·φ·t/(1 − φ) + g²·Σ x·E[c²]·k²/(1 − φ)²·(o·t + TTFT)/o²)/(1 − ε),
+
+where longer steps make larger batches, and those longer steps: ε = a·B/t is that loop's gain.
 """
 
 from __future__ import annotations
@@ -246,7 +250,7 @@ def _own_steps(steps: Floats, stream: _Stream, mean: float, full: float) -> Floa
     return np.floor(stream.chunks) * full + np.where(left > 0, np.minimum(mean + rest, full), 0.0)
 
 
-def settle(
+def operate_colocated(
     table: ConfigurationTable, flows: tuple[tuple[CallFlow, float], ...], replicas: int, chunk: float
 ) -> Chunked:
     """The fixed point of a pool under its flows (calls/s of the whole pool)."""
@@ -272,6 +276,7 @@ class _Load:
         self.prompt_attention = sum(s.rate * float(s.weight @ s.attention) for s in streams)
         self.chunks = sum(s.rate * float(s.weight @ s.chunks) for s in streams)
         self.chunk_squares = sum(s.rate * float(s.weight @ s.chunks**2) for s in streams)
+        self.lone_step_s = float(step_seconds(table, np.ones(1), chunk)[0, 0, 0]) + self.reads_s
 
     def batch(self, state: Chunked) -> float:
         """Sequences that a state's steps keep in the batch (Little's law)."""
@@ -309,7 +314,7 @@ class _Load:
             served=served,
             quiet_s=decode,
             together_s=step + share * left,
-            lone_step_s=self._lone_step(),
+            lone_step_s=self.lone_step_s,
             batch_variance=(self._spread(batch, rise) / free**2 + both) / (1.0 - gain),
             chunk_variance=CHUNK_SPREAD**2 * self.chunk_squares * cost**2 / free**2 / (1.0 - gain),
             full_sd_s=float(np.sqrt(self._spread(batch, float(more[-1] - seen[-1])) / (1.0 - gain))),
@@ -324,6 +329,3 @@ class _Load:
         """Variance of a step by a Poisson batch, each sequence of which adds `rise` and its own reads."""
         own = sum(s.rate * float((s.answer_weight * s.output) @ (rise + s.reads) ** 2) for s in self.streams)
         return batch / max(self.tokens, 1e-12) * own
-
-    def _lone_step(self) -> float:
-        return float(step_seconds(self.table, np.ones(1), self.chunk)[0, 0, 0]) + self.reads_s

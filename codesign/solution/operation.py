@@ -1,7 +1,8 @@
 """How a decided fleet runs: each pool's fixed point t = step(b(t)) on the unlinearised model.
 
 The rows of the optimiser are design limits; an engine steps as fast as it can.  Reported batch, step time,
-waits and utilisation come from here (DESIGN 3.4, last paragraph of the decode part).
+waits and utilisation come from here (DESIGN 3.4, last paragraph of the decode part); those of colocated pools from
+:mod:`~codesign.solution.colocated`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from codesign.performance import (
     prefill_flops,
 )
 from codesign.performance.queueing import mean_wait, poisson_mean_within
-from codesign.solution.colocated import Chunked, settle
+from codesign.solution.colocated import Chunked, operate_colocated
 from codesign.solution.split_decode import operate_split
 from codesign.solution.state import PoolState, session_room
 
@@ -70,7 +71,7 @@ def _state(
     table = candidates.table(configuration)
     if points.role == "prefill":
         return _prefill(candidates, column, table, replicas, flows)
-    chunked = settle(table, flows, replicas, float(points.chunk[position])) if points.role == "colocated" else None
+    chunked = operate_colocated(table, flows, replicas, float(points.chunk[position])) if points.role == "colocated" else None
     return _stepping(candidates, column, table, replicas, flows, points.role, chunked)
 
 
