@@ -165,6 +165,17 @@ def test_too_many_prompts_are_no_plan():
     assert chunked.wait_moments()[0] == np.inf
 
 
+def test_prompts_without_answers():
+    """Embeddings: nothing decodes, and a prompt waits for prompts alone."""
+    replica = Replica("Llama-3.1-8B", "l4", "bf16/bf16/bf16", 1, 1, 1, 1024, 2.0, 512, 0)
+    state, late = checked(replica)
+    plan = replica.plan()
+    mine = operate_colocated(plan.routes[0].prefill.table, ((replica.flow(plan), 2.0),), 1, 1024.0)
+    assert state.batch == mine.batch == 0.0
+    assert 0 < mine.utilization < 1
+    assert late("ttft", 0.5) >= mine.own_seconds(plan.routes[0].prefill.table, replica.flow(plan))[1][0]
+
+
 @pytest.mark.parametrize("of", [dense, lambda chunk, rate, context: experts(rate, context, chunk)])
 def test_more_calls_make_longer_steps(of):
     found = [checked(of(1024, rate, 1500))[0] for rate in (0.1, 0.3, 0.6, 1.0, 1.5)]

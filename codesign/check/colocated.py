@@ -260,6 +260,9 @@ def colocated(
 ) -> Colocated | None:
     """The state of a pool under its routes; None where it is overloaded."""
     load = _Load(pool, [_Traffic.of(pool, route) for route in routes])
+    if not load.tokens:  # nothing is decoded: prompts alone, which may be too many all the same
+        state = load.state(0.0)
+        return state if float(state.shared.busy[0]) < 1.0 else None
 
     def stay(seconds: Array) -> Array:
         """Seconds for which a token's sequence stays in the batch, where they are so many."""
@@ -276,7 +279,8 @@ class _Load:
     def __init__(self, pool: ModelledPool, traffic: list[_Traffic]) -> None:
         self.pool, self.traffic = pool, traffic
         self.tokens = sum(t.rate * float(t.answers @ t.tokens) for t in traffic)
-        self.reads = sum(t.rate * float(t.answers @ (t.tokens * t.reads)) for t in traffic) / self.tokens
+        self.reads = sum(t.rate * float(t.answers @ (t.tokens * t.reads)) for t in traffic)
+        self.reads /= max(self.tokens, 1e-12)
         self.chunks = sum(t.rate * float(t.weight @ t.chunks) for t in traffic)
         self.squares = sum(t.rate * float(t.weight @ t.chunks**2) for t in traffic)
         self.attention = sum(t.rate * float(t.weight @ t.attention) for t in traffic)
@@ -334,5 +338,5 @@ class _Load:
 
     def _by_sequences(self, batch: float, longer: float) -> float:
         """Variance of a step by Poisson sequences, each of which makes it longer by so much and by its reads."""
-        share = batch / self.tokens
+        share = batch / max(self.tokens, 1e-12)
         return share * sum(t.rate * float((t.answers * t.tokens) @ (longer + t.reads) ** 2) for t in self.traffic)

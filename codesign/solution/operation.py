@@ -71,7 +71,9 @@ def _state(
     table = candidates.table(configuration)
     if points.role == "prefill":
         return _prefill(candidates, column, table, replicas, flows)
-    chunked = operate_colocated(table, flows, replicas, float(points.chunk[position])) if points.role == "colocated" else None
+    chunked = None
+    if points.role == "colocated":
+        chunked = operate_colocated(table, flows, replicas, float(points.chunk[position]))
     return _stepping(candidates, column, table, replicas, flows, points.role, chunked)
 
 
