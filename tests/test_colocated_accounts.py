@@ -218,7 +218,7 @@ def test_planner_and_checker_agree(name):
 
 
 def near(name, plan, seconds):
-    """Mean step within 5 % (6 % for short answers); p95 of TPOT up to 20 % above, of TTFT up to 30 %, below by noise."""
+    """Mean step within 5 % (6 % for short answers); p95 of TPOT up to 20 % above, TTFT up to 30 %, below by noise."""
     pool, routes = plan.routes[0].prefill, list(plan.routes)
     states = {"p": operate(pool, routes, plan.instance.options)}
     for route, seen in zip(routes, simulated(plan, seconds, seed=1), strict=True):
