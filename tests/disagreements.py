@@ -26,6 +26,8 @@ from codesign.optimize import fleet
 
 SAME = 1e-6
 """Relative difference of two optima that is none."""
+SCIP_S_OWN = 1e-9
+"""Objective, in units of a file, that is none to the solver that reads it."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ def _exported(data, plan, seconds):
         return f"traceback (export, {type(error).__name__})", "".join(traceback.format_exception(error)[-2:])
     if status == "unknown":
         return "undecided", "the exported file"
-    if status != plan.status or abs(value - plan.objective) > SAME * abs(plan.objective):
+    if status != plan.status or abs(value - plan.objective) > SAME * abs(plan.objective) + SCIP_S_OWN / factor:
         return "export (another optimum)", f"{status} {value:.9g}"
     return "", ""
 

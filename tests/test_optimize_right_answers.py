@@ -419,8 +419,8 @@ def test_a_share_that_is_rounding_uses_nothing():
     m = model.pyomo
     values = {id(m.servers[0]): 1.0, id(m.set_aside[0]): 1.0, id(m.replicas[0]): 1.0, id(m.replicas[1]): 1.0}
     served = {id(m.rate[1, 0]): 1.0, id(m.rate[1, 1]): 1.0}
-    assert Held(model, {**values, **served, id(m.rate[0, 0]): 5e-32}).idle()
-    assert not Held(model, {**values, id(m.rate[0, 0]): 1.0, id(m.rate[1, 1]): 1.0}).idle()
+    assert Held(model.data, model, {**values, **served, id(m.rate[0, 0]): 5e-32}).idle()
+    assert not Held(model.data, model, {**values, id(m.rate[0, 0]): 1.0, id(m.rate[1, 1]): 1.0}).idle()
 
 
 @pytest.mark.usefixtures("way")
@@ -448,6 +448,64 @@ def test_half_a_million_replicas_beside_a_million_that_cost_little():
 def test_a_share_that_is_rounding_fills_no_memory():
     """Before: memory for 5e-32 of a flow was bought, and a plan that costs nothing cost 1e-31."""
     memory = SideLimit("memory", "B", 0.0, per_module={0: -9e11}, per_flow={(0, -1): 4.5e11})
-    model = FleetModel(box(1.0, 0.0, (memory,), modules=(Module("memory", 0.52, whole=False),)), range(1), relaxed=False)
-    assert Held(model, {id(model.pyomo.rate[0, 0]): 5e-32}).exact_amounts() == {0: 0.0}
-    assert Held(model, {id(model.pyomo.rate[0, 0]): 1.0}).exact_amounts() == {0: pytest.approx(0.5)}
+    data = box(1.0, 0.0, (memory,), modules=(Module("memory", 0.52, whole=False),))
+    model = FleetModel(data, range(1), relaxed=False)
+    assert Held(model.data, model, {id(model.pyomo.rate[0, 0]): 5e-32}).exact_amounts() == {0: 0.0}
+    assert Held(model.data, model, {id(model.pyomo.rate[0, 0]): 1.0}).exact_amounts() == {0: pytest.approx(0.5)}
+
+
+def test_what_a_place_in_the_search_asks_for_is_idle():
+    """Before: two replicas, since the branch in which the plan was found had at least two of them."""
+    data = box(1.0, 1.0)
+    branch = SideLimit("group 0", "", -2.0, per_group={0: -1.0})
+    model = FleetModel(data.with_limits([branch]), range(1), relaxed=False)
+    m = model.pyomo
+    values = {id(m.rate[0, 0]): 1.0, id(m.replicas[0]): 2.0, id(m.servers[0]): 2.0, id(m.set_aside[0]): 2.0}
+    assert Held(data, model, values).idle()
+
+
+@pytest.mark.usefixtures("way")
+def test_what_a_limit_asks_for_and_nothing_else_has_a_price():
+    """Nine servers of two kinds; one costs nothing.  Before: four of the other, 8e-9 $/h being no money."""
+    limit = SideLimit("least bought", "servers", -9.0, {0: -2.0, 1: -1.0})
+    data = fleet(
+        [1.0], [colocated(0)], [block([0], [[[1.0]]], [[1.0]], packing=1)],
+        hardware=(server("dear"), server("free", 3)), limits=(limit,),
+        offers=(Offer("dear", 0, 2e-9, 0.0, 0), Offer("free", 1, 0.0, 0.0, 0)),
+    )  # fmt: skip
+    plan = answered(data)
+    assert (plan.objective, plan.servers) == (0.0, {1: 9})
+
+
+@pytest.mark.usefixtures("way")
+def test_an_amount_that_a_limit_holds_to_little():
+    """8 modules in 3 trays in 0.75 m of racks, of 5 m that there are, at 0.02 $/m beside servers of 10,000 $.
+
+    Before: infeasible, 5 m being a millionth of what a plan could buy, and less than a tolerance.
+    """
+    limits = (
+        SideLimit("memory", "B", 0.0, per_packing={0: 9e11}, per_module={0: -2e12}),
+        SideLimit("trays", "", 0.0, per_module={0: 1.0, 1: -3.0}),
+        SideLimit("racks", "", 0.0, per_module={1: 1.0, 2: -4.0}),
+        SideLimit("room", "m", 5.0, per_module={2: 1.0}),
+    )
+    modules = (Module("module", 0.0), Module("tray", 0.0), Module("rack", 0.02, whole=False))
+    plan = answered(box(17.0, 10_000.0, limits, modules=modules))
+    assert plan.objective == pytest.approx(170_000.0 + 0.75 * 0.02)
+    assert plan.amounts == {2: pytest.approx(0.75)}
+
+
+@pytest.mark.usefixtures("way")
+def test_of_plans_that_cost_nothing_the_one_of_the_fewest_replicas():
+    """Two and one fill their servers, where two and two would too.  Before: the latter, parts of them being fewer."""
+    columns = block([0, 1], [[[1.2, 1.6]], [[0.8, 0.96]]], [[1.0], [1.0]], packing=[0, 1], packed=[1.0, 2.0],
+                    group=[0, 1])  # fmt: skip
+    data = fleet(
+        [1.5, 1.0], [colocated(0), colocated(1)], [columns], hardware=(server("a"), server("b", 2)), usd_weight=0.0,
+        limits=(
+            SideLimit("region", "share", 0.0, per_flow={(1, 1): 1.0}),
+            SideLimit("kept", "servers", -2.0, {1: -1.0}),
+        ),
+    )  # fmt: skip
+    plan = answered(data)
+    assert (plan.replicas, plan.servers) == ({0: 2, 1: 1}, {0: 2, 1: 2})

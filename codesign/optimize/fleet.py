@@ -452,7 +452,7 @@ def _read(search: Search, relaxation: Relaxation | None, stopped: str | None) ->
         if share > NO_SHARE
     }
     used = {k for k, n in replicas.items() if n}
-    amounts = Held(model, values).exact_amounts()
+    amounts = Held(search.data, model, values).exact_amounts()
     added = (data.module_price(j) * (n - values.get(id(m.modules[j]), 0.0)) for j, n in amounts.items())
     left_out = sum(
         share * model.unit(k, v) * data.watt_price(data.packings[int(block.packing[i])].hardware)

@@ -14,6 +14,7 @@ import numpy as np
 
 from codesign.candidates.data import FleetData, Floats, SideLimit
 from codesign.optimize.alone import first_columns, least_cost
+from codesign.optimize.most import most_of_all
 
 _COMFORTABLE = (1.0, 1e5)
 """Objectives of a plan at which nothing is scaled."""
@@ -36,6 +37,9 @@ def plan_size(data: FleetData) -> float:
         gives = {o: -c for o, c in limit.per_server.items() if c < 0}
         if limit.limit < 0 and gives:
             size = max(size, min(-limit.limit * data.server_price(data.offers[o]) / c for o, c in gives.items()))
+    if not size > 0:  # it may buy what columns do not take, or nothing that costs anything
+        known = [*map(data.server_price, data.offers), *map(data.module_price, range(len(data.modules)))]
+        size = min((price for price in known if price > 0), default=0.0)
     return size
 
 
@@ -55,14 +59,16 @@ def _passed_on(data: FleetData, loose: bool) -> Floats:
 def sized(data: FleetData) -> tuple[FleetData, Floats]:
     """The same with modules that come in any amount in units of a plan [N], and with them the rows that they widen.
 
-    The level of a measure of risk is as large as a plan is dear, be that a billionth of what one server would add.
+    The level of a measure of risk is as large as a plan is dear, be that a billionth of what one server would add; of
+    what limits hold to less than a plan's worth of it, that much.
     """
     units = np.ones(len(data.modules))
     loose = [j for j, m in enumerate(data.modules) if not m.whole and data.module_price(j) > 0]
     size = plan_size(data) if loose else 0.0
     if not size > 0:
         return data, units
-    units[loose] = [size / data.module_price(j) for j in loose]
+    most = most_of_all(data).modules
+    units[loose] = [min(size / data.module_price(j), most[j]) if most[j] > 0 else 1.0 for j in loose]
     limits = []
     for limit in data.limits:
         given = [-c * units[j] for j, c in limit.per_module.items() if j in loose and c < 0]

@@ -201,7 +201,7 @@ class Search:
         free = any(data.server_price(offer) == 0 for offer in data.offers) or any(
             data.module_price(j) == 0 for j in range(len(data.modules))
         )
-        if not free and not Held(self.best, self.values).idle():
+        if not free and not Held(data, self.best, self.values).idle():
             return
         columns = np.arange(data.columns) if data.columns <= _TIDIED else self.used()
         most = self.objective * (1.0 + _SAME)
