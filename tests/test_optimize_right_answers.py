@@ -509,3 +509,15 @@ def test_of_plans_that_cost_nothing_the_one_of_the_fewest_replicas():
     )  # fmt: skip
     plan = answered(data)
     assert (plan.replicas, plan.servers) == ({0: 2, 1: 1}, {0: 2, 1: 2})
+
+
+@pytest.mark.usefixtures("way")
+def test_places_for_amounts_that_are_parts():
+    """0.5 of a tray, of 0.8 that there is room for, takes 8 servers.  Before: infeasible, 0.8 trays being none."""
+    limits = (
+        SideLimit("memory", "B", 0.0, per_module={0: -2.0}, per_flow={(0, -1): 1.0}),
+        SideLimit("places", "", 0.0, {0: -1.0}, per_module={0: 16.0}),
+        SideLimit("room", "", 0.8, per_module={0: 1.0}),
+    )
+    plan = answered(box(1.0, 3.0, limits, least=2, modules=(Module("tray", 0.1, whole=False),)))
+    assert (plan.objective, plan.servers) == (pytest.approx(24.05), {0: 8})
