@@ -117,9 +117,9 @@ def worth_having(data):
     return np.sort(np.array(kept, dtype=np.int64))
 
 
-def read_optimum(path, seconds=20.0, tolerance=None):
+def read_optimum(path, seconds=20.0, tolerance=FEASIBLE):
     """(status, optimum) of an exported MILP: optimal, infeasible or unknown."""
-    model = _careful(FEASIBLE if tolerance is None else tolerance)
+    model = _careful(tolerance)
     model.readProblem(str(path))
     model.setParam("limits/time", seconds)
     model.optimize()
@@ -400,7 +400,10 @@ class _Second:
 
     def solve(self, seconds):
         self.model.setParam("limits/time", seconds)
-        self.model.optimize()
+        try:
+            self.model.optimize()
+        except Exception:  # PySCIPOpt knows no other kind: SCIP has seen a number too large, and knows nothing
+            return SecondPlan("unknown")
         status = self.model.getStatus()
         if status in ("infeasible", "inforunbd"):
             return SecondPlan("infeasible")
