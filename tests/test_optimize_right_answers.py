@@ -13,7 +13,7 @@ from fleets import block, brute_force, colocated, fleet, server
 from random_fleets import random_fleet
 
 from codesign import check, solve
-from codesign.candidates.data import Group, Module, Offer, SideLimit
+from codesign.candidates.data import Group, Module, Offer, Packing, SideLimit
 from codesign.check.fits import fits
 from codesign.optimize import fleet as search
 from codesign.optimize.duals import Duals, server_prices
@@ -521,3 +521,27 @@ def test_places_for_amounts_that_are_parts():
     )
     plan = answered(box(1.0, 3.0, limits, least=2, modules=(Module("tray", 0.1, whole=False),)))
     assert (plan.objective, plan.servers) == (pytest.approx(24.05), {0: 8})
+
+
+@pytest.mark.usefixtures("way")
+def test_a_plan_far_cheaper_than_it_seemed():
+    """56 servers that are there already bring the memory that modules of 0.1 $ would; power adds 2.6e-7 $ of risk.
+
+    Before: not proven, beside modules of 5 $ in all the risk being rounding.
+    """
+    data = fleet(
+        [0.7, 0.2],
+        [colocated(0), colocated(1)],
+        [block([0], [[[2.0]]], [[1.0]], packed=4.0), block([1], [[[2.0]]], [[1.0]], packing=1, group=1, power=400.0)],
+        hardware=(server("day", 2), server("night", 2)),
+        packings=(Packing(0, 2, {0: 8.0}), Packing(1, 2, {0: 8.0})),
+        offers=(Offer("rent", 0, 5.0, 0.0, 0, (1,)), Offer("there", 0, 0.0, 0.0, 0, (1,))),
+        modules=(Module("memory", 0.1), Module("risk", 0.8, whole=False)),
+        limits=(
+            SideLimit("memory", "B", 0.0, {1: -0.5}, per_packing={0: 7.0}, per_module={0: -0.9}),
+            SideLimit("risk", "", 0.0, {0: 1.0}, per_watt={1: 8e-10}, per_module={1: -1.0}),
+        ),
+    )
+    plan = answered(data)
+    assert plan.objective == pytest.approx(0.8 * 400 * 8e-10)
+    assert plan.servers == {1: 56}

@@ -56,16 +56,15 @@ def _passed_on(data: FleetData, loose: bool) -> Floats:
     return sigma
 
 
-def sized(data: FleetData) -> tuple[FleetData, Floats]:
-    """The same with modules that come in any amount in units of a plan [N], and with them the rows that they widen.
+def sized(data: FleetData, size: float) -> tuple[FleetData, Floats]:
+    """The same with modules that come in any amount in units of a plan of `size` [N], and the rows that they widen.
 
     The level of a measure of risk is as large as a plan is dear, be that a billionth of what one server would add; of
     what limits hold to less than a plan's worth of it, that much.
     """
     units = np.ones(len(data.modules))
     loose = [j for j, m in enumerate(data.modules) if not m.whole and data.module_price(j) > 0]
-    size = plan_size(data) if loose else 0.0
-    if not size > 0:
+    if not (loose and size > 0):
         return data, units
     most = most_of_all(data).modules
     units[loose] = [min(size / data.module_price(j), most[j]) if most[j] > 0 else 1.0 for j in loose]
@@ -87,9 +86,12 @@ def sized(data: FleetData) -> tuple[FleetData, Floats]:
     return replace(data, modules=modules, limits=tuple(limits)), units
 
 
-def objective_scale(data: FleetData) -> float:
-    """What to multiply the objective with: a power of two; 1 where a plan has a good size, or costs nothing."""
-    size = plan_size(data)
+def objective_scale(data: FleetData, size: float | None = None) -> float:
+    """What to multiply the objective with: a power of two; 1 where a plan has a good size, or costs nothing.
+
+    `size`: of a plan, where it is known.
+    """
+    size = plan_size(data) if size is None else size
     if size <= 0.0 or _COMFORTABLE[0] <= size <= _COMFORTABLE[1]:
         return 1.0
     return 2.0 ** round(math.log2(_TYPICAL / size))
