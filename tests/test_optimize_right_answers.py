@@ -545,3 +545,24 @@ def test_a_plan_far_cheaper_than_it_seemed():
     plan = answered(data)
     assert plan.objective == pytest.approx(0.8 * 400 * 8e-10)
     assert plan.servers == {1: 56}
+
+
+@pytest.mark.usefixtures("way")
+def test_a_quarter_of_a_million_servers_and_the_watts_of_a_million_replicas():
+    """236,236 servers are to be bought; 880,541 replicas of 400 W would run beside them, 944,944 of 100 W in them.
+
+    Before: "optimal" with the 64,403 replicas at 0.1 $ too many, each of which was less than a tolerance.
+    """
+    columns = block([0], [[[944943.8447442028]], [[220135.27484496922]]], [[1.0], [1.0]], packing=[0, 1], group=[0, 1],
+                    power=[100.0, 400.0])  # fmt: skip
+    data = fleet(
+        [1.0],
+        [colocated(0)],
+        [columns],
+        hardware=(server("box0", 4, electricity=0.001), server("box1", 2, electricity=0.001)),
+        offers=(Offer("rent0", 0, 1616.4093186965536, 0.0, 0), Offer("rent1", 1, 0.0003024027269035456, 0.0, 0)),
+        limits=(SideLimit("least bought", "servers", -236236.0, {0: -1.0}),),
+    )
+    plan = answered(data)
+    alone = 236236 * 1616.4093186965536 + 0.4 * 220136 + 110068 * 0.0003024027269035456
+    assert plan.objective <= alone * (1 + 1e-9)

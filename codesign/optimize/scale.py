@@ -13,12 +13,14 @@ from dataclasses import replace
 import numpy as np
 
 from codesign.candidates.data import FleetData, Floats, SideLimit
-from codesign.optimize.alone import first_columns, least_cost
+from codesign.optimize.alone import first_columns, least_cost, replicas_needed
 from codesign.optimize.most import most_of_all
 
 _COMFORTABLE = (1.0, 1e5)
 """Objectives of a plan at which nothing is scaled."""
 _TYPICAL = 256.0
+_MOST_TYPICAL = 2.0**20
+"""Objectives of plans that count that much or more: above it an absolute gap is below a digit of double precision."""
 MOST_COUNTED = 1e7
 """Servers or replicas of a plan up to which double precision keeps a row to a millionth of one of them: a row of 1e7
 in doubles is exact to 1e-9, and solvers multiply that by the steps of a factorisation."""
@@ -92,9 +94,27 @@ def objective_scale(data: FleetData, size: float | None = None) -> float:
     `size`: of a plan, where it is known.
     """
     size = plan_size(data) if size is None else size
-    if size <= 0.0 or _COMFORTABLE[0] <= size <= _COMFORTABLE[1]:
+    # Reduced costs within a tolerance of zero are so for each of what a plan counts: all of it must not be rounding.
+    counted = min(fewest_counted(data), _MOST_TYPICAL)
+    if size <= 0.0 or max(_COMFORTABLE[0], counted) <= size <= _COMFORTABLE[1]:
         return 1.0
-    return 2.0 ** round(math.log2(_TYPICAL / size))
+    return 2.0 ** round(math.log2(max(_TYPICAL, counted) / size))
+
+
+def fewest_counted(data: FleetData) -> float:
+    """About how many replicas, servers or modules a plan counts at the least, if only by order of magnitude."""
+    fewest = np.full(len(data.flows), np.inf)
+    for block in data.blocks:
+        for _, need in replicas_needed(block):
+            np.minimum.at(fewest, block.flows, need.min(axis=0, initial=np.inf))
+    able = np.isfinite(fewest)
+    found = float((fewest[able] * data.calls_bound[able]).max(initial=0.0))
+    for limit in data.limits:
+        kinds = (limit.per_server, limit.per_packing, limit.per_group)
+        given = [-c for coefficients in kinds for c in coefficients.values() if c < 0]
+        if limit.limit < 0 and given:
+            found = max(found, -limit.limit / max(given))
+    return found
 
 
 def spending(data: FleetData, most: float) -> SideLimit:
