@@ -52,6 +52,7 @@ _ASKED = 60
 """Nodes without a plan after which a MILP over all columns is asked, where they are few; then after four times more."""
 _SMALLER = 1e-5
 """Of the size that a plan was thought to have: what costs less is solved again at its own."""
+_ROUNDING = 1e-9
 _NOTHING_LEFT = 1e-12
 _IN_SUPPORT = 1e-6
 _SURVIVORS = 1500
@@ -166,7 +167,8 @@ class FleetSolver:
         if plan.status == "feasible" and plan.stopped_by != "interrupt" and 0 < plan.objective < _SMALLER * size:
             # To a solver of absolute tolerances its price was rounding: once more, at its own size.
             again = search.at(plan.objective, [plan.start], floor)
-            plan = min(plan, again, key=lambda found: (found.objective, -found.bound))
+            if again.objective <= plan.objective * (1.0 + _ROUNDING):
+                plan = again
         return replace(
             plan,
             replicas={int(self._kept[k]): n for k, n in plan.replicas.items()},
