@@ -27,7 +27,7 @@ FILE_KINDS = (
     "modelled", "both phases", "periods", "growth", "scenarios", "split decode", "memory tiers", "purchase units",
     "existing servers", "n+1", "measured pools", "power and racks", "wide rates", "one pool",
 )  # fmt: skip
-LIMIT_S, CHALLENGE_S, SHRINK_S = 10.0, 5.0, 60.0
+LIMIT_S, CHALLENGE_S, SHRINK_S = 30.0, 15.0, 60.0
 PARTS = {
     "a100": ("a100-80-sxm", 1.3), "h100": ("h100-sxm", 1.8), "h200": ("h200-sxm", 2.1), "b200": ("b200-sxm", 2.6),
     "l40s": ("l40s", 0.8), "l4": ("l4", 0.7), "rtx": ("rtx-pro-6000-se", 0.6), "mi300x": ("mi300x", 1.4),

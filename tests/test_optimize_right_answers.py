@@ -16,7 +16,7 @@ from codesign import check, solve
 from codesign.candidates.data import Group, Module, Offer, Packing, SideLimit
 from codesign.check.fits import fits
 from codesign.optimize import fleet as search
-from codesign.optimize.duals import Duals, server_prices
+from codesign.optimize.duals import Duals, Gains, server_prices
 from codesign.optimize.fleet import solve_fleet
 from codesign.optimize.highs import CompiledModel
 from codesign.optimize.lean import Held
@@ -566,3 +566,17 @@ def test_a_quarter_of_a_million_servers_and_the_watts_of_a_million_replicas():
     plan = answered(data)
     alone = 236236 * 1616.4093186965536 + 0.4 * 220136 + 110068 * 0.0003024027269035456
     assert plan.objective <= alone * (1 + 1e-9)
+
+
+def test_slots_of_hardware_that_nobody_offers_have_no_part_in_gains():
+    """Before: none of them at an infinite price was no number, and a warning."""
+    data = fleet(
+        [1.0],
+        [colocated(0)],
+        [block([0], [[[1.0]], [[1.0]]], [[1.0], [1.0]], packing=[0, 1], group=[0, 1])],
+        hardware=(server("offered"), server("not offered")),
+        offers=(Offer("rent", 0, 1.0, 0.0, 0),),
+    )
+    own = replace(data.blocks[0], flow_slots=np.zeros((2, 1)))
+    gains = Gains(data, replace(Duals.none(data), demand=np.ones(1))).of(own, slice(None))
+    assert gains == pytest.approx(np.ones((2, 1)))

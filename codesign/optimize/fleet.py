@@ -161,12 +161,12 @@ class FleetSolver:
         ):
             raise ValueError("these are other columns: make a FleetSolver of them")
         tight = self._tightened(data)
-        search = _Sought(tight, gap, deadline, self._threads, self._seed, cancel or threading.Event(), progress)
+        asked = Search(tight, gap, deadline, self._threads, self._seed, cancel or threading.Event(), progress)
         size = plan_size(tight)
-        plan = search.at(size, [self._inside(plan) for plan in start], floor)
+        plan = _sought(asked, size, [self._inside(plan) for plan in start], floor)
         if plan.status == "feasible" and plan.stopped_by != "interrupt" and 0 < plan.objective < _SMALLER * size:
             # To a solver of absolute tolerances its price was rounding: once more, at its own size.
-            again = search.at(plan.objective, [plan.start], floor)
+            again = _sought(asked, plan.objective, [plan.start], floor)
             if again.objective <= plan.objective * (1.0 + _ROUNDING):
                 plan = again
         return replace(
@@ -199,41 +199,26 @@ class FleetSolver:
         self._tight = _only(tight, self._kept)
 
 
-@dataclass(frozen=True)
-class _Sought:
-    """What is asked for, to be solved as if a plan were of one size or another."""
+def _sought(asked: Search, size: float, start: Sequence[Start], floor: float) -> FleetPlan:
+    """The best fleet of what is asked for, in units of the objective and of amounts that suit a plan of `size`."""
+    data, units = sized(asked.data, size)
+    factor = objective_scale(data, size)
 
-    data: FleetData
-    gap: float
-    deadline: float
-    threads: int
-    seed: int
-    cancel: threading.Event
-    progress: Progress | None
+    def tell(stage: str, incumbent: float, bound: float) -> None:
+        if asked.progress is not None:
+            asked.progress(stage, incumbent / factor, bound / factor)
 
-    def at(self, size: float, start: Sequence[Start], floor: float) -> FleetPlan:
-        """The best fleet, with the objective and amounts in units that suit a plan of `size`."""
-        data, units = sized(self.data, size)
-        factor = objective_scale(data, size)
-
-        def tell(stage: str, incumbent: float, bound: float) -> None:
-            if self.progress is not None:
-                self.progress(stage, incumbent / factor, bound / factor)
-
-        search = Search(
-            scaled(data, factor), self.gap, self.deadline, self.threads, self.seed, self.cancel, tell
-        )
-        search.bound = floor * factor
-        plan = _solve(search, start).divided(factor)
-        return replace(
-            plan,
-            amounts={j: amount * float(units[j]) for j, amount in plan.amounts.items()},
-            # Per whole limit, as the problem's own rows have it.
-            limit_duals=tuple(
-                dual * own.scale / row.scale
-                for dual, own, row in zip(plan.limit_duals, self.data.limits, data.limits, strict=False)
-            ),
-        )
+    search = replace(asked, data=scaled(data, factor), progress=tell, bound=floor * factor)
+    plan = _solve(search, start).divided(factor)
+    return replace(
+        plan,
+        amounts={j: amount * float(units[j]) for j, amount in plan.amounts.items()},
+        # Per whole limit, as the problem's own rows have it.
+        limit_duals=tuple(
+            dual * own.scale / row.scale
+            for dual, own, row in zip(plan.limit_duals, asked.data.limits, data.limits, strict=False)
+        ),
+    )
 
 
 def solve_fleet(

@@ -239,7 +239,8 @@ def _run(compiled: CompiledModel, time_limit: float, tight: bool = False, **opti
     compiled.solver.set_option("presolve", "off")
     second = compiled.run(time_limit=max(0.2, deadline - time.monotonic()), **options)
     better, other = sorted([second, first], key=lambda outcome: outcome.objective)
-    status = "no_solution" if better.status == "infeasible" != other.status else better.status
+    doubted = better.status == "infeasible" and other.status != "infeasible"
+    status = "no_solution" if doubted else better.status
     return replace(better, status=status, bound=min(first.bound, second.bound), nodes=first.nodes + second.nodes)
 
 
