@@ -117,9 +117,9 @@ def worth_having(data):
     return np.sort(np.array(kept, dtype=np.int64))
 
 
-def read_optimum(path, seconds=20.0):
+def read_optimum(path, seconds=20.0, tolerance=FEASIBLE):
     """(status, optimum) of an exported MILP: optimal, infeasible or unknown."""
-    model = _careful()
+    model = _careful(tolerance)
     model.readProblem(str(path))
     model.setParam("limits/time", seconds)
     model.optimize()
@@ -129,12 +129,12 @@ def read_optimum(path, seconds=20.0):
     return ("infeasible", math.inf) if status in ("infeasible", "inforunbd") else ("unknown", math.nan)
 
 
-def _careful():
+def _careful(tolerance=FEASIBLE):
     """SCIP that stops at nothing but the optimum."""
     model = Model()
     model.hideOutput()
-    model.setParam("numerics/feastol", FEASIBLE)
-    model.setParam("numerics/dualfeastol", FEASIBLE)
+    model.setParam("numerics/feastol", tolerance)
+    model.setParam("numerics/dualfeastol", tolerance)
     model.setParam("limits/gap", 0.0)
     model.setParam("limits/absgap", 0.0)
     model.setParam("misc/catchctrlc", False)
@@ -400,7 +400,10 @@ class _Second:
 
     def solve(self, seconds):
         self.model.setParam("limits/time", seconds)
-        self.model.optimize()
+        try:
+            self.model.optimize()
+        except Exception:  # PySCIPOpt knows no other kind: SCIP has seen a number too large, and knows nothing
+            return SecondPlan("unknown")
         status = self.model.getStatus()
         if status in ("infeasible", "inforunbd"):
             return SecondPlan("infeasible")

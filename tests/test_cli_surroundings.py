@@ -208,7 +208,6 @@ def test_interrupted_at_any_moment_there_is_no_traceback(files):
     """From the command line's first statement on; a sweep has processes, which hear the same Ctrl-C."""
     begun = "import sys; from codesign.__main__ import main; print('begun', file=sys.stderr, flush=True); main()"
     words = ("sweep", "problem.yaml", "--set", "tasks.short.rate=5/s..40/s:40", "--workers", "2")
-    ended = set()
     for number in range(8):
         command = [sys.executable, "-c", begun, *words, "-o", f"s{number}"]
         run = subprocess.Popen(
@@ -219,8 +218,7 @@ def test_interrupted_at_any_moment_there_is_no_traceback(files):
         os.killpg(run.pid, signal.SIGINT)
         _, said = run.communicate(timeout=60)
         assert "Traceback" not in said, (number, said)
-        ended.add(run.returncode)
-    assert ended <= {0, 130, -signal.SIGINT}, ended
+        assert run.returncode in (0, 130, -signal.SIGINT), (number, run.returncode, said)
 
 
 # ---- files that are none of ours

@@ -13,10 +13,10 @@ from fleets import block, brute_force, colocated, fleet, server
 from random_fleets import random_fleet
 
 from codesign import check, solve
-from codesign.candidates.data import Group, Module, Offer, SideLimit
+from codesign.candidates.data import Group, Module, Offer, Packing, SideLimit
 from codesign.check.fits import fits
 from codesign.optimize import fleet as search
-from codesign.optimize.duals import Duals, server_prices
+from codesign.optimize.duals import Duals, Gains, server_prices
 from codesign.optimize.fleet import solve_fleet
 from codesign.optimize.highs import CompiledModel
 from codesign.optimize.lean import Held
@@ -419,8 +419,8 @@ def test_a_share_that_is_rounding_uses_nothing():
     m = model.pyomo
     values = {id(m.servers[0]): 1.0, id(m.set_aside[0]): 1.0, id(m.replicas[0]): 1.0, id(m.replicas[1]): 1.0}
     served = {id(m.rate[1, 0]): 1.0, id(m.rate[1, 1]): 1.0}
-    assert Held(model, {**values, **served, id(m.rate[0, 0]): 5e-32}).idle()
-    assert not Held(model, {**values, id(m.rate[0, 0]): 1.0, id(m.rate[1, 1]): 1.0}).idle()
+    assert Held(model.data, model, {**values, **served, id(m.rate[0, 0]): 5e-32}).idle()
+    assert not Held(model.data, model, {**values, id(m.rate[0, 0]): 1.0, id(m.rate[1, 1]): 1.0}).idle()
 
 
 @pytest.mark.usefixtures("way")
@@ -448,6 +448,135 @@ def test_half_a_million_replicas_beside_a_million_that_cost_little():
 def test_a_share_that_is_rounding_fills_no_memory():
     """Before: memory for 5e-32 of a flow was bought, and a plan that costs nothing cost 1e-31."""
     memory = SideLimit("memory", "B", 0.0, per_module={0: -9e11}, per_flow={(0, -1): 4.5e11})
-    model = FleetModel(box(1.0, 0.0, (memory,), modules=(Module("memory", 0.52, whole=False),)), range(1), relaxed=False)
-    assert Held(model, {id(model.pyomo.rate[0, 0]): 5e-32}).exact_amounts() == {0: 0.0}
-    assert Held(model, {id(model.pyomo.rate[0, 0]): 1.0}).exact_amounts() == {0: pytest.approx(0.5)}
+    data = box(1.0, 0.0, (memory,), modules=(Module("memory", 0.52, whole=False),))
+    model = FleetModel(data, range(1), relaxed=False)
+    assert Held(model.data, model, {id(model.pyomo.rate[0, 0]): 5e-32}).exact_amounts() == {0: 0.0}
+    assert Held(model.data, model, {id(model.pyomo.rate[0, 0]): 1.0}).exact_amounts() == {0: pytest.approx(0.5)}
+
+
+def test_what_a_place_in_the_search_asks_for_is_idle():
+    """Before: two replicas, since the branch in which the plan was found had at least two of them."""
+    data = box(1.0, 1.0)
+    branch = SideLimit("group 0", "", -2.0, per_group={0: -1.0})
+    model = FleetModel(data.with_limits([branch]), range(1), relaxed=False)
+    m = model.pyomo
+    values = {id(m.rate[0, 0]): 1.0, id(m.replicas[0]): 2.0, id(m.servers[0]): 2.0, id(m.set_aside[0]): 2.0}
+    assert Held(data, model, values).idle()
+
+
+@pytest.mark.usefixtures("way")
+def test_what_a_limit_asks_for_and_nothing_else_has_a_price():
+    """Nine servers of two kinds; one costs nothing.  Before: four of the other, 8e-9 $/h being no money."""
+    limit = SideLimit("least bought", "servers", -9.0, {0: -2.0, 1: -1.0})
+    data = fleet(
+        [1.0], [colocated(0)], [block([0], [[[1.0]]], [[1.0]], packing=1)],
+        hardware=(server("dear"), server("free", 3)), limits=(limit,),
+        offers=(Offer("dear", 0, 2e-9, 0.0, 0), Offer("free", 1, 0.0, 0.0, 0)),
+    )  # fmt: skip
+    plan = answered(data)
+    assert (plan.objective, plan.servers) == (0.0, {1: 9})
+
+
+@pytest.mark.usefixtures("way")
+def test_an_amount_that_a_limit_holds_to_little():
+    """8 modules in 3 trays in 0.75 m of racks, of 5 m that there are, at 0.02 $/m beside servers of 10,000 $.
+
+    Before: infeasible, 5 m being a millionth of what a plan could buy, and less than a tolerance.
+    """
+    limits = (
+        SideLimit("memory", "B", 0.0, per_packing={0: 9e11}, per_module={0: -2e12}),
+        SideLimit("trays", "", 0.0, per_module={0: 1.0, 1: -3.0}),
+        SideLimit("racks", "", 0.0, per_module={1: 1.0, 2: -4.0}),
+        SideLimit("room", "m", 5.0, per_module={2: 1.0}),
+    )
+    modules = (Module("module", 0.0), Module("tray", 0.0), Module("rack", 0.02, whole=False))
+    plan = answered(box(17.0, 10_000.0, limits, modules=modules))
+    assert plan.objective == pytest.approx(170_000.0 + 0.75 * 0.02)
+    assert plan.amounts == {2: pytest.approx(0.75)}
+
+
+@pytest.mark.usefixtures("way")
+def test_of_plans_that_cost_nothing_the_one_of_the_fewest_replicas():
+    """Two and one fill their servers, where two and two would too.  Before: the latter, parts of them being fewer."""
+    columns = block([0, 1], [[[1.2, 1.6]], [[0.8, 0.96]]], [[1.0], [1.0]], packing=[0, 1], packed=[1.0, 2.0],
+                    group=[0, 1])  # fmt: skip
+    data = fleet(
+        [1.5, 1.0], [colocated(0), colocated(1)], [columns], hardware=(server("a"), server("b", 2)), usd_weight=0.0,
+        limits=(
+            SideLimit("region", "share", 0.0, per_flow={(1, 1): 1.0}),
+            SideLimit("kept", "servers", -2.0, {1: -1.0}),
+        ),
+    )  # fmt: skip
+    plan = answered(data)
+    assert (plan.replicas, plan.servers) == ({0: 2, 1: 1}, {0: 2, 1: 2})
+
+
+@pytest.mark.usefixtures("way")
+def test_places_for_amounts_that_are_parts():
+    """0.5 of a tray, of 0.8 that there is room for, takes 8 servers.  Before: infeasible, 0.8 trays being none."""
+    limits = (
+        SideLimit("memory", "B", 0.0, per_module={0: -2.0}, per_flow={(0, -1): 1.0}),
+        SideLimit("places", "", 0.0, {0: -1.0}, per_module={0: 16.0}),
+        SideLimit("room", "", 0.8, per_module={0: 1.0}),
+    )
+    plan = answered(box(1.0, 3.0, limits, least=2, modules=(Module("tray", 0.1, whole=False),)))
+    assert (plan.objective, plan.servers) == (pytest.approx(24.05), {0: 8})
+
+
+@pytest.mark.usefixtures("way")
+def test_a_plan_far_cheaper_than_it_seemed():
+    """56 servers that are there already bring the memory that modules of 0.1 $ would; power adds 2.6e-7 $ of risk.
+
+    Before: not proven, beside modules of 5 $ in all the risk being rounding.
+    """
+    data = fleet(
+        [0.7, 0.2],
+        [colocated(0), colocated(1)],
+        [block([0], [[[2.0]]], [[1.0]], packed=4.0), block([1], [[[2.0]]], [[1.0]], packing=1, group=1, power=400.0)],
+        hardware=(server("day", 2), server("night", 2)),
+        packings=(Packing(0, 2, {0: 8.0}), Packing(1, 2, {0: 8.0})),
+        offers=(Offer("rent", 0, 5.0, 0.0, 0, (1,)), Offer("there", 0, 0.0, 0.0, 0, (1,))),
+        modules=(Module("memory", 0.1), Module("risk", 0.8, whole=False)),
+        limits=(
+            SideLimit("memory", "B", 0.0, {1: -0.5}, per_packing={0: 7.0}, per_module={0: -0.9}),
+            SideLimit("risk", "", 0.0, {0: 1.0}, per_watt={1: 8e-10}, per_module={1: -1.0}),
+        ),
+    )
+    plan = answered(data)
+    assert plan.objective == pytest.approx(0.8 * 400 * 8e-10)
+    assert plan.servers == {1: 56}
+
+
+@pytest.mark.usefixtures("way")
+def test_a_quarter_of_a_million_servers_and_the_watts_of_a_million_replicas():
+    """236,236 servers are to be bought; 880,541 replicas of 400 W would run beside them, 944,944 of 100 W in them.
+
+    Before: "optimal" with the 64,403 replicas at 0.1 $ too many, each of which was less than a tolerance.
+    """
+    columns = block([0], [[[944943.8447442028]], [[220135.27484496922]]], [[1.0], [1.0]], packing=[0, 1], group=[0, 1],
+                    power=[100.0, 400.0])  # fmt: skip
+    data = fleet(
+        [1.0],
+        [colocated(0)],
+        [columns],
+        hardware=(server("box0", 4, electricity=0.001), server("box1", 2, electricity=0.001)),
+        offers=(Offer("rent0", 0, 1616.4093186965536, 0.0, 0), Offer("rent1", 1, 0.0003024027269035456, 0.0, 0)),
+        limits=(SideLimit("least bought", "servers", -236236.0, {0: -1.0}),),
+    )
+    plan = answered(data)
+    alone = 236236 * 1616.4093186965536 + 0.4 * 220136 + 110068 * 0.0003024027269035456
+    assert plan.objective <= alone * (1 + 1e-9)
+
+
+def test_slots_of_hardware_that_nobody_offers_have_no_part_in_gains():
+    """Before: none of them at an infinite price was no number, and a warning."""
+    data = fleet(
+        [1.0],
+        [colocated(0)],
+        [block([0], [[[1.0]], [[1.0]]], [[1.0], [1.0]], packing=[0, 1], group=[0, 1])],
+        hardware=(server("offered"), server("not offered")),
+        offers=(Offer("rent", 0, 1.0, 0.0, 0),),
+    )
+    own = replace(data.blocks[0], flow_slots=np.zeros((2, 1)))
+    gains = Gains(data, replace(Duals.none(data), demand=np.ones(1))).of(own, slice(None))
+    assert gains == pytest.approx(np.ones((2, 1)))

@@ -369,18 +369,24 @@ def test_scales_are_powers_of_two_and_leave_usual_rows_alone():
 
 
 def test_an_optimum_whose_bound_says_otherwise_is_asked_for_again(monkeypatch):
-    """Once more with presolve the other way; what is still open then is called unknown."""
+    """Once more with presolve the other way: what is then closed, or the same, is one; else it is unknown."""
     model = solver([[1.0, 1.0]], [1.5, 1.0], [3.0], [INF], whole=[True, False])
     assert model.run().status == "optimal"
-    asked = []
+    once, presolves = Solver._once, []
 
-    def open_until(count):
-        asked.clear()
-        monkeypatch.setattr(Solver, "_open", lambda _: asked.append(1) or len(asked) <= count)
-        return model.run().status
+    def dearer(self, task):
+        presolves.append(self.highs.getOptionValue("presolve")[1])
+        model.set_costs(np.arange(2), np.full(2, 1.0 + len(presolves)))
+        return once(self, task)
 
-    assert open_until(1) == "optimal"
-    assert open_until(9) == "unknown"
+    monkeypatch.setattr(Solver, "_open", lambda _: True)
+    assert model.run().status == "optimal"  # twice the same
+    assert model.run(0.0).status != "optimal"
+    monkeypatch.setattr(Solver, "_once", dearer)
+    assert model.run().status == "unknown"
+    assert (len(presolves), len(set(presolves))) == (2, 2)
+    monkeypatch.setattr(Solver, "_open", lambda _: len(presolves) < 4)
+    assert model.run().status == "optimal"
 
 
 @pytest.mark.parametrize(

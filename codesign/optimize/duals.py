@@ -21,6 +21,8 @@ _SETTLED = 30
 """Rounds in which prices of limits that pay one another's items mostly settle."""
 _NEGLIGIBLE = 1e-10
 """Of a bound: what columns may earn beyond their cost before the bound is scaled for them."""
+_DEARER_THAN_ANY = 1e100
+"""Objective of what no offer supplies, where a number is wanted."""
 _FEW_SHORT = 2000
 """Columns up to which each one's part of the bound is worked out."""
 
@@ -190,7 +192,8 @@ class Gains:
         self._worth = flow_worth(data, duals)
         self._watts = watt_prices(data, duals.limit)
         self._charged = flow_charges(data, duals.limit)
-        self._slots = slot_prices(data, duals)
+        # Of hardware that no offer supplies none is used, and infinity times none would be no number.
+        self._slots = np.minimum(slot_prices(data, duals), _DEARER_THAN_ANY)
         self._hardware = np.array([p.hardware for p in data.packings], dtype=np.int64)
 
     def of(self, block: ColumnBlock, part: slice | np.ndarray) -> Floats:
@@ -239,8 +242,7 @@ def _pays(limit: SideLimit) -> bool:
 def _overpaid(data: FleetData, duals: Duals) -> Iterator[tuple[list[int], float]]:
     """(limits that pay an item more than it costs, what their prices may be of what they are)."""
     server = server_prices(data, duals)
-    # Dearer than any bound is for: hardware that no offer supplies.
-    aside = np.array([min(float(server[p.hardware]), 1e300) for p in data.packings])
+    aside = np.array([min(float(server[p.hardware]), _DEARER_THAN_ANY) for p in data.packings])
     prices: tuple[tuple[str, list[float]], ...] = (
         ("per_server", [data.server_price(offer) for offer in data.offers]),
         ("per_module", [data.module_price(j) for j in range(len(data.modules))]),

@@ -22,7 +22,7 @@ from codesign.optimize.lean import NO_SHARE, Held
 from codesign.optimize.redundancy import most_servers, usable_rows
 from codesign.optimize.redundancy import spared as packings_spared
 from codesign.optimize.relaxation import Relaxation, relax, shut_columns, sides_of
-from codesign.optimize.scale import MOST_COUNTED, objective_scale, scaled, sized
+from codesign.optimize.scale import MOST_COUNTED, objective_scale, plan_size, scaled, sized
 from codesign.optimize.search import Progress, Search, Start
 from codesign.optimize.strengthen import strengthened, with_spares
 
@@ -50,6 +50,9 @@ _NARROWS = 0.5
 """The tree goes on with the survivors alone once they are fewer than this share of its columns."""
 _ASKED = 60
 """Nodes without a plan after which a MILP over all columns is asked, where they are few; then after four times more."""
+_SMALLER = 1e-5
+"""Of the size that a plan was thought to have: what costs less is solved again at its own."""
+_ROUNDING = 1e-9
 _NOTHING_LEFT = 1e-12
 _IN_SUPPORT = 1e-6
 _SURVIVORS = 1500
@@ -157,28 +160,19 @@ class FleetSolver:
             mine is not theirs for mine, theirs in zip(self._data.blocks, data.blocks, strict=True)
         ):
             raise ValueError("these are other columns: make a FleetSolver of them")
-        tight, units = sized(self._tightened(data))
-        factor = objective_scale(tight)
-
-        def tell(stage: str, incumbent: float, bound: float) -> None:
-            if progress is not None:
-                progress(stage, incumbent / factor, bound / factor)
-
-        search = Search(
-            scaled(tight, factor), gap, deadline, self._threads, self._seed, cancel or threading.Event(), tell
-        )
-        search.bound = floor * factor
-        plan = _solve(search, [self._inside(plan) for plan in start]).divided(factor)
+        tight = self._tightened(data)
+        asked = Search(tight, gap, deadline, self._threads, self._seed, cancel or threading.Event(), progress)
+        size = plan_size(tight)
+        plan = _sought(asked, size, [self._inside(plan) for plan in start], floor)
+        if plan.status == "feasible" and plan.stopped_by != "interrupt" and 0 < plan.objective < _SMALLER * size:
+            # To a solver of absolute tolerances its price was rounding: once more, at its own size.
+            again = _sought(asked, plan.objective, [plan.start], floor)
+            if again.objective <= plan.objective * (1.0 + _ROUNDING):
+                plan = again
         return replace(
             plan,
             replicas={int(self._kept[k]): n for k, n in plan.replicas.items()},
             rates={(int(self._kept[k]), f): rate for (k, f), rate in plan.rates.items()},
-            amounts={j: amount * float(units[j]) for j, amount in plan.amounts.items()},
-            # Per whole limit, as the problem's own rows have it.
-            limit_duals=tuple(
-                dual * own.scale / row.scale
-                for dual, own, row in zip(plan.limit_duals, data.limits, tight.limits, strict=False)
-            ),
             pool=tuple(int(self._kept[k]) for k in plan.pool),
             columns_undominated=len(self._kept),
         )
@@ -203,6 +197,28 @@ class FleetSolver:
         self._data = data
         self._kept = np.flatnonzero(undominated(tight)) if self._prune else np.arange(data.columns)
         self._tight = _only(tight, self._kept)
+
+
+def _sought(asked: Search, size: float, start: Sequence[Start], floor: float) -> FleetPlan:
+    """The best fleet of what is asked for, in units of the objective and of amounts that suit a plan of `size`."""
+    data, units = sized(asked.data, size)
+    factor = objective_scale(data, size)
+
+    def tell(stage: str, incumbent: float, bound: float) -> None:
+        if asked.progress is not None:
+            asked.progress(stage, incumbent / factor, bound / factor)
+
+    search = replace(asked, data=scaled(data, factor), progress=tell, bound=floor * factor)
+    plan = _solve(search, start).divided(factor)
+    return replace(
+        plan,
+        amounts={j: amount * float(units[j]) for j, amount in plan.amounts.items()},
+        # Per whole limit, as the problem's own rows have it.
+        limit_duals=tuple(
+            dual * own.scale / row.scale
+            for dual, own, row in zip(plan.limit_duals, asked.data.limits, data.limits, strict=False)
+        ),
+    )
 
 
 def solve_fleet(
@@ -452,7 +468,7 @@ def _read(search: Search, relaxation: Relaxation | None, stopped: str | None) ->
         if share > NO_SHARE
     }
     used = {k for k, n in replicas.items() if n}
-    amounts = Held(model, values).exact_amounts()
+    amounts = Held(search.data, model, values).exact_amounts()
     added = (data.module_price(j) * (n - values.get(id(m.modules[j]), 0.0)) for j, n in amounts.items())
     left_out = sum(
         share * model.unit(k, v) * data.watt_price(data.packings[int(block.packing[i])].hardware)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from codesign.candidates.data import SideLimit
+from codesign.candidates.data import FleetData, SideLimit
 from codesign.optimize.model import FleetModel
 
 NO_SHARE = 1e-12
@@ -22,10 +22,13 @@ _WHOLE = 1e-6
 
 
 class Held:
-    """What a plan holds, from the values of a model's variables by their ids."""
+    """What a plan of `data` holds, from the values of a model's variables by their ids.
 
-    def __init__(self, model: FleetModel, values: Mapping[int, float]) -> None:
-        self.model, self.data = model, model.data
+    The model may have limits of its own, of a place in a search, which ask a plan for nothing.
+    """
+
+    def __init__(self, data: FleetData, model: FleetModel, values: Mapping[int, float]) -> None:
+        self.model, self.data = model, data
         m = model.pyomo
 
         def amounts(family: Any) -> dict[int, float]:

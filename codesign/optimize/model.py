@@ -499,7 +499,7 @@ class FleetModel:
         alone = {p for p, h in enumerate(shared) if shared.count(h) == 1 and p not in limited}
         for p in alone:
             m.set_aside[p].domain = pyo.NonNegativeReals
-        if data.survive_one_server:
+        if data.survive_one_server or self.fewest:  # where each replica counts, a part of one is fewer
             return
         columns: dict[int, list[int]] = defaultdict(list)
         for k in self.columns:

@@ -142,7 +142,8 @@ def _next(data: FleetData, now: Most, run: Run, widened: list[SideLimit], closed
             for i, c in getattr(limit, kind).items():
                 if c < 0:
                     count = load / -c
-                    need[i] += math.ceil(count - _ROUNDING) if count < _ENDLESS else math.inf
+                    whole = kind != "per_module" or data.modules[i].whole
+                    need[i] += math.ceil(count - _ROUNDING) if whole and count < _ENDLESS else count
     set_aside = asked["per_packing"]
     for p, count in run.slots.items():
         set_aside[p] += count
@@ -155,6 +156,8 @@ def _next(data: FleetData, now: Most, run: Run, widened: list[SideLimit], closed
         for kind in held:
             for i, c in getattr(limit, kind).items():
                 if c > 0 and limit.limit >= 0:
-                    asked[kind][i] = min(asked[kind][i], math.floor(limit.limit / c * (1 + _ROUNDING) + _ROUNDING))
+                    most = limit.limit / c * (1 + _ROUNDING)
+                    whole = kind != "per_module" or data.modules[i].whole
+                    asked[kind][i] = min(asked[kind][i], math.floor(most + _ROUNDING) if whole else most)
     found = (servers, set_aside, asked["per_module"], asked["per_group"])
     return Most(*(np.where(counts < _ENDLESS, counts, np.inf) for counts in found))

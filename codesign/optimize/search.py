@@ -201,7 +201,7 @@ class Search:
         free = any(data.server_price(offer) == 0 for offer in data.offers) or any(
             data.module_price(j) == 0 for j in range(len(data.modules))
         )
-        if not free and not Held(self.best, self.values).idle():
+        if not free and not Held(data, self.best, self.values).idle():
             return
         columns = np.arange(data.columns) if data.columns <= _TIDIED else self.used()
         most = self.objective * (1.0 + _SAME)
@@ -239,7 +239,8 @@ def _run(compiled: CompiledModel, time_limit: float, tight: bool = False, **opti
     compiled.solver.set_option("presolve", "off")
     second = compiled.run(time_limit=max(0.2, deadline - time.monotonic()), **options)
     better, other = sorted([second, first], key=lambda outcome: outcome.objective)
-    status = "no_solution" if better.status == "infeasible" != other.status else better.status
+    doubted = better.status == "infeasible" and other.status != "infeasible"
+    status = "no_solution" if doubted else better.status
     return replace(better, status=status, bound=min(first.bound, second.bound), nodes=first.nodes + second.nodes)
 
 

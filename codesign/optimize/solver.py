@@ -42,6 +42,8 @@ _SAME = 1e-6
 """Relative difference of a MILP's objective and what its point costs: rounding."""
 _LEAST_STEP = 1e-3
 """Of the dearest column: numbers without a common step have a smaller one, of rounding."""
+_AGAIN = 2.0
+"""Times as long as a MILP took, to be asked for again with presolve the other way."""
 _RAY_TOLERANCE = 1e-9
 """Of a sum of products, relative to the sum of their sizes: rounding."""
 
@@ -80,6 +82,9 @@ class _Task:
 
 class Solver(LinearModel):
     """A linear program, with or without whole numbers, that HiGHS solves."""
+
+    _agreed = False
+    """Have two runs of a MILP found one optimum whose bound is below it?"""
 
     def run(
         self,
@@ -195,6 +200,8 @@ class Solver(LinearModel):
 
     def _optimise(self, task: _Task) -> None:
         """One run; a second from nothing where HiGHS fails, and a third with presolve the other way."""
+        self._agreed = False
+        started = time.monotonic()
         status = self._once(task)
         if status == highspy.HighsStatus.kError or self.highs.getModelStatus() == _KINDS.kUnknown:
             # HiGHS keeps a pool of threads per thread of ours, and refuses to run where an earlier run of anybody chose
@@ -202,8 +209,12 @@ class Solver(LinearModel):
             highspy.Highs.resetGlobalScheduler(True)
             done(self.highs.clearSolver(), "a start from nothing")
             status = self._once(task)
-        if status != highspy.HighsStatus.kError and not self._open():
+        failed, open_ = status == highspy.HighsStatus.kError, self._open()
+        if not failed and not open_:
             return
+        if open_ and task.deadline - time.monotonic() < _AGAIN * (time.monotonic() - started):
+            return  # rather a point without a proof than none
+        first = float(self.highs.getInfo().objective_function_value)
         # Seen with 1.16: "Solve error" of small MILPs with presolve, of LPs with large penalties without; and "Optimal"
         # with a point that postsolve has made dearer than the bound.
         presolve = self.highs.getOptionValue("presolve")[1]
@@ -218,14 +229,19 @@ class Solver(LinearModel):
                 f"HiGHS {version('highspy')} failed three times on {self._rows} rows and {self._columns} columns "
                 f"({self.highs.modelStatusToString(self.highs.getModelStatus())})"
             )
+        second = float(self.highs.getInfo().objective_function_value)
+        self._agreed = open_ and abs(second - first) <= _SAME * abs(first)
 
     def _open(self) -> bool:
-        """Is a MILP called optimal whose point is dearer than its bound, by more than was asked for?"""
+        """Is a MILP called optimal whose point is dearer than its bound, by more than was asked for?
+
+        HiGHS also ends where no objective between the two is possible, and leaves the bound as it was: that is seen
+        where all objectives are multiples of a step, else by two runs that agree.
+        """
         if not self.is_mip or self.highs.getModelStatus() != _KINDS.kOptimal:
             return False
         info = self.highs.getInfo()
         objective, bound = float(info.objective_function_value), float(info.mip_dual_bound)
-        # HiGHS also ends where no objective between bound and point is possible, and leaves the bound as it was.
         return objective - bound > max(self._allowed(objective), self._step() * (1.0 + _SAME))
 
     def _allowed(self, objective: float) -> float:
@@ -315,14 +331,14 @@ class Solver(LinearModel):
             cost = float(np.dot(lp.col_cost_, self.highs.getSolution().col_value)) + float(lp.offset_)
             if abs(cost - objective) > _SAME * max(1.0, abs(cost)):  # HiGHS has returned another point than it found
                 objective, status = cost, "unknown" if status == "optimal" else status
-        if status == "optimal" and self._open():
+        if status == "optimal" and self._open() and not self._agreed:
             status = "unknown"
         bound = {"infeasible": np.inf, "unbounded": -np.inf}.get(status)
         if bound is None:
             proven = float(info.mip_dual_bound) if self.is_mip else objective if status == "optimal" else -np.inf
             bound = proven if np.isfinite(proven) else -np.inf
             if status == "optimal" and objective - bound > self._allowed(objective):
-                bound = objective  # not open, so nothing between them is possible
+                bound = objective  # nothing between them is possible
         iterations = int(info.simplex_iteration_count)
         nodes = int(info.mip_node_count) if self.is_mip else 0
         return Run(status, objective, bound, feasible, dual_feasible, nodes, iterations, seconds)
