@@ -8,6 +8,7 @@ import pytest
 from fleets import any_fleets, block, colocated, fleet, server
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from random_fleets import random_fleet
 from scipy.optimize import linprog
 from second_milp import second_optimum
 
@@ -16,11 +17,12 @@ from codesign.optimize import fleet as fleet_module
 from codesign.optimize import pricer
 from codesign.optimize.duals import Duals, Gains
 from codesign.optimize.fleet import FleetSolver, solve_fleet
-from codesign.optimize.highs import CompiledModel
+from codesign.optimize.highs import CompiledModel, Outcome
 from codesign.optimize.model import FleetModel
 from codesign.optimize.pricer import lower_bound
 from codesign.optimize.pricing import best_ratios, best_values, upper_values
 from codesign.optimize.relaxation import relax
+from codesign.optimize.search import Search
 from codesign.optimize.strengthen import strengthened, with_spares
 
 QUIET = settings(
@@ -279,6 +281,30 @@ def test_large_path_on_many_columns(monkeypatch, seed, gap):
     assert parts.bound <= whole.objective * (1 + 1e-9)
     assert whole.objective * (1 - 1e-9) <= parts.objective <= whole.objective * (1 + gap + 1e-6)
     assert parts.gap <= max(gap, 1e-6)
+
+
+@pytest.mark.parametrize("seed", [38, 66])
+def test_a_leaf_that_its_share_of_the_time_leaves_open_is_asked_again(seed, monkeypatch):
+    """A search of 30 s ended after 8 s with a gap of 6 %: each of its leaves had been tried for a tenth of the time."""
+    monkeypatch.setattr(fleet_module, "_SMALL", 0)
+    monkeypatch.setattr(fleet_module, "_RESTRICTED", (2, 3))
+    monkeypatch.setattr(fleet_module, "_SURVIVORS", 6)
+    asked = []
+
+    def milp(self, columns, stage, share=1.0, **options):
+        if stage == "leaf":
+            asked.append(share)
+            if share == fleet_module._LEAF_SHARE:
+                return Outcome("no_solution", np.inf, -np.inf, 0, {}, {})
+        return whole(self, columns, stage, share, **options)
+
+    whole = Search.milp
+    monkeypatch.setattr(Search, "milp", milp)
+    data = random_fleet(seed, columns=(5, 9))
+    plan = solve_fleet(data, gap=0.0, threads=1)
+    assert len(set(asked)) == 2
+    assert plan.status == "optimal"
+    assert plan.objective == pytest.approx(second_optimum(data).objective, rel=1e-6)
 
 
 def test_the_gap_counts_columns_outside_the_restricted_milp(monkeypatch):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def _most_counted(data: FleetData) -> dict[str, float]:
     return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Leaf:
     """Intervals under which a relaxation has whole counts only."""
 
@@ -76,7 +76,8 @@ class Tree:
         self._gains = PseudoCosts()
         self.leaf: Leaf | None = None
         """Where no count is left to split: the caller says by `settle` what is known of it."""
-        self._leaf_bound = math.inf
+        self._settled: list[Leaf] = []
+        """Leaves by what is known of them."""
         self._units = units(data)
         self._spared = spared(data)
         self._slot_price = slot_prices(data, Duals.none(data))
@@ -184,9 +185,18 @@ class Tree:
     def settle(self, bound: float) -> None:
         """The last leaf has no plan below `bound`."""
         assert self.leaf is not None
-        self._leaf_bound = min(self._leaf_bound, max(bound, self.leaf.bound))
+        self._settled.append(replace(self.leaf, bound=max(bound, self.leaf.bound)))
         self.leaf = None
         self._refresh()
+
+    def reopen(self, cutoff: float) -> Leaf | None:
+        """The settled leaf of least bound, once more as `leaf`; None where it has no plan below `cutoff`."""
+        least = min(self._settled, key=lambda leaf: leaf.bound, default=None)
+        if least is None or least.bound >= cutoff:
+            return None
+        self._settled.remove(least)
+        self.leaf = least
+        return least
 
     def _spares_missing(self, node: Node, relaxation: Relaxation) -> Iterator[Split]:
         """Kinds of work of whose spares the relaxation misses some, split where the chord comes near the truth."""
@@ -205,6 +215,6 @@ class Tree:
                     yield Split(members, above - 1.0, above, slots, price, missing)
 
     def _refresh(self) -> None:
-        known = [node.bound for node in self._open[:1]] + ([self.leaf.bound] if self.leaf is not None else [])
-        least = min(known, default=math.inf)
-        self.bound = max(self.bound, min(least, self._leaf_bound))
+        leaves = [*self._settled, *([self.leaf] if self.leaf is not None else [])]
+        known = [node.bound for node in self._open[:1]] + [leaf.bound for leaf in leaves]
+        self.bound = max(self.bound, min(known, default=math.inf))

@@ -40,6 +40,8 @@ _NODE_SHARE = 0.06
 """The same where a dive ended."""
 _LEAF_SHARE = 0.1
 """The same where all counts are whole."""
+_LEAF_AGAIN_SHARE = 0.5
+"""The same once nothing else is left to do."""
 _DIVE, _BETWEEN_DIVES = 20, 16
 """Nodes of a dive at the most, and nodes of least bound before the next."""
 _AT_HAND, _AT_HAND_PER_GROUP = 60, 4
@@ -393,25 +395,31 @@ def _branch_and_prove(spared: FleetData, root: Relaxation, search: Search) -> bo
         return True
     survivors = np.flatnonzero(_survivors(root, search))
     if len(survivors) > _SURVIVORS:
-        return False
+        while not search.over() and (leaf := tree.reopen(search.cutoff())) is not None:
+            if not _settle(search, tree, leaf, kept, _LEAF_AGAIN_SHARE):
+                break
+            ceiling = min(ceiling, search.cutoff())
+            search.raise_bound(min(tree.bound, ceiling))
+        return search.best is None and math.isinf(tree.bound)
     outcome = search.milp(survivors, "proof", complete=True)
     search.raise_bound(min(outcome.bound, search.cutoff()) if search.best is not None else outcome.bound)
     return outcome.status == "infeasible" and search.best is None
 
 
-def _settle(search: Search, tree: Tree, leaf: Leaf, kept: Ints) -> None:
+def _settle(search: Search, tree: Tree, leaf: Leaf, kept: Ints, share: float = _LEAF_SHARE) -> bool:
     """What the best plan under a leaf's intervals costs, by a MILP over the columns that it could use; `kept` are those
-    of the tree among those of the search."""
+    of the tree among those of the search.  False where they are too many for one."""
     found = leaf.relaxation
     allowed = ~shut_columns(tree.data, leaf.intervals) & (found.reduced_cost <= search.cutoff() - found.bound)
     columns = kept[np.flatnonzero(allowed)]
     if not 0 < len(columns) <= _SURVIVORS:
         tree.settle(leaf.bound if len(columns) else np.inf)
-        return
+        return not len(columns)
     sides = [side for members, interval in leaf.intervals.values() for side in sides_of(members, interval)]
     under = [side for side in sides if side is not None]
-    outcome = search.milp(columns, "leaf", _LEAF_SHARE, gap=search.gap, under=under)
+    outcome = search.milp(columns, "leaf", share, gap=search.gap, under=under)
     tree.settle(outcome.bound)
+    return True
 
 
 def _at_hand(data: FleetData, node: Relaxation) -> list[int]:
