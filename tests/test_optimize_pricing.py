@@ -352,7 +352,8 @@ def test_dear_alternatives_do_not_look_infeasible():
 
 
 def test_no_columns_at_all_serve_no_task():
-    assert solve_fleet(fleet([1.0], [colocated(0)], []), gap=0.0, threads=1).status == "infeasible"
+    data = fleet([1.0], [colocated(0)], [block([0], [[[1.0]]], [[1.0]])])
+    assert solve_fleet(dataclasses.replace(data, blocks=()), gap=0.0, threads=1).status == "infeasible"
 
 
 def test_the_clock_proves_nothing(monkeypatch):
