@@ -351,6 +351,11 @@ def test_dear_alternatives_do_not_look_infeasible():
     assert plan.objective == pytest.approx(1.0 + 2e4)
 
 
+def test_no_columns_at_all_serve_no_task():
+    data = fleet([1.0], [colocated(0)], [block([0], [[[1.0]]], [[1.0]])])
+    assert solve_fleet(dataclasses.replace(data, blocks=()), gap=0.0, threads=1).status == "infeasible"
+
+
 def test_the_clock_proves_nothing(monkeypatch):
     """A search that is stopped at once calls no plan optimal and no problem infeasible without proof."""
     data = many_columns(2)

@@ -34,6 +34,11 @@ def azure(seed=0):
     return simulate(*plan(AZURE), duration_s=90.0, seed=seed)
 
 
+@cache
+def fleet_of_8_seconds():
+    return simulate(*plan(FLEET), duration_s=8.0)
+
+
 def changed(solution, pool, **fields):
     """A solution with other fields in one pool, counts of accelerators kept true."""
     fleet = []
@@ -86,6 +91,19 @@ def test_same_seed_same_result_in_another_process():
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     assert found.stdout == azure().to_json()
     assert azure(1).tasks != azure().tasks
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_same_seed_same_result_whatever_the_threads_of_a_library(threads):
+    """Products of vectors of 10,000 elements, as many as calls are drawn, differ in their last bits by them."""
+    code = (
+        "from codesign import load_problem, load_solution, simulate\n"
+        f"report = simulate(load_problem({FLEET[0]!r}), load_solution({FLEET[1]!r}), duration_s=8.0)\n"
+        "print(report.to_json(), end='')"
+    )
+    env = {**os.environ, **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads)}
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env).stdout
+    assert said == fleet_of_8_seconds().to_json()
 
 
 def test_parts_of_the_fleet_in_processes_give_the_same():

@@ -72,7 +72,7 @@ def most_of_all(data: FleetData) -> Most:
     columns = np.arange(data.columns, dtype=np.int64)
 
     def gather(name: str) -> NDArray[Any]:
-        return np.concatenate([getattr(block, name) for block in data.blocks])
+        return np.concatenate([getattr(block, name) for block in data.blocks] or [np.zeros(0, dtype=np.int64)])
 
     group, packing, power = gather("group"), gather("packing"), gather("replica_power_w")
     lost = np.array([g.replicas_lost_with_server for g in data.groups], dtype=np.float64)

@@ -215,7 +215,8 @@ def reusable_tokens(
     history = np.clip(context - np.maximum(appended, 1.0), 0.0, None)
     floor = np.where(first, shared, np.minimum(shared, history))
     own = np.where(first, 0.0, history - floor)
-    wanted = share * (weight @ context) - weight @ floor
-    available = float(weight @ own)
+    # Sums, not products of vectors: those depend on how many threads a library takes for so many drawn calls.
+    mean, least, available = (float(np.sum(weight * tokens)) for tokens in (context, floor, own))
+    wanted = share * mean - least
     fraction = min(max(wanted / available, 0.0), 1.0) if available > 0 else 0.0
     return np.asarray(floor + fraction * own)
