@@ -201,13 +201,13 @@ def test_planner_and_checker_agree(name):
     assert mine.wait_s == pytest.approx(state.wait_s)
     assert mine.wait_moments() == pytest.approx(state.wait_moments())
     points = route.calls.population
-    answers = mine.answers(table, flow)
-    assert (answers.mean_s, answers.variance) == pytest.approx(state.colocated.decoding_moments(route))
+    answers = mine.answer_moments(table, flow)
+    assert answers == pytest.approx(state.colocated.decoding_moments(route))
     weight, own = mine.own_seconds(table, flow)
     mean, _ = call_moments(route, {"p": state})
-    assert mine.wait_moments()[0] + float(weight @ own) + answers.mean_s == pytest.approx(mean)
-    tpot = answers.tpot_tail(*answer_lengths(route.calls.task, points))
-    ttft = mine.ttft_tail(table, flow, 0.0)
+    assert mine.wait_moments()[0] + float(weight @ own) + answers[0] == pytest.approx(mean)
+    tpot = mine.tpot_tail(table, flow, answer_lengths(route.calls.task, points))
+    ttft = mine.ttft_tail(table, flow, np.zeros(1))
     for p in (0.5, 0.95, 0.99):
         assert tpot(late("tpot", p)) == pytest.approx(1 - p, rel=1e-4)
         assert ttft(late("ttft", p) * (1 + 1e-9)) <= 1 - p + 1e-9

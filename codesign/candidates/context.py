@@ -112,7 +112,7 @@ class Slice:
 
     @cached_property
     def slots(self) -> float:
-        """Largest mean of active sequences whose percentile fits the engine's maximum."""
+        """Largest mean of active sequences whose percentile fits the engine's maximum of a data-parallel rank."""
         return float(poisson_mean_within(self.instance.options.max_sequences))
 
     @cached_property

@@ -89,7 +89,7 @@ def decode_blocks(
     for anchor in part.grids.anchors:
         usable = capacity > 0 if anchor == part.grids.anchors[0] else (capacity > 0) & ~part.convex
         if usable.any():
-            chords = step_chords(part.table, part.grids, 0.0, anchor)
+            chords = step_chords(part.table, part.grids, part.slots, 0.0, anchor)
             found.append(_block(part, book, select, flows, capacity, chords, np.flatnonzero(usable)))
     return [item for item in found if len(item[0])]
 
@@ -132,7 +132,7 @@ def _block(
     limit = np.zeros((*tau.shape, rows))
     limit[:, :, :segments] = (tau * (1 - step))[:, :, None] - chords.intercept[usable, None, :]
     limit[:, :, segments] = (tau * step / Z) ** 2
-    limit[:, :, segments + 1] = part.slots
+    limit[:, :, segments + 1] = (part.slots * part.table.dp)[usable, None]
     limit[:, :, segments + 2] = capacity[usable, None] * (1 - memory)[None, :]
     limit[:, :, segments + 3] = (capacity[usable, None] * memory[None, :] / Z) ** 2
     limit[:, :, segments + 4] = part.link[usable, None]

@@ -156,7 +156,7 @@ def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
         busy=0.0 if shared is None else float(shared.shared.busy[0]),
         wait_s=0.0 if shared is None else float(shared.shared.wait[0]),
         memory_share=held.percentile() / _room(pool, routes, options),
-        slots_share=batch / float(poisson_mean_within(options.max_sequences)),
+        slots_share=batch / float(poisson_mean_within(options.max_sequences) * table.dp[0]),
         link_share=_over(max(arriving, leaving), float(link_bytes_per_s(table)[0])),
         compute_share=flops / _peak_flops(pool),
         bandwidth_share=float(bandwidth_share(table, *(np.array([x]) for x in (max(batch, 1.0), t, reads)))[0]),

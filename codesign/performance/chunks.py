@@ -63,9 +63,9 @@ def on_knots(share: Floats) -> Floats:
 
 
 def prompt_seconds(steps: Floats, parts: Floats) -> Floats:
-    """Seconds [...] that a prompt adds to ``steps`` [..., Q]: the larger of its two ``parts`` [2, Q].
+    """Seconds [..., N] that a prompt adds to ``steps`` [..., N, Q]: the larger of its two ``parts`` [..., 2, Q].
 
     Its attention comes on top, which does not depend on how it is cut.
     """
     added = steps - steps[..., :1]
-    return np.asarray((added @ parts.T).max(axis=-1))
+    return np.asarray((added @ np.swapaxes(parts, -1, -2)).max(axis=-1))

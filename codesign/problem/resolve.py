@@ -552,6 +552,7 @@ def _options(problem: Problem, profiles: tuple[str, ...]) -> inst.Options:
         memory_fraction=options.memory_fraction,
         memory_reserve_bytes=options.memory_reserve,
         max_sequences=options.max_sequences,
+        max_utilization=options.max_utilization,
         max_replica_accelerators=options.max_replica_accelerators,
         max_context_parallel=options.max_context_parallel,
         max_expert_domains=options.max_expert_domains,

@@ -357,7 +357,7 @@ def _pool(
         link=option.link.technology if option.link else option.accelerator.scaleup_technology,
         batch=state.batch if state and stepping else None,
         prefill_chunk=int(points.chunk[i]) if points.role == "colocated" else None,
-        step_limit_s=float(points.step_limit_s[i]) if stepping else None,
+        step_limit_s=_or_none(points.step_limit_s[i]),
         step_time_s=state.step_s if state and stepping else None,
         utilization_limit=_or_none(points.utilization[i]),
         wait_limit_s=_or_none(points.wait_s[i]),

@@ -119,7 +119,7 @@ def _stepping(
         t, deviation = _decode_step(table, flows, replicas, tokens, attention)
         batch, utilization, wait = tokens * t, 0.0, 0.0
     else:
-        t, deviation = chunked.step_s, float(np.sqrt(chunked.batch_variance))
+        t, deviation = chunked.step_s, chunked.step_sd_s
         batch, utilization, wait = chunked.batch, chunked.utilization, chunked.wait_s
     state = PoolState(column, role, table, replicas, flows, t, deviation, batch, utilization, wait, 1, {}, chunked)
     active, active_square = _active_bytes(state)
@@ -131,7 +131,7 @@ def _stepping(
         "compute": flops / (peak * accelerators),
         "bandwidth": float(bandwidth_share(table, *(np.array([x]) for x in (max(batch, 1.0), t, reads)))[0]),
         "capacity": (active + kept + waiting + spread) / room,
-        "slots": batch / float(poisson_mean_within(candidates.instance.options.max_sequences)),
+        "slots": batch / float(poisson_mean_within(candidates.instance.options.max_sequences) * table.dp[0]),
     }
     if role == "decode" or arriving or leaving:
         shares["link"] = max(arriving, leaving) / max(float(link_bytes_per_s(table)[0]), 1e-9)

@@ -60,8 +60,8 @@ def call_latency(candidates: Candidates, way: Way) -> tuple[float, float]:
     ttft_variance = float(weight @ rest**2) - mean_rest**2 + wait_variance
     first, first_variance = wait + mean_rest, max(ttft_variance, 0.0)
     if way.decode.chunked is not None:
-        answers = way.decode.chunked.answers(way.decode.table, way.flow)
-        return first + answers.mean_s, first_variance + answers.variance
+        mean, variance = way.decode.chunked.answer_moments(way.decode.table, way.flow)
+        return first + mean, first_variance + variance
     output = float(population.weight @ population.output)
     variance = max(float(population.weight @ population.output**2) - output**2, 0.0)
     return first + output * way.decode.step_s, first_variance + variance * way.decode.step_s**2
@@ -133,8 +133,8 @@ def _ttft_tail(candidates: Candidates, way: Way) -> Tail:
 
 def _tpot_tail(way: Way) -> Tail:
     if way.decode.chunked is not None:
-        answers = way.decode.chunked.answers(way.decode.table, way.flow)
-        return answers.tpot_tail(*answer_lengths(way.flow.calls.task, way.flow.calls.population))
+        lengths = answer_lengths(way.flow.calls.task, way.flow.calls.population)
+        return way.decode.chunked.tpot_tail(way.decode.table, way.flow, lengths)
     mean, deviation = way.decode.step_s, max(way.decode.step_sd_s, 1e-12)
     return lambda t: float(ndtr((mean - t) / deviation))
 

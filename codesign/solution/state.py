@@ -41,7 +41,7 @@ class PoolState:
     def decode_seconds(self, flow: CallFlow) -> Floats:
         """[P] mean seconds of a flow's answers after their first token."""
         if self.chunked is not None:
-            return self.chunked.answers(self.table, flow).seconds(flow.calls.population.output)
+            return self.chunked.decode_seconds(self.table, flow)
         return flow.calls.population.output * self.step_s
 
     def wait_moments(self) -> tuple[float, float]:

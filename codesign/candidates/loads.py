@@ -1,0 +1,140 @@
+"""How much a colocated replica carries of each flow alone before something is broken: a promise, its memory, its slots.
+
+Loads of a flow are followed from an empty replica to a full one, through the batches that they keep, and what binds is
+found between two of them. A row Σ x/X ≤ 1 over these edges holds for mixes as well, as far as the loads that break
+nothing are convex (steps that are linear in the batch make them half-spaces); what mixes of two tasks carry less is
+taken off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from codesign.candidates.data import Floats
+from codesign.performance.chunks import prompt_seconds
+from codesign.performance.colocated import Colocated, Steps, Stream
+
+_KNOTS = 32
+_EMPTIEST = 1e-3
+"""Batch of the first load."""
+_HALVINGS, _SECANTS, _INSIDE, _FAR = 5, 3, 0.02, 8.0
+"""Of the search for an edge: by halves, then as deviations of a normal distribution, of which `_FAR` are certain."""
+_ROUNDS = 8
+"""Of the number of calls that keep a batch, with those that the prompts before them hold up."""
+
+
+def batches(most: Floats) -> Floats:
+    """[K, N] batches from a replica that is nearly empty to one with `most` [K] sequences."""
+    return np.asarray(_EMPTIEST * (most[:, None] / _EMPTIEST) ** np.linspace(0.0, 1.0, _KNOTS))
+
+
+@dataclass(frozen=True, eq=False)
+class Loads:
+    """Loads of one mix of streams, from light to heavy."""
+
+    streams: tuple[Stream, ...]
+    mix: tuple[Floats, ...]
+    """[K, 1] calls/s of each stream for one of the mix."""
+    steps: Steps
+    rate: Floats
+    """[K, N] calls/s of the mix."""
+
+    @staticmethod
+    def of(steps: Steps, streams: Sequence[Stream], mix: Sequence[Floats]) -> Loads:
+        """Loads that keep the batches of `steps`; of prompts without answers, which keep none, shares of all time."""
+        unit = Colocated(steps, streams, mix)
+        tokens = sum(m * s.tokens for m, s in zip(mix, streams, strict=True))
+        cost = sum(
+            m * (s.attention_s + prompt_seconds(steps.seen, s.parts)) for m, s in zip(mix, streams, strict=True)
+        )
+        batch, answers = steps.batch, np.broadcast_to(tokens > 0, steps.batch.shape)
+        decode = tokens * unit.quiet_s
+        rate = batch / np.where(answers, decode + batch * cost, cost * (1.0 + batch))
+        steps = replace(steps, batch=np.where(answers, batch, 0.0))
+        for _ in range(_ROUNDS):
+            found = Colocated(steps, streams, [rate * m for m in mix])
+            held = sum(m * _held_up(found, s) for m, s in zip(mix, streams, strict=True))
+            middle = decode + held + batch * cost
+            more = 2.0 * batch / (middle + np.sqrt(np.maximum(middle**2 - 4.0 * held * cost * batch, 0.0)))
+            rate = np.where(answers, more, rate)
+        return Loads(tuple(streams), tuple(mix), steps, rate)
+
+    def take(self, rows: NDArray[np.intp]) -> Loads:
+        """Those of some of the replicas."""
+        streams = tuple(stream.take(rows) for stream in self.streams)
+        return Loads(streams, tuple(m[rows] for m in self.mix), self.steps.take(rows), self.rate[rows])
+
+    def at(self, place: Floats, kind: type[np.floating[Any]] = np.float64) -> Colocated:
+        """The replica at U loads of each configuration, `place` [K, U] among them; between two, what is between."""
+        last = self.rate.shape[1] - 1
+        before = np.clip(np.floor(place), 0, last - 1).astype(np.int64)
+        share = np.clip(place - before, 0.0, 1.0)
+
+        def some(values: Floats) -> Floats:
+            shape = place.shape + (1,) * (values.ndim - 2)
+            low, high = (np.take_along_axis(values, n.reshape(shape), axis=1) for n in (before, before + 1))
+            return np.asarray(low + share.reshape(shape) * (high - low))
+
+        steps = Steps(some(self.steps.batch), some(self.steps.seen), some(self.steps.more), self.steps.lone)
+        rate = some(self.rate)
+        return Colocated(steps, self.streams, [rate * m for m in self.mix], kind)
+
+    def edges(self, late: Callable[[Colocated], Floats], allowed: Floats) -> Floats:
+        """[K, U] the most calls/s at which shares `late` [K, U] are no more than `allowed` [U]; 0 where none is so few.
+
+        Shares rise with the load. Close to the edge they do so as those of a normal distribution.
+        """
+        shape, last = (len(self.rate), len(allowed)), float(self.rate.shape[1] - 1)
+        low, high = np.zeros(shape), np.full(shape, last)
+        below, above = np.full(shape, -_FAR), np.full(shape, _FAR)
+        wanted = ndtri(allowed)
+        for number in range(_HALVINGS + _SECANTS):
+            part = 0.5
+            if number >= _HALVINGS:
+                part = np.clip((wanted - below) / np.maximum(above - below, 1e-9), _INSIDE, 1.0 - _INSIDE)
+            middle = low + part * (high - low)
+            kind = np.float32 if number < _HALVINGS + _SECANTS - 1 else np.float64
+            found = ndtri(np.clip(late(self.at(middle, kind)), 1e-15, 1.0 - 1e-15))
+            good = found <= wanted
+            low, below = np.where(good, middle, low), np.where(good, found, below)
+            high, above = np.where(good, high, middle), np.where(good, above, found)
+        edge = low + (high - low) * np.clip((wanted - below) / np.maximum(above - below, 1e-9), 0.0, 1.0)
+        # Neither end was asked: a load that is nearly empty breaks its promise, or the fullest one keeps it.
+        edge = np.where(high >= last, last, np.where(low <= 0.0, -1.0, edge))
+        return np.where(edge < 0.0, 0.0, self._rate(edge))
+
+    def _rate(self, place: Floats) -> Floats:
+        grid = np.arange(self.rate.shape[1], dtype=np.float64)
+        return np.stack([np.interp(p, grid, r) for p, r in zip(place, self.rate, strict=True)])
+
+    def until(self, value: Floats, most: Floats) -> Floats:
+        """[K] the most calls/s at which a value [K, N] that rises with the load is no more than `most` [K]."""
+        good = value <= most[:, None]
+        low = np.where(good.all(axis=1), value.shape[1], np.argmin(good, axis=1)) - 1
+        rows = np.arange(len(value))
+        last = value.shape[1] - 1
+        here, there = np.maximum(low, 0), np.minimum(low + 1, last)
+        gap = np.maximum(value[rows, there] - value[rows, here], 1e-12 * value[rows, there])
+        part = np.clip((most - value[rows, here]) / np.where(gap > 0, gap, 1.0), 0.0, 1.0)
+        found = self.rate[rows, here] + np.where(there > low, part, 0.0) * (self.rate[rows, there] - self.rate[rows, here])
+        return np.where(low < 0, 0.0, found)
+
+    @property
+    def replica(self) -> Colocated:
+        """The replica at all of them."""
+        return Colocated(self.steps, self.streams, [self.rate * m for m in self.mix])
+
+
+def _held_up(found: Colocated, stream: Stream) -> Floats:
+    """[K, N] mean seconds for which calls are held up when they begin to decode, from above."""
+    free = found.share / (1.0 - found.share)
+    with np.errstate(invalid="ignore"):
+        backlog = np.where(found.share > 0, free * found.first_s(stream.calls), 0.0)
+    most = np.maximum(found.full_step_s - found.step_s, 0.0) * np.maximum(stream.tokens - 1.0, 0.0)
+    return np.asarray(np.minimum(backlog, most))
