@@ -125,18 +125,37 @@ def _room(edges: Edges, chosen: tuple[int, ...]) -> Floats:
 def _sets(edges: Sequence[Edges]) -> list[tuple[int, ...]]:
     """Sets of flows that columns are offered for, larger ones first: those no stricter than two levels.
 
-    One of TPOT and one of TTFT; among all tasks, and of each alone, since memory holds the prefixes of a set.
+    One of TPOT and one of TTFT; among the flows of all tasks and of some, since memory holds the prefixes of a set.
     """
     calls = edges[0].calls
     tpot, ttft = (sum(_ease(edge, kind) for edge in edges) for kind in ("tpot", "ttft"))
-    tasks = {each.task for each in calls}
     found = set()
-    for among in (tasks, *({task} for task in tasks)):
-        mine = np.array([v for v, each in enumerate(calls) if each.task in among])
+    for among in _tasks(edges[0].part, calls):
+        mine = np.array([v for v, each in enumerate(calls) if each.task in among], dtype=np.int64)
         for fast in _levels(tpot[mine]):
             for prompt in _levels(ttft[mine]):
                 found.add(tuple(mine[(tpot[mine] >= fast) & (ttft[mine] >= prompt)].tolist()))
     return sorted(found - {()}, key=lambda chosen: (-len(chosen), chosen))
+
+
+def _tasks(part: Slice, calls: Sequence[FlowCalls]) -> list[set[str]]:
+    """All tasks, each alone, those without a prefix, and halves of halves of the others by the size of their prefixes.
+
+    The latter where all prefixes take noteworthy memory.
+    """
+    shared = {each.task: each.flow.calls.shared for each in calls}
+    found = [set(shared), *({task} for task in shared)]
+    taken = sum(part.prefix_bytes(tokens) for tokens in shared.values() if tokens > 0)
+    if not np.any(taken > part.grids.prefix_worth * part.room):
+        return found
+    found.append({task for task, tokens in shared.items() if tokens == 0})
+    parts = [sorted((task for task, tokens in shared.items() if tokens > 0), key=lambda task: (shared[task], task))]
+    while parts:
+        some = parts.pop()
+        found.append(set(some))
+        if len(some) > 2:
+            parts += [some[: len(some) // 2], some[len(some) // 2 :]]
+    return found
 
 
 def _ease(edges: Edges, kind: str) -> Floats:
@@ -148,5 +167,7 @@ def _ease(edges: Edges, kind: str) -> Floats:
 def _levels(scores: Floats) -> Floats:
     """A few of the scores that differ, the least among them."""
     distinct = np.unique(np.round(scores, 9))
+    if not len(distinct):
+        return distinct
     few = np.unique(np.linspace(0, len(distinct) - 1, min(len(distinct), _LEVELS)).astype(int))
     return np.asarray(distinct[few] - 1e-9)

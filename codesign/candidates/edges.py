@@ -28,6 +28,8 @@ PROMISES = ("tpot", "ttft", "task_latency")
 SHARED_ROWS = (*PROMISES, "slots", "busy", "capacity")
 _ANSWERS = 18
 """Points of an answer's length in TPOT."""
+_STEADY = 4.0
+"""Percent more sequences that one percent more calls may bring, at most: beyond it steps and queues grow without end."""
 _NEVER_S = 1e12
 _NOTHING = 1e-9
 """Calls/s of what does not come at all."""
@@ -126,12 +128,11 @@ class _Promises:
                 return pool.ttft_exceeds(here, read, target)
 
         elif kind == "tpot":
-            lengths = [_lumped(*answer_lengths(m.flow.calls.task, m.flow.calls.population)) for m in mine]
-            weight = stacked([w[None] for w, _ in lengths])[None]
-            output = stacked([o[None] for _, o in lengths], 1.0)[None]
+            every = [answer_lengths(m.flow.calls.task, m.flow.calls.population) for m in mine]
+            fine, coarse = (_stacked(lengths) for lengths in (every, [_lumped(*lengths) for lengths in every]))
 
             def late(pool: Colocated, here: Calls, read: Floats) -> Floats:
-                return pool.tpot_exceeds(pool.first_s(here), weight, output, target)
+                return pool.tpot_exceeds(pool.first_s(here), *(fine if pool.exact else coarse), target)
 
         else:
 
@@ -150,6 +151,11 @@ def _tasks_late(moments: tuple[Floats, Floats], calls: Sequence[FlowCalls], targ
         middle, spread = chain_moments(each.flow.calls, numbers, mean[:, u, None], variance[:, u, None])
         found[:, u] = ndtr((middle - target[u]) / spread) @ weights
     return found
+
+
+def _stacked(lengths: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
+    """[1, U, P] weights and tokens of answers."""
+    return stacked([w[None] for w, _ in lengths])[None], stacked([o[None] for _, o in lengths], 1.0)[None]
 
 
 def _lumped(weight: Floats, output: Floats) -> tuple[Floats, Floats]:
@@ -172,7 +178,7 @@ class Edges:
         self._steps = Steps.at(part.table, batches(part.slots * part.table.dp), chunk)
         self._streams = [each.stream(part, chunk) for each in calls]
         self._like = _like(calls)
-        # Prompts wait and answers are written alike wherever the history comes from; how long that takes is each one's own.
+        # Answers are written alike wherever a history comes from; how long that takes is each one's own.
         self._asked = {
             kind: _Promises.of(
                 kind, calls, self._streams, sorted(set(self._like)) if kind == "tpot" else range(len(calls))
@@ -312,8 +318,9 @@ class Edges:
         pool, mean, square = loads.replica, 0.0, 0.0
         for n, (stream, rate) in enumerate(zip(loads.streams, pool.rates, strict=True)):
             calls = [self.calls[mix[n]] for mix in mixes]
-            answers, prompts = (stacked([getattr(c, f"{word}_bytes") for c in calls])[:, None] for word in ("answer", "prompt"))
-            kept, squares = (np.concatenate([getattr(c, f"kept_{word}") for c in calls]) for word in ("bytes", "squares"))
+            answers = stacked([c.answer_bytes for c in calls])[:, None]
+            prompts = stacked([c.prompt_bytes for c in calls])[:, None]
+            kept, squares = np.concatenate([c.kept_bytes for c in calls]), np.concatenate([c.kept_squares for c in calls])
             seconds = pool.answer_seconds(pool.first_s(stream.calls), stream.calls.output) * stream.calls.answer_weight
             computed = np.ceil(stream.calls.chunks) * stream.calls.weight * pool.full_step_s[..., None]
             mean = mean + rate * ((seconds * answers).sum(axis=-1) + (computed * prompts).sum(axis=-1) + kept)
@@ -325,7 +332,8 @@ class Edges:
     def _room_of(self, loads: Loads) -> dict[str, Floats]:
         """[rows] the most of a mix that slots and the queue of prompts hold."""
         most = np.full(len(loads.rate), self.part.instance.options.max_utilization)
-        return {"slots": loads.rate[:, -1], "busy": loads.until(loads.replica.utilization, most)}
+        busy = np.minimum(loads.until(loads.replica.utilization, most), loads.steady(_STEADY))
+        return {"slots": loads.rate[:, -1], "busy": busy}
 
     def _room_for(self, loads: Loads) -> dict[str, Floats]:
         return {row: self._by_flow(edges) for row, edges in self._room_of(loads).items()}

@@ -20,18 +20,28 @@ from codesign.candidates.data import Floats
 from codesign.performance.chunks import prompt_seconds
 from codesign.performance.colocated import Colocated, Steps, Stream
 
-_KNOTS = 32
-_EMPTIEST = 1e-3
-"""Batch of the first load."""
-_HALVINGS, _SECANTS, _INSIDE, _FAR = 5, 3, 0.02, 8.0
-"""Of the search for an edge: by halves, then as deviations of a normal distribution, of which `_FAR` are certain."""
+_LIGHT, _HEAVY = 14, 66
+"""Loads of a replica that is nearly always empty, and of one with several sequences."""
+_EMPTIEST, _FEW = 1e-3, 0.5
+"""Batches at which they begin."""
+_HALVINGS, _SECANTS, _LOOKS = 6, 2, 2
+"""Of the search for an edge: by halves, then as deviations of a normal distribution at first and at closer sight."""
+_ASIDE, _CLOSE, _INSIDE, _FAR = 0.02, 0.005, 0.02, 8.0
+"""Deviations by which promises are kept for safety, and aimed at below that; share of an interval that is left at its
+ends; deviations that are certain."""
+_NEAR = 3
+"""Loads on both sides over which a slope is taken, wider than kinks are."""
+_SAFE = 0.995
+"""Of an edge: steps have kinks where kernels take another tile, and between two loads they are known to about as much."""
 _ROUNDS = 8
 """Of the number of calls that keep a batch, with those that the prompts before them hold up."""
 
 
 def batches(most: Floats) -> Floats:
     """[K, N] batches from a replica that is nearly empty to one with `most` [K] sequences."""
-    return np.asarray(_EMPTIEST * (most[:, None] / _EMPTIEST) ** np.linspace(0.0, 1.0, _KNOTS))
+    few = np.minimum(_FEW, most / 2.0)[:, None]
+    light = _EMPTIEST * (few / _EMPTIEST) ** np.linspace(0.0, 1.0, _LIGHT, endpoint=False)
+    return np.concatenate([light, few * (most[:, None] / few) ** np.linspace(0.0, 1.0, _HEAVY)], axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,21 +103,20 @@ class Loads:
         shape, last = (len(self.rate), len(allowed)), float(self.rate.shape[1] - 1)
         low, high = np.zeros(shape), np.full(shape, last)
         below, above = np.full(shape, -_FAR), np.full(shape, _FAR)
-        wanted = ndtri(allowed)
-        for number in range(_HALVINGS + _SECANTS):
+        wanted = ndtri(allowed) - _ASIDE
+        for number in range(_HALVINGS + _SECANTS + _LOOKS):
             part = 0.5
             if number >= _HALVINGS:
-                part = np.clip((wanted - below) / np.maximum(above - below, 1e-9), _INSIDE, 1.0 - _INSIDE)
+                aim = (wanted - _CLOSE - below) / np.maximum(above - below, 1e-9)
+                part = np.clip(aim, _INSIDE, 1.0 - _INSIDE)
             middle = low + part * (high - low)
-            kind = np.float32 if number < _HALVINGS + _SECANTS - 1 else np.float64
+            kind = np.float32 if number < _HALVINGS + _SECANTS else np.float64
             found = ndtri(np.clip(late(self.at(middle, kind)), 1e-15, 1.0 - 1e-15))
             good = found <= wanted
             low, below = np.where(good, middle, low), np.where(good, found, below)
             high, above = np.where(good, high, middle), np.where(good, above, found)
-        edge = low + (high - low) * np.clip((wanted - below) / np.maximum(above - below, 1e-9), 0.0, 1.0)
         # Neither end was asked: a load that is nearly empty breaks its promise, or the fullest one keeps it.
-        edge = np.where(high >= last, last, np.where(low <= 0.0, -1.0, edge))
-        return np.where(edge < 0.0, 0.0, self._rate(edge))
+        return np.where(low <= 0.0, 0.0, _SAFE * self._rate(np.where(high >= last, last, low)))
 
     def _rate(self, place: Floats) -> Floats:
         grid = np.arange(self.rate.shape[1], dtype=np.float64)
@@ -122,8 +131,17 @@ class Loads:
         here, there = np.maximum(low, 0), np.minimum(low + 1, last)
         gap = np.maximum(value[rows, there] - value[rows, here], 1e-12 * value[rows, there])
         part = np.clip((most - value[rows, here]) / np.where(gap > 0, gap, 1.0), 0.0, 1.0)
-        found = self.rate[rows, here] + np.where(there > low, part, 0.0) * (self.rate[rows, there] - self.rate[rows, here])
-        return np.where(low < 0, 0.0, found)
+        start, end = self.rate[rows, here], self.rate[rows, there]
+        return np.where(low < 0, 0.0, np.where(low >= last, start, _SAFE * (start + part * (end - start))))
+
+    def steady(self, most: float) -> Floats:
+        """[K] the most calls/s before one percent more of them brings more than `most` percent more sequences."""
+        rate, batch = np.log(self.rate), np.log(np.maximum(self.steps.batch, _EMPTIEST))
+        near = 2 * _NEAR
+        grown = (rate[:, near:] - rate[:, :-near]) * most - (batch[:, near:] - batch[:, :-near])
+        wild = grown < 0.0
+        first = np.where(wild.any(axis=1), np.argmax(wild, axis=1) + _NEAR, self.rate.shape[1] - 1)
+        return np.asarray(self.rate[np.arange(len(rate)), first])
 
     @property
     def replica(self) -> Colocated:
@@ -132,9 +150,5 @@ class Loads:
 
 
 def _held_up(found: Colocated, stream: Stream) -> Floats:
-    """[K, N] mean seconds for which calls are held up when they begin to decode, from above."""
-    free = found.share / (1.0 - found.share)
-    with np.errstate(invalid="ignore"):
-        backlog = np.where(found.share > 0, free * found.first_s(stream.calls), 0.0)
-    most = np.maximum(found.full_step_s - found.step_s, 0.0) * np.maximum(stream.tokens - 1.0, 0.0)
-    return np.asarray(np.minimum(backlog, most))
+    """[K, N] mean seconds for which calls are held up when they begin to decode."""
+    return np.asarray(found.answer_moments(stream.calls)[0] - stream.tokens * found.step_s)

@@ -226,12 +226,21 @@ class Colocated:
     """A replica at `steps`, with calls of each stream at a rate [K, N]."""
 
     def __init__(
-        self, steps: Steps, streams: Sequence[Stream], rates: Sequence[Floats], kind: type[np.floating[Any]] = np.float64
+        self,
+        steps: Steps,
+        streams: Sequence[Stream],
+        rates: Sequence[Floats],
+        kind: type[np.floating[Any]] = np.float64,
     ) -> None:
         self.steps, self.streams, self.rates = steps, streams, rates
         self.batch = steps.batch
         self._kind = kind
         """Of numbers where there are many: how long prompts wait for one another."""
+
+    @property
+    def exact(self) -> bool:
+        """Is it no first look at many loads?"""
+        return self._kind is np.float64
 
     # ---- means
 
@@ -367,9 +376,9 @@ class Colocated:
 
     @cached_property
     def _lumped(self) -> tuple[Floats, Floats]:
-        """`served` and `served_s` at a few points, with the time and the second moments of those that they stand for."""
+        """`served` and `served_s` at a few points, with the time and second moments of those that they stand for."""
         chunks = np.concatenate([s.chunks for s in self.streams], axis=-1)
-        if chunks.shape[-1] <= _LUMPS or self._kind is np.float64:
+        if chunks.shape[-1] <= _LUMPS or self.exact:
             return self.served, self.served_s
         order = np.argsort(chunks, axis=-1, kind="stable")[:, None]
         begin = np.linspace(0, chunks.shape[-1], _LUMPS, endpoint=False).astype(int)
@@ -428,11 +437,12 @@ class Colocated:
         by_chunks = self.chunk_variance[..., None] * (first_s[..., None] + tokens * self.step_s[..., None])
         variance = np.maximum(self.batch_variance[..., None] + by_chunks / tokens**2, 1e-24)
         shape, value = excess**2 / variance, np.maximum(limit - lone, 0.0)[..., None] * excess / variance
-        if self._kind is np.float64:
+        if self.exact:
             late = gammaincc(shape, value)
-        else:  # Wilson's and Hilferty's approximation
-            root = np.cbrt(value / shape)
-            late = ndtr((1.0 - 1.0 / (9.0 * shape) - root) * 3.0 * np.sqrt(shape))
+        else:  # Wilson's and Hilferty's approximation, where it is one
+            late = ndtr((1.0 - 1.0 / (9.0 * shape) - np.cbrt(value / shape)) * 3.0 * np.sqrt(shape))
+            far = (shape < 1.0) | (value <= 0.0)
+            late[far] = gammaincc(shape[far], value[far])
         full = ndtr((self.full_step_s - limit) / np.maximum(self.full_sd_s, 1e-12))
         late = (np.minimum(late, full[..., None]) * weight).sum(axis=-1)
         return np.where(self.utilization < 1.0, late, 1.0)
