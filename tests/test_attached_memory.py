@@ -263,7 +263,7 @@ def big(bandwidth):
                     "context": 4000,
                     "output": 100,
                     "models": ["big"],
-                    "slo": {"ttft": {"p95": "10 s"}, "tpot": {"p95": "500 ms"}},
+                    "slo": {"ttft": {"p95": "10 s"}, "tpot": {"p95": "60 ms"}},
                 }
             ],
             "hardware": {"h100": {"accelerator": "h100-sxm", "server": {"accelerators": 8}, "price": "2 $/h"}},
@@ -281,7 +281,10 @@ def big(bandwidth):
 
 
 def test_weights_lie_beside_the_accelerators_if_prompts_can_wait_for_them():
-    """A chunk of a prompt touches all experts: 671 GB at 8 x 450 GB/s take 0.19 s, at 8 x 64 GB/s 1.3 s of 0.5 s."""
+    """A chunk of a prompt touches all experts: 671 GB at 8 x 450 GB/s take 0.19 s, at 8 x 64 GB/s 1.3 s.
+
+    Prompts are rare, so the mean step is little longer than one without: 70 ms there, of 60 ms.
+    """
     asked = big("450 GB/s")
     plan = solve(asked)
     assert not complaints(asked, plan)

@@ -109,6 +109,7 @@ def test_tightenings_scale_the_rows_of_their_pools_alone(instance):
             instance,
             Tightening("prefill", "llama", "mi300x", utilization=0.9, wait=0.5, z=2.0),
             Tightening("decode", "llama", None, z=1.5, link=0.8),
+            Tightening("colocated", "llama", None, z=4.0, utilization=0.9),
         )
     )
     hardware = np.concatenate(
@@ -125,8 +126,8 @@ def test_tightenings_scale_the_rows_of_their_pools_alone(instance):
         assert ratio[~mi300x] == pytest.approx(1.0)
     for row, factor in (("spread", 1.5**-2), ("capacity spread", 1.5**-2), ("link", 0.8), ("slots", 1.0)):
         assert limits(strict, "decode", row) / limits(loose, "decode", row) == pytest.approx(factor)
-    for row in ("busy", "wait", "spread"):
-        assert np.array_equal(limits(strict, "colocated", row), limits(loose, "colocated", row))
+    for row, factor in (("tpot", 0.45), ("ttft", 0.9), ("busy", 0.9), ("capacity", 0.5), ("slots", 1.0)):
+        assert limits(strict, "colocated", row) / limits(loose, "colocated", row) == pytest.approx(factor)
 
 
 TIGHT = """\

@@ -46,7 +46,8 @@ def colocated_blocks(
         return []
     power = np.stack([decode_power(part, book, f) + _prompt_joules(part, book, f) for f in flows], axis=1)
     configuration = part.index[found.rows]
-    row_names, use = SHARED_ROWS, found.use
+    row_names: tuple[str, ...] = SHARED_ROWS
+    use = found.use
     if any(flow.tier is not None for flow in flows):
         moved = np.stack([each.moved_bytes for each in calls], axis=1) / part.link[:, None]
         row_names, use = (*SHARED_ROWS, "link"), np.concatenate([use, moved[found.rows, None]], axis=1)
@@ -95,7 +96,7 @@ class _Columns:
             use, open_ = edges.rows(chosen, _room(edges, chosen))
             needed = open_.any(axis=1)
             for others, others_open in taken:
-                offered = np.where(open_[:, None, :], others <= use * (1.0 + _WORTH), True).all(axis=(1, 2))
+                offered: Bools = np.all((others <= use * (1.0 + _WORTH)) | ~open_[:, None, :], axis=(1, 2))
                 needed &= ~(offered & np.all(~open_ | others_open, axis=1))
             taken.append((use, open_ & needed[:, None]))
             rows = np.flatnonzero(needed)
@@ -128,7 +129,7 @@ def _sets(edges: Sequence[Edges]) -> list[tuple[int, ...]]:
     One of TPOT and one of TTFT; among the flows of all tasks and of some, since memory holds the prefixes of a set.
     """
     calls = edges[0].calls
-    tpot, ttft = (sum(_ease(edge, kind) for edge in edges) for kind in ("tpot", "ttft"))
+    tpot, ttft = (np.sum([_ease(edge, kind) for edge in edges], axis=0) for kind in ("tpot", "ttft"))
     found = set()
     for among in _tasks(edges[0].part, calls):
         mine = np.array([v for v, each in enumerate(calls) if each.task in among], dtype=np.int64)
@@ -145,7 +146,7 @@ def _tasks(part: Slice, calls: Sequence[FlowCalls]) -> list[set[str]]:
     """
     shared = {each.task: each.flow.calls.shared for each in calls}
     found = [set(shared), *({task} for task in shared)]
-    taken = sum(part.prefix_bytes(tokens) for tokens in shared.values() if tokens > 0)
+    taken = np.sum([part.prefix_bytes(tokens) for tokens in shared.values() if tokens > 0], axis=0)
     if not np.any(taken > part.grids.prefix_worth * part.room):
         return found
     found.append({task for task, tokens in shared.items() if tokens == 0})

@@ -29,7 +29,7 @@ SHARED_ROWS = (*PROMISES, "slots", "busy", "capacity")
 _ANSWERS = 18
 """Points of an answer's length in TPOT."""
 _STEADY = 4.0
-"""Percent more sequences that one percent more calls may bring, at most: beyond it steps and queues grow without end."""
+"""Percent more sequences that one percent more calls may bring, at most: beyond it batches and queues run away."""
 _NEVER_S = 1e12
 _NOTHING = 1e-9
 """Calls/s of what does not come at all."""
@@ -175,7 +175,7 @@ class Edges:
     def __init__(self, part: Slice, calls: Sequence[FlowCalls], chunk: float) -> None:
         self.part, self.calls, self.chunk = part, calls, chunk
         self._count = len(part.index)
-        self._steps = Steps.at(part.table, batches(part.slots * part.table.dp), chunk)
+        self._steps = Steps.at(part.table, batches(part.slots * part.table.dp.astype(np.float64)), chunk)
         self._streams = [each.stream(part, chunk) for each in calls]
         self._like = _like(calls)
         # Answers are written alike wherever a history comes from; how long that takes is each one's own.
@@ -246,7 +246,7 @@ class Edges:
     def _least(self) -> Floats:
         """[K, V] the most of each flow at which all flows keep their promises."""
         kept = [np.where(self.open[:, :, None], each, np.inf).min(axis=1) for each in self.promises.values()]
-        return np.min([*kept, *self.replica.values()], axis=0)
+        return np.asarray(np.min([*kept, *self.replica.values()], axis=0))
 
     @cached_property
     def _pairs(self) -> list[tuple[int, int]]:
@@ -320,7 +320,8 @@ class Edges:
             calls = [self.calls[mix[n]] for mix in mixes]
             answers = stacked([c.answer_bytes for c in calls])[:, None]
             prompts = stacked([c.prompt_bytes for c in calls])[:, None]
-            kept, squares = np.concatenate([c.kept_bytes for c in calls]), np.concatenate([c.kept_squares for c in calls])
+            kept = np.concatenate([c.kept_bytes for c in calls])
+            squares = np.concatenate([c.kept_squares for c in calls])
             seconds = pool.answer_seconds(pool.first_s(stream.calls), stream.calls.output) * stream.calls.answer_weight
             computed = np.ceil(stream.calls.chunks) * stream.calls.weight * pool.full_step_s[..., None]
             mean = mean + rate * ((seconds * answers).sum(axis=-1) + (computed * prompts).sum(axis=-1) + kept)

@@ -32,7 +32,7 @@ ends; deviations that are certain."""
 _NEAR = 3
 """Loads on both sides over which a slope is taken, wider than kinks are."""
 _SAFE = 0.995
-"""Of an edge: steps have kinks where kernels take another tile, and between two loads they are known to about as much."""
+"""Of an edge: steps have kinks where kernels take another tile, and are known to about as much between two loads."""
 _ROUNDS = 8
 """Of the number of calls that keep a batch, with those that the prompts before them hold up."""
 

@@ -117,21 +117,21 @@ class Stream:
     @cached_property
     def tokens(self) -> Floats:
         """[K, 1] E[o]."""
-        return (self.answer_weight * self.output).sum(axis=1, keepdims=True)
+        return np.asarray((self.answer_weight * self.output).sum(axis=1, keepdims=True))
 
     @cached_property
     def reads_s(self) -> Floats:
         """[K, 1] E[o·r]."""
-        return (self.answer_weight * self.output * self.reads).sum(axis=1, keepdims=True)
+        return np.asarray((self.answer_weight * self.output * self.reads).sum(axis=1, keepdims=True))
 
     @cached_property
     def attention_s(self) -> Floats:
         """[K, 1] of a prompt, on average."""
-        return (self.attention * self.weight).sum(axis=1, keepdims=True)
+        return np.asarray((self.attention * self.weight).sum(axis=1, keepdims=True))
 
     def chunks_to(self, power: int) -> Floats:
         """[K, 1] E[chunks^power]."""
-        return (self.chunks**power * self.weight).sum(axis=1, keepdims=True)
+        return np.asarray((self.chunks**power * self.weight).sum(axis=1, keepdims=True))
 
     @cached_property
     def calls(self) -> Calls:
@@ -246,7 +246,7 @@ class Colocated:
 
     @cached_property
     def _tokens(self) -> Floats:
-        return sum(x * s.tokens for x, s in self._both)
+        return np.asarray(sum(x * s.tokens for x, s in self._both))
 
     @property
     def _both(self) -> list[tuple[Floats, Stream]]:
@@ -260,16 +260,16 @@ class Colocated:
 
     @cached_property
     def _prompt_attention(self) -> Floats:
-        return sum(x * s.attention_s for x, s in self._both)
+        return np.asarray(sum(x * s.attention_s for x, s in self._both))
 
     @cached_property
     def _chunks(self) -> Floats:
         """Chunks per second."""
-        return sum(x * s.chunks_to(1) for x, s in self._both)
+        return np.asarray(sum(x * s.chunks_to(1) for x, s in self._both))
 
     @cached_property
     def _chunk_squares(self) -> Floats:
-        return sum(x * s.chunks_to(2) for x, s in self._both)
+        return np.asarray(sum(x * s.chunks_to(2) for x, s in self._both))
 
     def _share(self, steps: Floats) -> Floats:
         costs = sum(x * prompt_seconds(steps, s.parts) for x, s in self._both)
@@ -326,7 +326,7 @@ class Colocated:
 
     @cached_property
     def _idle(self) -> Floats:
-        return 1.0 - (self.served * self.served_s).sum(axis=-1)
+        return np.asarray(1.0 - (self.served * self.served_s).sum(axis=-1))
 
     @cached_property
     def together_s(self) -> Floats:
