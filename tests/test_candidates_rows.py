@@ -188,6 +188,8 @@ def test_prefill_rows_by_hand(candidates, residency):
         present = seconds + (reload + send) / flow.fabric_bytes_per_s
         found = row(block, "capacity", i, v)[0]
         assert found == pytest.approx(mean(w, present * session(table, context)) + held * mean(w, end))
+        found = row(block, "capacity spread", i, v)[0]
+        assert found == pytest.approx(mean(w, present * session(table, context) ** 2) + held * mean(w, end**2))
 
 
 def test_columns_keep_the_ttft_of_the_flows_that_they_admit(candidates):

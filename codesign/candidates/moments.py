@@ -116,7 +116,9 @@ def prompt_moments(table: ConfigurationTable, calls: TaskCalls, residency: str) 
     occupied = prefill_occupancy_seconds(table, points.new, points.cached)
     shared = _shared_bytes(table, calls)
     held = np.maximum(kv_bytes(table, points.context) - shared, 0.0)
-    end = np.maximum(kv_bytes(table, points.context + points.output) - shared, 0.0)
+    # Of each call: prompts that are alike stand for answers of all lengths.
+    calls_weight = calls.population.weight
+    end = np.maximum(kv_bytes(table, calls.population.context + calls.population.output) - shared, 0.0)
     common = np.minimum(calls.shared, points.context)
     moved = kv_transfer_bytes(table, points.context)
     there = kv_transfer_bytes(table, points.cached)
@@ -137,8 +139,8 @@ def prompt_moments(table: ConfigurationTable, calls: TaskCalls, residency: str) 
         busy_square=occupied**2 @ weight,
         attention=prefill_attention_seconds(table, points.new, points.cached) @ weight,
         held=held,
-        bytes_kept=end @ weight,
-        square_kept=end**2 @ weight,
+        bytes_kept=end @ calls_weight,
+        square_kept=end**2 @ calls_weight,
         reload=own,
         send=send,
         arriving=(own + back) @ weight,
