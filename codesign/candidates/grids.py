@@ -37,11 +37,11 @@ class Grids:
     memory_spreads: tuple[float, ...] = (0.06, 0.2, 0.4)
     """Shares of the memory that decode pools keep free for fluctuation."""
     prefill_memory_spreads: tuple[float, ...] = (0.1, 0.4)
-    utilizations: tuple[float, ...] = (0.3, 0.45, 0.6, 0.7, 0.8, 0.87, 0.93)
-    """Of prefill queues."""
-    pools: tuple[int, ...] = (1, 2, 4, 8, 16)
+    utilizations: tuple[float, ...] = (0.3, 0.45, 0.6, 0.7, 0.78, 0.84, 0.87, 0.9)
+    """Of prefill queues, below the largest that the options allow."""
+    pools: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512)
     """Replicas that pool one prefill queue."""
-    waits_s: tuple[float, ...] = tuple(0.004 * 1.6**i for i in range(-12, 20))
+    waits_s: tuple[float, ...] = tuple(0.004 * 1.25**i for i in range(-25, 42))
     """Mean waits of prompt queues."""
     prefix_worth: float = 0.05
     """By how much columns that serve fewer tasks, and hold fewer prefixes, must leave more memory for sessions."""

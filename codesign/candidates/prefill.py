@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from codesign.candidates.context import MomentBook, OperatingPoints, Slice, Z, joined, tier_joules
-from codesign.candidates.data import ColumnBlock, Floats, Ints, RowUse
+from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.waiting import Queues, longest_waits
 
@@ -20,11 +20,13 @@ def prefill_blocks(
     if not flows or not len(part.index):
         return []
     grids = part.grids
-    queues = Queues.product(grids.utilizations, grids.pools, grids.waits_s)
+    largest = part.instance.options.max_utilization
+    utilizations = (*(rho for rho in grids.utilizations if rho < largest), largest)
+    queues = Queues.product(utilizations, grids.pools, grids.waits_s)
     prompts = [book.prompt(flow.calls, flow.residency) for flow in flows]
     longest = np.max([prompt.busy_square / prompt.busy for prompt in prompts], axis=0)
     waits = np.stack([_waits(part, queues, book, flow, longest) for flow in flows], axis=2)
-    keep_k, keep_o, wait = distinct_waits(waits)
+    keep_k, keep_o, wait = distinct_waits(waits, (waits >= 0) & ~_in_vain(queues, waits, longest, len(grids.pools)))
     if not len(keep_k):
         return []
     capacity = part.room
@@ -36,16 +38,30 @@ def prefill_blocks(
     return joined(blocks)
 
 
-def distinct_waits(waits: Ints) -> tuple[Ints, Ints, Ints]:
-    """Columns (k, o, wait position) from longest waits [K, O, V]: one for each distinct wait of some flow.
+def distinct_waits(waits: Ints, wanted: Bools) -> tuple[Ints, Ints, Ints]:
+    """Columns (k, o, wait position) from longest waits [K, O, V]: one for each distinct wait of some flow `wanted`.
 
     A wait between two of them admits the same flows as the next one up and offers less: it is dominated.
     """
-    first = np.ones(waits.shape, dtype=bool)
+    first = wanted.copy()
     for v in range(1, waits.shape[2]):
-        first[:, :, v] = np.all(waits[:, :, :v] != waits[:, :, [v]], axis=2)
-    k, o, flow = np.nonzero(first & (waits >= 0))
+        first[:, :, v] &= np.all((waits[:, :, :v] != waits[:, :, [v]]) | ~wanted[:, :, :v], axis=2)
+    k, o, flow = np.nonzero(first)
     return k, o, waits[k, o, flow]
+
+
+def _in_vain(queues: Queues, waits: Ints, longest: Floats, pools: int) -> Bools:
+    """[K, O, V] does a flow wait no longer than it may at this utilisation whatever comes, even in a smaller pool?
+
+    E[S²] of all that comes is at most `longest` [K] times their E[S].
+    """
+    every = np.broadcast_to(np.arange(len(queues.pooled))[None, :, None], waits.shape)
+    limit = queues.second_moment_limit(every, np.maximum(waits, 0))
+    never = (waits >= 0) & (limit >= queues.utilization[None, :, None] * longest[:, None, None])
+    by_pool = never.reshape(waits.shape[0], -1, pools, waits.shape[2])
+    before = np.zeros_like(by_pool)
+    before[:, :, 1:] = np.logical_or.accumulate(by_pool, axis=2)[:, :, :-1]
+    return np.asarray(before.reshape(waits.shape))
 
 
 def _waits(part: Slice, queues: Queues, book: MomentBook, flow: CallFlow, longest: Floats) -> Ints:
