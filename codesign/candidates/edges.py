@@ -96,10 +96,8 @@ class _Promises:
     """[U] seconds."""
     allowed: Floats
     """[U] share of calls or tasks that may take longer."""
-    asked: Calls
-    """Their calls, on K configurations."""
-    reload: Floats
-    """[K, U, J]."""
+    looks: dict[str, tuple[Calls, Floats]]
+    """Their calls on K configurations, and [K, U, J] the seconds of reloads, at a rough look and at a close one."""
     late: Callable[[Colocated, Calls, Floats], Floats]
     """[rows, U] the share that is late, each at a load of its own, of calls and reloads of those rows."""
 
@@ -129,17 +127,20 @@ class _Promises:
 
         elif kind == "tpot":
             every = [answer_lengths(m.flow.calls.task, m.flow.calls.population) for m in mine]
-            fine, coarse = (_stacked(lengths) for lengths in (every, [_lumped(*lengths) for lengths in every]))
+            fine, few = (_stacked(lengths) for lengths in (every, [_lumped(*lengths) for lengths in every]))
 
             def late(pool: Colocated, here: Calls, read: Floats) -> Floats:
-                return pool.tpot_exceeds(pool.first_s(here), *(fine if pool.exact else coarse), target)
+                return pool.tpot_exceeds(pool.first_s(here), *(few if pool.look == "rough" else fine), target)
 
         else:
 
             def late(pool: Colocated, here: Calls, read: Floats) -> Floats:
                 return _tasks_late(pool.call_moments(here, read), mine, target)
 
-        return _Promises(np.array(flows), target, allowed, asked, reload, late)
+        coarse = asked.coarse()
+        longest_reload = np.repeat(reload.max(axis=2, keepdims=True), coarse.chunks.shape[2], axis=2)
+        looks = {"rough": (coarse, longest_reload), "close": (asked, reload)}
+        return _Promises(np.array(flows), target, allowed, looks, late)
 
 
 def _tasks_late(moments: tuple[Floats, Floats], calls: Sequence[FlowCalls], target: Floats) -> Floats:
@@ -349,8 +350,8 @@ class Edges:
         most = np.full((len(loads.rate), len(self.calls)), np.inf)
         if asked is not None:
             where: NDArray[np.intp] = np.tile(np.arange(self._count), len(loads.rate) // self._count)
-            calls, reload = asked.asked.take(where), asked.reload[where]
-            edges = loads.edges(lambda pool: asked.late(pool, calls, reload), asked.allowed)
+            looks = {look: (calls.take(where), reload[where]) for look, (calls, reload) in asked.looks.items()}
+            edges = loads.edges(lambda pool: asked.late(pool, *looks[pool.look]), asked.allowed)
             for n, u in enumerate(asked.flow.tolist()):
                 most[:, u] = np.minimum(most[:, u], edges[:, n])
         return most[:, self._like] if kind == "tpot" else most

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +32,7 @@ _NEAR = 3
 """Loads on both sides over which a slope is taken, wider than kinks are."""
 _SAFE = 0.995
 """Of an edge: steps have kinks where kernels take another tile, and are known to about as much between two loads."""
-_ROUNDS = 8
+_ROUNDS = 5
 """Of the number of calls that keep a batch, with those that the prompts before them hold up."""
 
 
@@ -67,8 +66,9 @@ class Loads:
         decode = tokens * unit.quiet_s
         rate = batch / np.where(answers, decode + batch * cost, cost * (1.0 + batch))
         steps = replace(steps, batch=np.where(answers, batch, 0.0))
+        found = Colocated(steps, streams, [rate * m for m in mix])
         for _ in range(_ROUNDS):
-            found = Colocated(steps, streams, [rate * m for m in mix])
+            found = found.again([rate * m for m in mix])
             held = sum(m * _held_up(found, s) for m, s in zip(mix, streams, strict=True))
             middle = decode + held + batch * cost
             more = 2.0 * batch / (middle + np.sqrt(np.maximum(middle**2 - 4.0 * held * cost * batch, 0.0)))
@@ -80,7 +80,7 @@ class Loads:
         streams = tuple(stream.take(rows) for stream in self.streams)
         return Loads(streams, tuple(m[rows] for m in self.mix), self.steps.take(rows), self.rate[rows])
 
-    def at(self, place: Floats, kind: type[np.floating[Any]] = np.float64) -> Colocated:
+    def at(self, place: Floats, look: str) -> Colocated:
         """The replica at U loads of each configuration, `place` [K, U] among them; between two, what is between."""
         last = self.rate.shape[1] - 1
         before = np.clip(np.floor(place), 0, last - 1).astype(np.int64)
@@ -93,7 +93,7 @@ class Loads:
 
         steps = Steps(some(self.steps.batch), some(self.steps.seen), some(self.steps.more), self.steps.lone)
         rate = some(self.rate)
-        return Colocated(steps, self.streams, [rate * m for m in self.mix], kind)
+        return Colocated(steps, self.streams, [rate * m for m in self.mix], look)
 
     def edges(self, late: Callable[[Colocated], Floats], allowed: Floats) -> Floats:
         """[K, U] the most calls/s at which shares `late` [K, U] are no more than `allowed` [U]; 0 where none is so few.
@@ -110,8 +110,8 @@ class Loads:
                 aim = (wanted - _CLOSE - below) / np.maximum(above - below, 1e-9)
                 part = np.clip(aim, _INSIDE, 1.0 - _INSIDE)
             middle = low + part * (high - low)
-            kind = np.float32 if number < _HALVINGS + _SECANTS else np.float64
-            found = ndtri(np.clip(late(self.at(middle, kind)), 1e-15, 1.0 - 1e-15))
+            look = "rough" if number < _HALVINGS + _SECANTS else "close"
+            found = ndtri(np.clip(late(self.at(middle, look)), 1e-15, 1.0 - 1e-15))
             good = found <= wanted
             low, below = np.where(good, middle, low), np.where(good, found, below)
             high, above = np.where(good, high, middle), np.where(good, above, found)
@@ -151,4 +151,4 @@ class Loads:
 
 def _held_up(found: Colocated, stream: Stream) -> Floats:
     """[K, N] mean seconds for which calls are held up when they begin to decode."""
-    return np.asarray(found.answer_moments(stream.calls)[0] - stream.tokens * found.step_s)
+    return np.asarray(found.answer_s(stream.calls) - stream.tokens * found.step_s)

@@ -191,6 +191,24 @@ class Calls:
             each("output", 1.0),
         )  # fmt: skip
 
+    def coarse(self) -> Calls:
+        """With fewer points of prompts, each the mean of some that are alike."""
+        count = self.chunks.shape[2]
+        if count <= _LUMPS:
+            return self
+        order = np.argsort(self.chunks, axis=2, kind="stable")
+        begin = np.linspace(0, count, _LUMPS, endpoint=False).astype(int)
+        weight = np.take_along_axis(self.weight, order, axis=2)
+        mass = np.add.reduceat(weight, begin, axis=2)
+
+        def mean(values: Floats) -> Floats:
+            more = (1,) * (values.ndim - 3)
+            place, share = order.reshape(order.shape + more), weight.reshape(weight.shape + more)
+            total = np.add.reduceat(np.take_along_axis(values, place, axis=2) * share, begin, axis=2)
+            return np.asarray(total / np.maximum(mass.reshape(mass.shape + more), 1e-300))
+
+        return Calls(mass, mean(self.chunks), mean(self.rest), mean(self.attention), self.answer_weight, self.output)
+
     def take(self, rows: NDArray[np.intp]) -> Calls:
         """Those on some of the replicas."""
         every = {item.name: getattr(self, item.name) for item in fields(Calls)}
@@ -230,17 +248,23 @@ class Colocated:
         steps: Steps,
         streams: Sequence[Stream],
         rates: Sequence[Floats],
-        kind: type[np.floating[Any]] = np.float64,
+        look: str = "exact",
     ) -> None:
         self.steps, self.streams, self.rates = steps, streams, rates
         self.batch = steps.batch
-        self._kind = kind
-        """Of numbers where there are many: how long prompts wait for one another."""
+        self.look = look
+        """exact | close | rough: where there are many loads, fewer points and digits say how long prompts wait for one
+        another, and at a rough look a normal distribution how long steps are."""
+        self._kind: type[np.floating[Any]] = np.float64 if look == "exact" else np.float32
+        self._rests: dict[int, tuple[Calls, Floats]] = {}
 
-    @property
-    def exact(self) -> bool:
-        """Is it no first look at many loads?"""
-        return self._kind is np.float64
+    def again(self, rates: Sequence[Floats]) -> Colocated:
+        """The same at other rates in the same proportion."""
+        found = Colocated(self.steps, self.streams, rates, self.look)
+        found._rests = self._rests
+        for name in ("_reads_s", "quiet_s", "full_step_s"):  # they depend on proportions alone
+            found.__dict__[name] = getattr(self, name)
+        return found
 
     # ---- means
 
@@ -336,18 +360,23 @@ class Colocated:
 
     def own_steps(self, calls: Calls, mean: Floats) -> Floats:
         """[K, N, J] seconds of prompts in full steps, and in a last one where something is left: beside `mean`."""
-        added = self.steps.seen - self.steps.seen[..., :1]
-        # Not a product of matrices: those differ in their last bits by how many threads a library takes.
-        shape = np.broadcast_shapes(calls.rest.shape[:2], added.shape[:2])
-        rest = np.einsum(
-            "knjq,knq->knj",
-            np.broadcast_to(calls.rest, (*shape, *calls.rest.shape[2:])),
-            np.broadcast_to(added, (*shape, added.shape[2])),
-        )
-        rest = rest + calls.attention
-        full = self.full_step_s[..., None]
+        rest, full = self._rest(calls), self.full_step_s[..., None]
         last = np.where(calls.chunks % 1.0 > 0, np.minimum(mean[..., None] + rest, full), 0.0)
         return np.asarray(np.floor(calls.chunks) * full + last)
+
+    def _rest(self, calls: Calls) -> Floats:
+        """[K, N, J] seconds that what full chunks leave adds to a step: the same at all rates."""
+        if id(calls) not in self._rests:
+            added = self.steps.seen - self.steps.seen[..., :1]
+            # Not a product of matrices: those differ in their last bits by how many threads a library takes.
+            shape = np.broadcast_shapes(calls.rest.shape[:2], added.shape[:2])
+            rest = np.einsum(
+                "knjq,knq->knj",
+                np.broadcast_to(calls.rest, (*shape, *calls.rest.shape[2:])),
+                np.broadcast_to(added, (*shape, added.shape[2])),
+            )
+            self._rests[id(calls)] = calls, rest + calls.attention
+        return self._rests[id(calls)][1]
 
     @cached_property
     def wait_moments(self) -> tuple[Floats, Floats]:
@@ -378,7 +407,7 @@ class Colocated:
     def _lumped(self) -> tuple[Floats, Floats]:
         """`served` and `served_s` at a few points, with the time and second moments of those that they stand for."""
         chunks = np.concatenate([s.chunks for s in self.streams], axis=-1)
-        if chunks.shape[-1] <= _LUMPS or self.exact:
+        if chunks.shape[-1] <= _LUMPS or self.look == "exact":
             return self.served, self.served_s
         order = np.argsort(chunks, axis=-1, kind="stable")[:, None]
         begin = np.linspace(0, chunks.shape[-1], _LUMPS, endpoint=False).astype(int)
@@ -437,7 +466,7 @@ class Colocated:
         by_chunks = self.chunk_variance[..., None] * (first_s[..., None] + tokens * self.step_s[..., None])
         variance = np.maximum(self.batch_variance[..., None] + by_chunks / tokens**2, 1e-24)
         shape, value = excess**2 / variance, np.maximum(limit - lone, 0.0)[..., None] * excess / variance
-        if self.exact:
+        if self.look != "rough":
             late = gammaincc(shape, value)
         else:  # Wilson's and Hilferty's approximation, where it is one
             late = ndtr((1.0 - 1.0 / (9.0 * shape) - np.cbrt(value / shape)) * 3.0 * np.sqrt(shape))
@@ -455,6 +484,10 @@ class Colocated:
         answers, variance = self.answer_moments(calls)
         first = np.maximum(square - mean**2 + self.wait_moments[1], 0.0)
         return self.wait_moments[0] + mean + answers, first + variance
+
+    def answer_s(self, calls: Calls) -> Floats:
+        """[K, N] mean seconds from the first to the last token."""
+        return np.asarray((self.answer_seconds(self.first_s(calls), calls.output) * calls.answer_weight).sum(axis=-1))
 
     def answer_moments(self, calls: Calls) -> tuple[Floats, Floats]:
         """[K, N] mean and variance (s, s²) of the time from the first to the last token."""
