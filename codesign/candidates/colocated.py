@@ -94,7 +94,7 @@ class _Columns:
         found: list[_Columns] = []
         for chosen in sets:
             use, open_ = edges.rows(chosen, _room(edges, chosen))
-            needed = open_.any(axis=1)
+            needed: Bools = open_.any(axis=1)
             for others, others_open in taken:
                 offered: Bools = np.all((others <= use * (1.0 + _WORTH)) | ~open_[:, None, :], axis=(1, 2))
                 needed &= ~(offered & np.all(~open_ | others_open, axis=1))
