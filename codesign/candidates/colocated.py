@@ -27,7 +27,7 @@ from codesign.candidates.flows import CallFlow
 
 _LEVELS = 6
 """Of promises of each kind, at which sets of flows begin."""
-_WORTH = 0.002
+_WORTH = 0.005
 """By how much a set of flows must leave more than a larger one, to be offered beside it."""
 
 

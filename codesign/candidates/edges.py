@@ -26,8 +26,8 @@ from codesign.workload.population import answer_lengths
 
 PROMISES = ("tpot", "ttft", "task_latency")
 SHARED_ROWS = (*PROMISES, "slots", "busy", "capacity")
-_ANSWERS = 18
-"""Points of an answer's length in TPOT."""
+_ANSWERS = {"rough": 12, "close": 30}
+"""Points of an answer's length in TPOT, by how closely one looks."""
 _STEADY = 4.0
 """Percent more sequences that one percent more calls may bring, at most: beyond it batches and queues run away."""
 _NEVER_S = 1e12
@@ -127,10 +127,10 @@ class _Promises:
 
         elif kind == "tpot":
             every = [answer_lengths(m.flow.calls.task, m.flow.calls.population) for m in mine]
-            fine, few = (_stacked(lengths) for lengths in (every, [_lumped(*lengths) for lengths in every]))
+            answers = {look: _stacked([_lumped(*each, most) for each in every]) for look, most in _ANSWERS.items()}
 
             def late(pool: Colocated, here: Calls, read: Floats) -> Floats:
-                return pool.tpot_exceeds(pool.first_s(here), *(few if pool.look == "rough" else fine), target)
+                return pool.tpot_exceeds(pool.first_s(here), *answers[pool.look], target)
 
         else:
 
@@ -159,12 +159,12 @@ def _stacked(lengths: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
     return stacked([w[None] for w, _ in lengths])[None], stacked([o[None] for _, o in lengths], 1.0)[None]
 
 
-def _lumped(weight: Floats, output: Floats) -> tuple[Floats, Floats]:
+def _lumped(weight: Floats, output: Floats, most: int) -> tuple[Floats, Floats]:
     """(weight, tokens) of answers at fewer points: those of what is divided by their tokens."""
-    if len(weight) <= _ANSWERS:
+    if len(weight) <= most:
         return weight, output
     order = np.argsort(output, kind="stable")
-    begin = np.linspace(0, len(weight), _ANSWERS, endpoint=False).astype(int)
+    begin = np.linspace(0, len(weight), most, endpoint=False).astype(int)
     mass = np.add.reduceat(weight[order], begin)
     inverse = np.add.reduceat((weight / np.maximum(output, 1.0))[order], begin)
     return mass, mass / np.maximum(inverse, 1e-300)

@@ -19,11 +19,11 @@ from codesign.candidates.data import Floats
 from codesign.performance.chunks import prompt_seconds
 from codesign.performance.colocated import Colocated, Steps, Stream
 
-_LIGHT, _HEAVY = 14, 66
+_LIGHT, _HEAVY = 8, 52
 """Loads of a replica that is nearly always empty, and of one with several sequences."""
 _EMPTIEST, _FEW = 1e-3, 0.5
 """Batches at which they begin."""
-_HALVINGS, _SECANTS, _LOOKS = 6, 2, 2
+_HALVINGS, _SECANTS, _LOOKS = 5, 1, 2
 """Of the search for an edge: by halves, then as deviations of a normal distribution at first and at closer sight."""
 _ASIDE, _CLOSE, _INSIDE, _FAR = 0.02, 0.005, 0.02, 8.0
 """Deviations by which promises are kept for safety, and aimed at below that; share of an interval that is left at its
