@@ -24,6 +24,7 @@ from codesign.candidates.context import (
 from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.edges import SHARED_ROWS, Edges, FlowCalls
 from codesign.candidates.flows import CallFlow
+from codesign.candidates.prefixes import sets_of_tasks
 
 _LEVELS = 6
 """Of promises of each kind, at which sets of flows begin."""
@@ -94,7 +95,7 @@ class _Columns:
         found: list[_Columns] = []
         for chosen in sets:
             use, open_ = edges.rows(chosen, _room(edges, chosen))
-            needed: Bools = open_.any(axis=1)
+            needed: Bools = np.any(open_, axis=1)
             for others, others_open in taken:
                 offered: Bools = np.all((others <= use * (1.0 + _WORTH)) | ~open_[:, None, :], axis=(1, 2))
                 needed &= ~(offered & np.all(~open_ | others_open, axis=1))
@@ -131,32 +132,12 @@ def _sets(edges: Sequence[Edges]) -> list[tuple[int, ...]]:
     calls = edges[0].calls
     tpot, ttft = (np.sum([_ease(edge, kind) for edge in edges], axis=0) for kind in ("tpot", "ttft"))
     found = set()
-    for among in _tasks(edges[0].part, calls):
+    for among in sets_of_tasks(edges[0].part, {each.task: each.flow.calls.shared for each in calls}):
         mine = np.array([v for v, each in enumerate(calls) if each.task in among], dtype=np.int64)
         for fast in _levels(tpot[mine]):
             for prompt in _levels(ttft[mine]):
                 found.add(tuple(mine[(tpot[mine] >= fast) & (ttft[mine] >= prompt)].tolist()))
     return sorted(found - {()}, key=lambda chosen: (-len(chosen), chosen))
-
-
-def _tasks(part: Slice, calls: Sequence[FlowCalls]) -> list[set[str]]:
-    """All tasks, each alone, those without a prefix, and halves of halves of the others by the size of their prefixes.
-
-    The latter where all prefixes take noteworthy memory.
-    """
-    shared = {each.task: each.flow.calls.shared for each in calls}
-    found = [set(shared), *({task} for task in shared)]
-    taken = np.sum([part.prefix_bytes(tokens) for tokens in shared.values() if tokens > 0], axis=0)
-    if not np.any(taken > part.grids.prefix_worth * part.room):
-        return found
-    found.append({task for task, tokens in shared.items() if tokens == 0})
-    parts = [sorted((task for task, tokens in shared.items() if tokens > 0), key=lambda task: (shared[task], task))]
-    while parts:
-        some = parts.pop()
-        found.append(set(some))
-        if len(some) > 2:
-            parts += [some[: len(some) // 2], some[len(some) // 2 :]]
-    return found
 
 
 def _ease(edges: Edges, kind: str) -> Floats:
