@@ -28,6 +28,9 @@ from codesign.problem.instance import Instance
 
 ROLES = ("prefill", "decode", "colocated")
 Z = float(normal_quantile(PLANNING_PERCENTILE))
+MEMORY_Z = float(normal_quantile(0.99))
+"""Deviations above the mean for which pools have memory: calls that find none wait, and no account of a promise counts
+on one that does; at the planning percentile they would be as many as may break it."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Decode columns: at the edge of what each configuration carries (DESIGN 3.4).
 
-A column is a configuration, what it promises of its steps, and the tasks that it may serve. Its rows are Σ x/X ≤ 1, with
-X the most calls/s of each flow alone at which the steps, the slots or the memory are at their limit: those of the
+A column is a configuration, what it promises of its steps, and the tasks that it may serve. Its rows are Σ x/X ≤ 1,
+with X the most calls/s of each flow alone at which the steps, the slots or the memory are at their limit: those of the
 pool's fixed point t = step(B) + r·B, B = x·E[o]·t, so no step limit or spread is chosen from a grid.
 """
 
@@ -15,6 +15,7 @@ from itertools import combinations
 import numpy as np
 
 from codesign.candidates.context import (
+    MEMORY_Z,
     MomentBook,
     OperatingPoints,
     Slice,
@@ -129,9 +130,9 @@ class _Edges:
         }
         held = [f.calls.held_s if f.residency == "decode" else 0.0 for f in flows]
         own = [book.decode(f.calls) for f in flows]
-        self._kept = tuple(
-            np.stack([getattr(m, word) * s for m, s in zip(own, held, strict=True)], axis=1)
-            for word in ("bytes_after", "square_after")
+        self._kept = (
+            np.stack([m.bytes_after * s for m, s in zip(own, held, strict=True)], axis=1),
+            np.stack([m.square_after * s for m, s in zip(own, held, strict=True)], axis=1),
         )
         """[K, V] bytes and bytes² that sessions of a call/s hold between calls."""
         moved = [book.prompt(f.calls, f.residency) for f in flows]
@@ -179,7 +180,7 @@ class _Edges:
         """[K, M] the most of each mix that `room` [K] bytes hold, with what a call/s keeps between calls [K, M]."""
         mean = load.active[0] + load.rate * kept[0][..., None]
         square = load.active[1] + load.rate * kept[1][..., None]
-        return self._until(load.rate, (mean + Z * np.sqrt(square)) / np.maximum(room, 1e-300)[:, None, None])
+        return self._until(load.rate, (mean + MEMORY_Z * np.sqrt(square)) / np.maximum(room, 1e-300)[:, None, None])
 
     @cached_property
     def _slots(self) -> Floats:
@@ -190,7 +191,10 @@ class _Edges:
         """[K, V] the most of each flow alone in `room` [K] bytes."""
         load = self._alone
         every = _Load(
-            load.rate[:, self.kind], load.step_s, load.deviation_s, tuple(each[:, self.kind] for each in load.active)
+            load.rate[:, self.kind],
+            load.step_s,
+            load.deviation_s,
+            (load.active[0][:, self.kind], load.active[1][:, self.kind]),
         )
         return self._held(every, self._kept, room)
 
@@ -220,8 +224,8 @@ class _Edges:
             for m in range(len(self._tasks))
         ]
         mix = self._halves(edges[:, heaviest])
-        kept = tuple((mix * each[:, None, heaviest]).sum(axis=-1) for each in self._kept)
-        return np.minimum(self._held(self._load(mix), (kept[0], kept[1]), room), 1.0)
+        mean, square = ((mix * each[:, None, heaviest]).sum(axis=-1) for each in self._kept)
+        return np.minimum(self._held(self._load(mix), (mean, square), room), 1.0)
 
     # ---- columns
 

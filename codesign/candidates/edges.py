@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from codesign.candidates.context import MomentBook, Slice, Z
+from codesign.candidates.context import MEMORY_Z, MomentBook, Slice
 from codesign.candidates.data import Bools, Floats, Ints
 from codesign.candidates.flows import CallFlow, chain_lengths, chain_moments
 from codesign.candidates.loads import Loads, batches
@@ -315,7 +315,7 @@ class Edges:
         return Loads.of(self._steps.take(rows), streams, full)
 
     def _held(self, mixes: Sequence[tuple[int, ...]], loads: Loads) -> Floats:
-        """[mixes·K, N] mean and Z deviations of the bytes that mixes hold."""
+        """[mixes·K, N] bytes that mixes hold, and that they exceed seldom."""
         pool, mean, square = loads.replica, 0.0, 0.0
         for n, (stream, rate) in enumerate(zip(loads.streams, pool.rates, strict=True)):
             calls = [self.calls[mix[n]] for mix in mixes]
@@ -329,7 +329,7 @@ class Edges:
             square = square + rate * (
                 (seconds * answers**2).sum(axis=-1) + (computed * prompts**2).sum(axis=-1) + squares
             )
-        return np.asarray(mean + Z * np.sqrt(square))
+        return np.asarray(mean + MEMORY_Z * np.sqrt(square))
 
     def _room_of(self, loads: Loads) -> dict[str, Floats]:
         """[rows] the most of a mix that slots and the queue of prompts hold."""

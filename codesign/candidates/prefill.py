@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from codesign.candidates.context import MomentBook, OperatingPoints, Slice, Z, joined, tier_joules
+from codesign.candidates.context import MEMORY_Z, MomentBook, OperatingPoints, Slice, joined, tier_joules
 from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.waiting import Queues, longest_waits
@@ -111,7 +111,7 @@ def _block(
     limit[:, 0] = queues.utilization[keep_o]
     limit[:, 1] = queues.second_moment_limit(keep_o, wait)
     limit[:, 2] = capacity[keep_k] * (1 - spread)
-    limit[:, 3] = (capacity[keep_k] * spread / Z) ** 2
+    limit[:, 3] = (capacity[keep_k] * spread / MEMORY_Z) ** 2
     limit[:, 4] = part.link[keep_k]
     chosen = np.flatnonzero(np.all(limit > 0, axis=1))
     keep_k, keep_o, wait = keep_k[chosen], keep_o[chosen], wait[chosen]

@@ -14,7 +14,8 @@ def tightened(instance: Instance, block: ColumnBlock, role: str, model: str, har
     """The block with the instance's tightenings in its limits; the block itself where none concerns it.
 
     `hardware` [K] is the option of each column. A spread row reads Σ variance ≤ (room/z)², so a factor f on z divides
-    its limit by f². Rows of decode and colocated columns are loads, of which fluctuation takes about half: f there divides by √f.
+    its limit by f². Rows of decode and colocated columns are loads, of which fluctuation takes
+    about half: f there divides by √f.
     """
     factors: dict[str, np.ndarray] = {}
 
