@@ -127,13 +127,19 @@ def _room(edges: Edges, chosen: tuple[int, ...]) -> Floats:
 def _sets(edges: Sequence[Edges]) -> list[tuple[int, ...]]:
     """Sets of flows that columns are offered for, larger ones first: those no stricter than two levels.
 
-    One of TPOT and one of TTFT; among the flows of all tasks and of some, since memory holds the prefixes of a set.
+    One of TPOT and one of TTFT; among the flows of all tasks and of some, since memory holds the prefixes of a set, and
+    among those alone whose history is kept, or is not.
     """
     calls = edges[0].calls
     tpot, ttft = (np.sum([_ease(edge, kind) for edge in edges], axis=0) for kind in ("tpot", "ttft"))
     found = set()
-    for among in sets_of_tasks(edges[0].part, {each.task: each.flow.calls.shared for each in calls}):
-        mine = np.array([v for v, each in enumerate(calls) if each.task in among], dtype=np.int64)
+    some = [
+        [v for v, each in enumerate(calls) if each.task in among]
+        for among in sets_of_tasks(edges[0].part, {each.task: each.flow.calls.shared for each in calls})
+    ]
+    dropped = [each.flow.residency == "drop" for each in calls]
+    for flows in [*some, *([v for v in own if dropped[v] is without] for own in some for without in (True, False))]:
+        mine = np.array(flows, dtype=np.int64)
         for fast in _levels(tpot[mine]):
             for prompt in _levels(ttft[mine]):
                 found.add(tuple(mine[(tpot[mine] >= fast) & (ttft[mine] >= prompt)].tolist()))

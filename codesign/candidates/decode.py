@@ -25,6 +25,7 @@ from codesign.candidates.context import (
     tier_joules,
 )
 from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
+from codesign.candidates.edges import MIXES
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.loads import batches
 from codesign.candidates.prefixes import sets_of_tasks
@@ -202,20 +203,23 @@ class _Edges:
 
     @cached_property
     def _pairs(self) -> list[tuple[int, int]]:
+        """Two kinds of different tasks each, one after another for each of MIXES."""
         answering = [m for m in range(len(self._tasks)) if self._tokens[m] > 0]
-        return [(a, b) for a, b in combinations(answering, 2) if self._tasks[a] != self._tasks[b]]
+        some = [(a, b) for a, b in combinations(answering, 2) if self._tasks[a] != self._tasks[b]]
+        return [pair for pair in some for _ in MIXES]
 
-    def _halves(self, edges: Floats) -> Floats:
-        """[K, pairs, kinds] half of what is carried of each of two kinds alone, `edges` [K, kinds]."""
+    def _parts(self, edges: Floats) -> Floats:
+        """[K, pairs, kinds] shares of what is carried of each of two kinds alone, `edges` [K, kinds]."""
         mix = np.zeros((len(edges), len(self._pairs), edges.shape[1]))
-        for n, pair in enumerate(self._pairs):
-            for m in pair:
-                mix[:, n, m] = np.where(np.isfinite(edges[:, m]) & (edges[:, m] > 0), edges[:, m], 1e-9) / 2.0
+        for n, (one, other) in enumerate(self._pairs):
+            share = MIXES[n % len(MIXES)]
+            for m, part in ((one, share), (other, 1.0 - share)):
+                mix[:, n, m] = np.where(np.isfinite(edges[:, m]) & (edges[:, m] > 0), edges[:, m], 1e-9) * part
         return mix
 
     def _mixed_time(self, promise: Promise, edges: Floats) -> Floats:
-        """[K, pairs] what halves of two kinds carry within a promise, over what rows say; at most 1."""
-        return np.minimum(self._on_time(self._load(self._halves(edges)), promise), 1.0)
+        """[K, pairs] what mixes of two kinds carry within a promise, over what rows say; at most 1."""
+        return np.minimum(self._on_time(self._load(self._parts(edges)), promise), 1.0)
 
     def _mixed_memory(self, room: Floats, edges: Floats) -> Floats:
         """[K, pairs] the same in `room` [K] bytes, each kind as its flow of the fewest calls/s, `edges` [K, V]."""
@@ -223,7 +227,7 @@ class _Edges:
             min((v for v, kind in enumerate(self.kind) if kind == m), key=lambda v: float(edges[:, v].sum()))
             for m in range(len(self._tasks))
         ]
-        mix = self._halves(edges[:, heaviest])
+        mix = self._parts(edges[:, heaviest])
         mean, square = ((mix * each[:, None, heaviest]).sum(axis=-1) for each in self._kept)
         return np.minimum(self._held(self._load(mix), (mean, square), room), 1.0)
 

@@ -25,6 +25,8 @@ from codesign.performance.colocated import Calls, Colocated, Steps, Stream, stac
 from codesign.workload.population import answer_lengths
 
 PROMISES = ("tpot", "ttft", "task_latency")
+MIXES = (0.3, 0.7)
+"""Shares of the first of two flows: deviations add up less than loads do, most so where one is a quarter."""
 SHARED_ROWS = (*PROMISES, "slots", "busy", "capacity")
 _ANSWERS = {"rough": 12, "close": 30}
 """Points of an answer's length in TPOT, by how closely one looks."""
@@ -179,13 +181,6 @@ class Edges:
         self._steps = Steps.at(part.table, batches(part.slots * part.table.dp.astype(np.float64)), chunk)
         self._streams = [each.stream(part, chunk) for each in calls]
         self._like = _like(calls)
-        # Answers are written alike wherever a history comes from; how long that takes is each one's own.
-        self._asked = {
-            kind: _Promises.of(
-                kind, calls, self._streams, sorted(set(self._like)) if kind == "tpot" else range(len(calls))
-            )
-            for kind in PROMISES
-        }
         differ = sorted(set(self._like))
         alone = self._loads([(v,) for v in differ], [np.ones((self._count, 1))])
         place = np.array([differ.index(v) for v in self._like])
@@ -197,7 +192,7 @@ class Edges:
         asked = [n for n, v in enumerate(differ) if v not in between]
         loads = alone.take(self._rows(np.array(asked)))
         self.promises = {
-            kind: self._spread(self._kept(kind, loads), [differ[n] for n in asked], between) for kind in PROMISES
+            kind: self._spread(self._of_like(kind, loads), [differ[n] for n in asked], between) for kind in PROMISES
         }
         """[K, U, V] by kind: the most of flow v at which flow u keeps its promises; inf where it has none."""
 
@@ -234,8 +229,13 @@ class Edges:
             ],
             axis=1,
         )
-        tasks = {self.calls[v].task for v in chosen}
-        together = [n for n, pair in enumerate(self._pairs) if {self.calls[v].task for v in pair} <= tasks]
+        tasks, like = {self.calls[v].task for v in chosen}, {self._like[v] for v in chosen}
+        together = [
+            n
+            for n, (a, b) in enumerate(self._pairs)
+            if {self.calls[a].task, self.calls[b].task} <= tasks
+            and (self.calls[a].task != self.calls[b].task or {self._like[a], self._like[b]} <= like)
+        ]
         if together:
             most = most * self._mixed(room)[together].min(axis=0)[:, :, None]
         open_ &= np.all(most > 0, axis=1)
@@ -251,36 +251,50 @@ class Edges:
 
     @cached_property
     def _pairs(self) -> list[tuple[int, int]]:
-        """Two tasks each, as the flows of which most is carried."""
+        """Two flows each, one after another for each of MIXES.
+
+        Neighbouring tasks, as the flows of which most is carried, and calls of one task with and without their history.
+        """
         carried = np.mean(np.where(self.open, self._least, 0.0), axis=0)
         tasks: dict[str, list[int]] = {}
         for v, each in enumerate(self.calls):
             tasks.setdefault(each.task, []).append(v)
         chosen = [max(flows, key=lambda v: float(carried[v])) for _, flows in sorted(tasks.items())]
-        return list(pairwise(chosen))
+        alike = [sorted({self._like[v] for v in flows}) for flows in tasks.values()]
+        found = [*pairwise(chosen), *(pair for own in alike for pair in pairwise(own))]
+        return [pair for pair in found for _ in MIXES]
 
     @cached_property
-    def _halves(self) -> list[Floats]:
-        """[pairs·K, 1] half of what is carried of each of the two."""
-        least = np.where(np.isfinite(self._least) & (self._least > 0), self._least, _NOTHING) / 2.0
-        return [np.concatenate([least[:, pair[n]] for pair in self._pairs])[:, None] for n in (0, 1)]
+    def _parts(self) -> list[Floats]:
+        """[pairs·K, 1] the share of what is carried of each of the two."""
+        least = np.where(np.isfinite(self._least) & (self._least > 0), self._least, _NOTHING)
+        parts: tuple[list[Floats], list[Floats]] = ([], [])
+        for n, pair in enumerate(self._pairs):
+            share = MIXES[n % len(MIXES)]
+            for part, v, own in zip(parts, pair, (share, 1.0 - share), strict=True):
+                part.append(least[:, v] * own)
+        return [np.concatenate(part)[:, None] for part in parts]
 
     @cached_property
     def _pair_loads(self) -> Loads:
-        return self._loads(self._pairs, self._halves)
+        return self._loads(self._pairs, self._parts)
 
     @cached_property
     def _mixed_promises(self) -> Floats:
         """[pairs, K, 5] what mixes carry over what rows say, at most 1: promises, slots and the queue."""
         loads, shape = self._pair_loads, (len(self._pairs), self._count)
         found = np.ones((*shape, 5))
-        for r, kind in enumerate(PROMISES):
-            kept = self._kept(kind, loads).reshape(*shape, len(self.calls))
-            for n, pair in enumerate(self._pairs):
-                tasks = {self.calls[v].task for v in pair}
-                for u, each in enumerate(self.calls):
-                    if each.task in tasks:
-                        less = self._over(n, kept[n, :, u], self.promises[kind][:, u])
+        for first in range(0, len(self._pairs), len(MIXES)):
+            mixes = np.arange(first, first + len(MIXES))
+            tasks = {self.calls[v].task for v in self._pairs[first]}
+            flows = [u for u, each in enumerate(self.calls) if each.task in tasks]
+            own = loads.take(self._rows(mixes))
+            for r, kind in enumerate(PROMISES):
+                asked = [u for u in flows if u == self._like[u] or kind != "tpot"]
+                kept = self._kept(_Promises.of(kind, self.calls, self._streams, asked), own)
+                for n, edges in zip(mixes.tolist(), kept.reshape(len(MIXES), self._count, -1), strict=True):
+                    for u in asked:
+                        less = self._over(n, edges[:, u], self.promises[kind][:, u])
                         found[n, :, r] = np.minimum(found[n, :, r], np.where(self.open[:, u], less, 1.0))
         for r, (row, edges) in enumerate(self._room_of(loads).items()):
             for n in range(len(self._pairs)):
@@ -302,7 +316,7 @@ class Edges:
         """[K] an edge [K] of a pair's mix over what lies between those of its flows alone [K, V], at most 1."""
         rows = slice(pair * self._count, (pair + 1) * self._count)
         with np.errstate(divide="ignore", invalid="ignore"):
-            used = sum(half[rows, 0] / alone[:, v] for half, v in zip(self._halves, self._pairs[pair], strict=True))
+            used = sum(part[rows, 0] / alone[:, v] for part, v in zip(self._parts, self._pairs[pair], strict=True))
             return np.where((used > 0) & np.isfinite(used), np.minimum(edge * used, 1.0), 1.0)
 
     # ---- loads
@@ -344,9 +358,15 @@ class Edges:
         """[V·K, ...] as [K, V, ...]."""
         return np.swapaxes(edges.reshape(len(self.calls), self._count, *edges.shape[1:]), 0, 1)
 
-    def _kept(self, kind: str, loads: Loads) -> Floats:
+    def _of_like(self, kind: str, loads: Loads) -> Floats:
         """[rows, U] the most of a mix at which each flow keeps its promises of a kind."""
-        asked = self._asked[kind]
+        whose = sorted(set(self._like)) if kind == "tpot" else range(len(self.calls))
+        most = self._kept(_Promises.of(kind, self.calls, self._streams, whose), loads)
+        # Answers are written alike wherever a history comes from; how long that takes is each one's own.
+        return most[:, self._like] if kind == "tpot" else most
+
+    def _kept(self, asked: _Promises | None, loads: Loads) -> Floats:
+        """[rows, U] the most of a mix at which each flow asked about keeps its promises; inf for others."""
         most = np.full((len(loads.rate), len(self.calls)), np.inf)
         if asked is not None:
             where: NDArray[np.intp] = np.tile(np.arange(self._count), len(loads.rate) // self._count)
@@ -354,7 +374,7 @@ class Edges:
             edges = loads.edges(lambda pool: asked.late(pool, *looks[pool.look]), asked.allowed)
             for n, u in enumerate(asked.flow.tolist()):
                 most[:, u] = np.minimum(most[:, u], edges[:, n])
-        return most[:, self._like] if kind == "tpot" else most
+        return most
 
     def _spread(self, kept: Floats, asked: Sequence[int], between: dict[int, tuple[int, int, float]]) -> Floats:
         """[K, U, V] of all flows from those `asked` about, [asked·K, U]."""

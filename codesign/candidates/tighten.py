@@ -31,7 +31,7 @@ def tightened(instance: Instance, block: ColumnBlock, role: str, model: str, har
         if role in ("colocated", "decode"):
             for row in ("tpot", "time", "capacity"):
                 scale(row, chosen, found.z**-0.5)
-            for row in ("tpot", "ttft", "task_latency", "busy"):
+            for row in ("time", "tpot", "ttft", "task_latency", "busy"):
                 scale(row, chosen, found.utilization)
             scale("ttft", chosen, found.wait)
             scale("link", chosen, found.link)
