@@ -28,6 +28,8 @@ PROMISES = ("tpot", "ttft", "task_latency")
 MIXES = (0.3, 0.7)
 """Shares of the first of two flows: deviations add up less than loads do, most so where one is a quarter."""
 SHARED_ROWS = (*PROMISES, "slots", "busy", "capacity")
+_GROUPS = 16
+"""Of answers of about a length."""
 _ANSWERS = {"rough": 12, "close": 30}
 """Points of an answer's length in TPOT, by how closely one looks."""
 _STEADY = 4.0
@@ -48,8 +50,11 @@ class FlowCalls:
     """[K, J] seconds in which a history is read back from a tier."""
     prompt_bytes: Floats
     """[K, J] of the session while its prompt is computed."""
+    answers: tuple[Floats, Floats, Floats]
+    """(weight, context, output) [P] of answers: groups of those of about a length."""
     answer_bytes: Floats
-    """[K, P] of the session while it decodes."""
+    """[K, P] of the session while it decodes, and its squares."""
+    answer_squares: Floats
     kept_bytes: Floats
     """[K, 1] bytes that sessions hold between calls, for each call/s; and their squares."""
     kept_squares: Floats
@@ -59,19 +64,33 @@ class FlowCalls:
     @staticmethod
     def of(part: Slice, book: MomentBook, flow: CallFlow) -> FlowCalls:
         """The calls of a flow."""
-        prompts, answers = flow.calls.prefill_points(flow.residency), flow.calls.population
+        prompts, points = flow.calls.prefill_points(flow.residency), flow.calls.population
         moments, prompt = book.decode(flow.calls), book.prompt(flow.calls, flow.residency)
         held = flow.calls.held_s if flow.residency == "colocated" else 0.0
         shared = kv_bytes(part.table, np.array([flow.calls.shared]))
         reload = np.zeros((len(part.index), prompts.new.size))
         if flow.tier is not None:
             reload = reload + flow.transfer_seconds(prompt.reload, np.zeros(1))
+        order = np.argsort(points.output, kind="stable")
+        begin = np.linspace(0, len(order), min(_GROUPS, len(order)), endpoint=False).astype(int)
+        stay = (points.weight * np.maximum(points.output, 1e-9))[order]
+        total = np.add.reduceat(stay, begin)
+
+        def mean(values: Floats) -> Floats:
+            """[..., P] over the tokens of each group."""
+            return np.asarray(np.add.reduceat(values[..., order] * stay, begin, axis=-1) / total)
+
+        weight = np.add.reduceat(points.weight[order], begin)
+        tokens = np.add.reduceat((points.weight * points.output)[order], begin) / weight
+        held_bytes = np.maximum(kv_bytes(part.table, points.context + points.output) - shared, 0.0)
         return FlowCalls(
             flow,
             (prompts.weight, prompts.new, prompts.cached),
             reload,
             prompt.held,
-            np.maximum(kv_bytes(part.table, answers.context + answers.output) - shared, 0.0),
+            (weight, mean(points.context), tokens),
+            mean(held_bytes),
+            mean(held_bytes**2),
             moments.bytes_after[:, None] * held,
             moments.square_after[:, None] * held,
             np.maximum(prompt.arriving, prompt.decode_leaving) * (flow.tier is not None),
@@ -84,8 +103,7 @@ class FlowCalls:
 
     def stream(self, part: Slice, chunk: float) -> Stream:
         """Them in chunks."""
-        answers = self.flow.calls.population
-        return Stream.of(part.table, chunk, self.prompts, (answers.weight, answers.context, answers.output))
+        return Stream.of(part.table, chunk, self.prompts, self.answers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,6 +352,7 @@ class Edges:
         for n, (stream, rate) in enumerate(zip(loads.streams, pool.rates, strict=True)):
             calls = [self.calls[mix[n]] for mix in mixes]
             answers = stacked([c.answer_bytes for c in calls])[:, None]
+            answer_squares = stacked([c.answer_squares for c in calls])[:, None]
             prompts = stacked([c.prompt_bytes for c in calls])[:, None]
             kept = np.concatenate([c.kept_bytes for c in calls])
             squares = np.concatenate([c.kept_squares for c in calls])
@@ -341,7 +360,7 @@ class Edges:
             computed = np.ceil(stream.calls.chunks) * stream.calls.weight * pool.full_step_s[..., None]
             mean = mean + rate * ((seconds * answers).sum(axis=-1) + (computed * prompts).sum(axis=-1) + kept)
             square = square + rate * (
-                (seconds * answers**2).sum(axis=-1) + (computed * prompts**2).sum(axis=-1) + squares
+                (seconds * answer_squares).sum(axis=-1) + (computed * prompts**2).sum(axis=-1) + squares
             )
         return np.asarray(mean + MEMORY_Z * np.sqrt(square))
 

@@ -45,7 +45,7 @@ class Grids:
     """Mean waits of prompt queues."""
     prefix_worth: float = 0.05
     """By how much columns that serve fewer tasks, and hold fewer prefixes, must leave more memory for sessions."""
-    chunks: tuple[float, ...] = tuple(float(2**n) for n in range(8, 15))
+    chunks: tuple[float, ...] = (256.0, 1024.0, 2048.0, 4096.0, 16384.0)
     """New prompt tokens that a colocated step may hold."""
     batches: tuple[float, ...] = (1.0, 4.0, 16.0, 48.0, 128.0, 384.0, 1024.0, 4096.0, 16384.0)
     """Knots of the chords of the step curve."""
