@@ -218,7 +218,7 @@ def test_the_time_to_live_follows_the_price_of_memory():
             kept = resolve(asked).tasks[0].tool_wait.cdf(route.kv.ttl_s) if route.kv_policy != "drop" else 0.0
             cached = 1000 + 0.95 * kept * (min((38000 - 50) / 0.95, 39000) - 1000)
             assert route.kv.hit_ratio == pytest.approx(cached / 40000)
-    assert mean["13.8 $/GB"] > 800 > 400 > mean["2000 $/GB"]
+    assert mean["13.8 $/GB"] > 500 > 400 > mean["2000 $/GB"]
 
 
 # ---- conservation ------------------------------------------------------------------------------------------

@@ -213,10 +213,15 @@ class Search:
         for k, _ in sorted(self.running(), key=lambda item: item[1]):
             others = self.used()
             if k in others and len(others) > 1 and time.monotonic() < deadline and not self.cancel.is_set():
-                self._fewest(others[others != k])
+                self._fewest(others[others != k], self._bought())
 
-    def _fewest(self, columns: Ints) -> None:
-        """Take the plan of the fewest servers over some columns, if it costs no more."""
+    def _bought(self) -> int:
+        """Servers of the best plan."""
+        assert self.best is not None
+        return sum(round(self.values.get(id(v), v.value or 0.0)) for v in self.best.pyomo.servers.values())
+
+    def _fewest(self, columns: Ints, most_servers: float = math.inf) -> None:
+        """Take the plan of the fewest servers over some columns, if it costs no more and has no more than so many."""
         data = self.data
         most = self.objective * (1.0 + _SAME)
         try:
@@ -236,7 +241,10 @@ class Search:
             return {i: math.ceil(n - _WHOLE) for i, n in found.items() if n > _WHOLE}
 
         replicas = counts(m.replicas)
-        start = Start(tuple(replicas), replicas, counts(m.servers), counts(m.spares), counts(m.modules))
+        servers = counts(m.servers)
+        if sum(servers.values()) > most_servers:
+            return
+        start = Start(tuple(replicas), replicas, servers, counts(m.spares), counts(m.modules))
         self.adopt(start, worse=2 * _SAME)
 
 
