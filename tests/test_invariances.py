@@ -18,7 +18,7 @@ from codesign.problem import Problem, resolve
 
 TOLERANCE = 1e-6
 EDGES_KNOWN = 5e-3
-"""To how much the most calls that a colocated replica carries are known: they are searched for, not taken from a grid."""
+"""To how much the most that a colocated replica carries is known: it is searched for, not taken from a grid."""
 
 AGENT = {
     "name": "agent",

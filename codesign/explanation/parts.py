@@ -125,7 +125,8 @@ def entry_prices(candidates: Candidates, plan: FleetPlan, deadline: float = math
                 low, price = offered, (offered + high) / 2.0
                 continue
             high, again = offered, _worth(data, found.duals)[h]
-            price = again if again is not None and low < again < offered else (low + high) / 2.0
+            lower = again is not None and low < again < offered * (1 - _UNDERBID)
+            price = again if lower else (low + high) / 2.0
         prices[h] = price
     return prices
 
