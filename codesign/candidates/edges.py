@@ -368,7 +368,7 @@ class Edges:
         """[rows] the most of a mix that slots and the queue of prompts hold."""
         most = np.full(len(loads.rate), self.part.instance.options.max_utilization)
         busy = np.minimum(loads.until(loads.replica.utilization, most), loads.steady(_STEADY))
-        return {"slots": loads.rate[:, -1], "busy": busy}
+        return {"slots": loads.sure[:, -1], "busy": busy}
 
     def _room_for(self, loads: Loads) -> dict[str, Floats]:
         return {row: self._by_flow(edges) for row, edges in self._room_of(loads).items()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,11 @@ class Loads:
     steps: Steps
     rate: Floats
     """[K, N] calls/s of the mix."""
+
+    @cached_property
+    def sure(self) -> Floats:
+        """[K, N] calls/s that keep no larger batch either: where steps have kinks, several batches keep themselves."""
+        return np.minimum.accumulate(self.rate[:, ::-1], axis=1)[:, ::-1]
 
     @staticmethod
     def of(steps: Steps, streams: Sequence[Stream], mix: Sequence[Floats]) -> Loads:
@@ -120,7 +126,7 @@ class Loads:
 
     def _rate(self, place: Floats) -> Floats:
         grid = np.arange(self.rate.shape[1], dtype=np.float64)
-        return np.stack([np.interp(p, grid, r) for p, r in zip(place, self.rate, strict=True)])
+        return np.stack([np.interp(p, grid, r) for p, r in zip(place, self.sure, strict=True)])
 
     def until(self, value: Floats, most: Floats) -> Floats:
         """[K] the most calls/s at which a value [K, N] that rises with the load is no more than `most` [K]."""
@@ -131,7 +137,7 @@ class Loads:
         here, there = np.maximum(low, 0), np.minimum(low + 1, last)
         gap = np.maximum(value[rows, there] - value[rows, here], 1e-12 * value[rows, there])
         part = np.clip((most - value[rows, here]) / np.where(gap > 0, gap, 1.0), 0.0, 1.0)
-        start, end = self.rate[rows, here], self.rate[rows, there]
+        start, end = self.sure[rows, here], self.sure[rows, there]
         return np.where(low < 0, 0.0, np.where(low >= last, start, _SAFE * (start + part * (end - start))))
 
     def steady(self, most: float) -> Floats:
@@ -141,7 +147,7 @@ class Loads:
         grown = (rate[:, near:] - rate[:, :-near]) * most - (batch[:, near:] - batch[:, :-near])
         wild = grown < 0.0
         first = np.where(wild.any(axis=1), np.argmax(wild, axis=1) + _NEAR, self.rate.shape[1] - 1)
-        return np.asarray(self.rate[np.arange(len(rate)), first])
+        return np.asarray(self.sure[np.arange(len(rate)), first])
 
     @property
     def replica(self) -> Colocated:
