@@ -27,7 +27,7 @@ from codesign.candidates.context import (
 from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.edges import MIXES
 from codesign.candidates.flows import CallFlow
-from codesign.candidates.loads import batches
+from codesign.candidates.loads import batches, within_slots
 from codesign.candidates.prefixes import sets_of_tasks
 from codesign.performance import decode_step_seconds
 from codesign.performance.queueing import normal_quantile
@@ -140,7 +140,7 @@ class _Edges:
         self._link = np.stack([np.maximum(p.decode_arriving, p.decode_leaving) for p in moved], axis=1)
         fabric = np.array([f.fabric_bytes_per_s for f in flows])
         self._reached = part.link[:, None] >= fabric
-        self._batch = batches(part.slots * part.table.dp.astype(np.float64))
+        self._batch = within_slots(batches(part.slots * part.table.dp.astype(np.float64)))
         self._step = decode_step_seconds(part.table, self._batch)
         more = self._batch * 1.01 + 0.01
         self._slope = (decode_step_seconds(part.table, more) - self._step) / (more - self._batch)

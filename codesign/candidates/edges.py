@@ -32,6 +32,8 @@ _GROUPS = 16
 """Of answers of about a length."""
 _ANSWERS = {"rough": 12, "close": 30}
 """Points of an answer's length in TPOT, by how closely one looks."""
+_MIXED = 0.99
+"""Of what rows say of flows together: mixes of more than two are none of those that were looked at."""
 _STEADY = 4.0
 """Percent more sequences that one percent more calls may bring, at most: beyond it batches and queues run away."""
 _NEVER_S = 1e12
@@ -255,7 +257,7 @@ class Edges:
             and (self.calls[a].task != self.calls[b].task or {self._like[a], self._like[b]} <= like)
         ]
         if together:
-            most = most * self._mixed(room)[together].min(axis=0)[:, :, None]
+            most = most * (_MIXED * self._mixed(room)[together].min(axis=0))[:, :, None]
         open_ &= np.all(most > 0, axis=1)
         return np.where(open_[:, None, :], 1.0 / np.where(most > 0, most, np.inf), 0.0), open_
 
@@ -368,7 +370,7 @@ class Edges:
         """[rows] the most of a mix that slots and the queue of prompts hold."""
         most = np.full(len(loads.rate), self.part.instance.options.max_utilization)
         busy = np.minimum(loads.until(loads.replica.utilization, most), loads.steady(_STEADY))
-        return {"slots": loads.sure[:, -1], "busy": busy}
+        return {"slots": loads.sure[:, loads.full], "busy": busy}
 
     def _room_for(self, loads: Loads) -> dict[str, Floats]:
         return {row: self._by_flow(edges) for row, edges in self._room_of(loads).items()}

@@ -22,6 +22,8 @@ from codesign.performance.colocated import Colocated, Steps, Stream
 
 _LIGHT, _HEAVY = 8, 52
 """Loads of a replica that is nearly always empty, and of one with several sequences."""
+_BEYOND = 8
+"""Loads of more sequences than there are slots, which tell where a few more calls lead to."""
 _EMPTIEST, _FEW = 1e-3, 0.5
 """Batches at which they begin."""
 _HALVINGS, _SECANTS, _LOOKS = 5, 1, 2
@@ -38,10 +40,16 @@ _ROUNDS = 5
 
 
 def batches(most: Floats) -> Floats:
-    """[K, N] batches from a replica that is nearly empty to one with `most` [K] sequences."""
+    """[K, N] batches from a replica that is nearly empty to one with `most` [K] sequences, and beyond."""
     few = np.minimum(_FEW, most / 2.0)[:, None]
     light = _EMPTIEST * (few / _EMPTIEST) ** np.linspace(0.0, 1.0, _LIGHT, endpoint=False)
-    return np.concatenate([light, few * (most[:, None] / few) ** np.linspace(0.0, 1.0, _HEAVY)], axis=1)
+    heavy = few * (most[:, None] / few) ** np.linspace(0.0, 1.0, _HEAVY)
+    return np.concatenate([light, heavy, most[:, None] * np.geomspace(1.0, 6.0, _BEYOND + 1)[1:]], axis=1)
+
+
+def within_slots(batch: Floats) -> Floats:
+    """[K, N] those of `batches` that slots hold."""
+    return np.asarray(batch[:, : batch.shape[1] - _BEYOND])
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +62,11 @@ class Loads:
     steps: Steps
     rate: Floats
     """[K, N] calls/s of the mix."""
+
+    @property
+    def full(self) -> int:
+        """Number of the load that takes all slots."""
+        return int(self.rate.shape[1]) - 1 - _BEYOND
 
     @cached_property
     def sure(self) -> Floats:
@@ -106,7 +119,7 @@ class Loads:
 
         Shares rise with the load. Close to the edge they do so as those of a normal distribution.
         """
-        shape, last = (len(self.rate), len(allowed)), float(self.rate.shape[1] - 1)
+        shape, last = (len(self.rate), len(allowed)), float(self.full)
         low, high = np.zeros(shape), np.full(shape, last)
         below, above = np.full(shape, -_FAR), np.full(shape, _FAR)
         wanted = ndtri(allowed) - _ASIDE
@@ -130,10 +143,10 @@ class Loads:
 
     def until(self, value: Floats, most: Floats) -> Floats:
         """[K] the most calls/s at which a value [K, N] that rises with the load is no more than `most` [K]."""
-        good = value <= most[:, None]
-        low = np.where(good.all(axis=1), value.shape[1], np.argmin(good, axis=1)) - 1
+        last = self.full
+        good = value[:, : last + 1] <= most[:, None]
+        low = np.where(good.all(axis=1), last + 1, np.argmin(good, axis=1)) - 1
         rows = np.arange(len(value))
-        last = value.shape[1] - 1
         here, there = np.maximum(low, 0), np.minimum(low + 1, last)
         gap = np.maximum(value[rows, there] - value[rows, here], 1e-12 * value[rows, there])
         part = np.clip((most - value[rows, here]) / np.where(gap > 0, gap, 1.0), 0.0, 1.0)
@@ -146,7 +159,8 @@ class Loads:
         near = 2 * _NEAR
         grown = (rate[:, near:] - rate[:, :-near]) * most - (batch[:, near:] - batch[:, :-near])
         wild = grown < 0.0
-        first = np.where(wild.any(axis=1), np.argmax(wild, axis=1) + _NEAR, self.rate.shape[1] - 1)
+        first = np.where(wild.any(axis=1), np.argmax(wild, axis=1) + _NEAR, self.full)
+        first = np.minimum(first, self.full)
         return np.asarray(self.sure[np.arange(len(rate)), first])
 
     @property

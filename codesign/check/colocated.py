@@ -268,8 +268,9 @@ def colocated(
         """Seconds for which a token's sequence stays in the batch, where they are so many."""
         return load.kept(load.at(load.tokens * seconds)) / load.tokens
 
-    least = float(stay(np.zeros(1))[0])
-    seconds = fixed_point(stay, least)
+    # No token is sooner there.  (In an empty replica it may be later than in a fuller one: a mixture of experts reads
+    # most of them for the first prompt.)
+    seconds = fixed_point(stay, float(load.steps(np.ones(1))[0, 0]))
     if not np.isfinite(seconds):
         return None
     return load.state(load.tokens * seconds)
