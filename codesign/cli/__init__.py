@@ -45,7 +45,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "pareto": ("codesign pareto problem.yaml --points 3 --gap 10% -o front",),
     "sweep": ("codesign sweep problem.yaml --set tasks.chat.rate=5/s,20/s --gap 10% -o runs",),
     "check": ("codesign check problem.yaml plan.json",),
-    "simulate": ("codesign simulate problem.yaml plan.json --duration 60s",),
+    "simulate": ("codesign simulate problem.yaml plan.json --duration 300s",),
     "explain": ("codesign explain problem.yaml plan.json",),
     "profile": ("codesign profile problem.yaml --batch 1,32",),
     "report": ("codesign report plan.json", "codesign report front -o front.html"),
