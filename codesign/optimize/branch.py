@@ -198,7 +198,7 @@ class Tree:
         self._refresh()
 
     def reopen(self, cutoff: float) -> Leaf | None:
-        """The leaf of least bound of which more may be learnt, once more as `leaf`; None where none is below `cutoff`."""
+        """The leaf of least bound of which more may be learnt, once more as `leaf`; None where none is below it."""
         open_ = [leaf for leaf in self._settled if not leaf.final and leaf.bound < cutoff]
         if not open_:
             return None
