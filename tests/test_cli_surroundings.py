@@ -221,6 +221,27 @@ def test_interrupted_at_any_moment_there_is_no_traceback(files):
         assert run.returncode in (0, 130, -signal.SIGINT), (number, run.returncode, said)
 
 
+@pytest.mark.parametrize("where", ["typer", "codesign.cli.solve", "codesign.planner"])
+def test_an_interrupt_that_a_library_makes_an_error_of_is_one(where, files):
+    """Pydantic 2.14 does while it builds a model (a SchemaError whose text is the KeyboardInterrupt)."""
+    code = f"""
+import os, signal, sys
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == {where!r}:
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except KeyboardInterrupt:
+                raise ValueError("swallowed") from None
+sys.meta_path.insert(0, Interrupted())
+from codesign.__main__ import main
+main()
+"""
+    for words in (("solve", "problem.yaml"), ("solve", "problem.yaml", "--debug")):
+        told = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+        assert (told.returncode, told.stderr) == (4, "codesign: interrupted\n")
+
+
 # ---- files that are none of ours
 
 FOREIGN = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import codesign
 
 ROOMS = (
-    ("units", "files", "notebook", "startup", "processes"),
+    ("units", "interrupts", "files", "notebook", "startup", "processes"),
     ("catalog",),
     ("problem",),
     ("workload", "hardware"),

@@ -15,6 +15,7 @@ from second_milp import second_optimum
 from codesign.candidates.data import Offer, SideLimit
 from codesign.optimize import fleet as fleet_module
 from codesign.optimize import pricer
+from codesign.optimize.branch import Tree
 from codesign.optimize.duals import Duals, Gains
 from codesign.optimize.fleet import FleetSolver, solve_fleet
 from codesign.optimize.highs import CompiledModel, Outcome
@@ -305,6 +306,23 @@ def test_a_leaf_that_its_share_of_the_time_leaves_open_is_asked_again(seed, monk
     assert len(set(asked)) == 2
     assert plan.status == "optimal"
     assert plan.objective == pytest.approx(second_optimum(data).objective, rel=1e-6)
+
+
+def test_a_leaf_that_waits_keeps_the_columns_of_its_tree():
+    """Columns are dropped while it waits; what was known of each of them goes with them."""
+    data = many_columns(2, count=40, tasks=2)
+    root = relax(data, time.monotonic() + 30)
+    tree = Tree(data, root, root.columns, root.reduced_cost)
+    while tree.leaf is None:
+        assert tree.step(np.inf, time.monotonic() + 30, lambda: False) is not None
+    tree.settle(-np.inf)
+    kept = np.arange(data.columns) % 2 == 0
+    tree.narrow(kept, [], root.duals, root.reduced_cost)
+    leaf = tree.reopen(np.inf)
+    assert len(leaf.relaxation.reduced_cost) == tree.data.columns == np.count_nonzero(kept)
+    tree.settle(-np.inf, final=True)
+    assert tree.reopen(np.inf) is None  # nothing more is to be learnt of it
+    assert tree.bound <= leaf.bound
 
 
 def test_the_gap_counts_columns_outside_the_restricted_milp(monkeypatch):

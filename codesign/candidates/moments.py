@@ -64,9 +64,6 @@ class PromptMoments:
     """E[prefill attention seconds]."""
     held: Floats
     """[K, J] bytes of the prompt's session while it is computed and sent."""
-    bytes_kept: Floats
-    """E[bytes] of the whole session after the call, and its square."""
-    square_kept: Floats
     reload: Floats
     """[K, J] bytes that the prompt's side reads from where the prefix is kept (decode side or a tier)."""
     send: Floats
@@ -116,9 +113,6 @@ def prompt_moments(table: ConfigurationTable, calls: TaskCalls, residency: str) 
     occupied = prefill_occupancy_seconds(table, points.new, points.cached)
     shared = _shared_bytes(table, calls)
     held = np.maximum(kv_bytes(table, points.context) - shared, 0.0)
-    # Of each call: prompts that are alike stand for answers of all lengths.
-    calls_weight = calls.population.weight
-    end = np.maximum(kv_bytes(table, calls.population.context + calls.population.output) - shared, 0.0)
     common = np.minimum(calls.shared, points.context)
     moved = kv_transfer_bytes(table, points.context)
     there = kv_transfer_bytes(table, points.cached)
@@ -139,8 +133,6 @@ def prompt_moments(table: ConfigurationTable, calls: TaskCalls, residency: str) 
         busy_square=occupied**2 @ weight,
         attention=prefill_attention_seconds(table, points.new, points.cached) @ weight,
         held=held,
-        bytes_kept=end @ calls_weight,
-        square_kept=end**2 @ calls_weight,
         reload=own,
         send=send,
         arriving=(own + back) @ weight,

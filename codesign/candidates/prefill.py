@@ -82,13 +82,13 @@ def _use(part: Slice, book: MomentBook, flows: list[CallFlow]) -> tuple[Floats, 
     use = np.zeros((count, len(ROW_NAMES), len(flows)))
     power = np.zeros((count, len(flows)))
     for v, flow in enumerate(flows):
-        prompt = book.prompt(flow.calls, flow.residency)
+        prompt, after = book.prompt(flow.calls, flow.residency), book.decode(flow.calls)
         held = flow.calls.held_s if flow.residency == "prefill" else 0.0
         use[:, 0, v] = prompt.busy
         use[:, 1, v] = prompt.busy_square
         there = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send)
-        use[:, 2, v] = (there * prompt.held) @ prompt.weight + held * prompt.bytes_kept
-        use[:, 3, v] = (there * prompt.held**2) @ prompt.weight + held * prompt.square_kept
+        use[:, 2, v] = (there * prompt.held) @ prompt.weight + held * after.bytes_after
+        use[:, 3, v] = (there * prompt.held**2) @ prompt.weight + held * after.square_after
         use[:, 4, v] = np.maximum(prompt.arriving, prompt.leaving)
         power[:, v] = prompt.energy_j + tier_joules(part, flow)
     return use, power

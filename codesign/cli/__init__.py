@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from codesign import interrupts
 from codesign.cli.command import INTERRUPTED, UNEXPECTED, say, unexpected
 from codesign.cli.output import finished, reserve_standard_output
 from codesign.report.interrupt import end_at_once, still_working
@@ -45,7 +46,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "pareto": ("codesign pareto problem.yaml --points 3 --gap 10% -o front",),
     "sweep": ("codesign sweep problem.yaml --set tasks.chat.rate=5/s,20/s --gap 10% -o runs",),
     "check": ("codesign check problem.yaml plan.json",),
-    "simulate": ("codesign simulate problem.yaml plan.json --duration 60s",),
+    "simulate": ("codesign simulate problem.yaml plan.json --duration 300s",),
     "explain": ("codesign explain problem.yaml plan.json",),
     "profile": ("codesign profile problem.yaml --batch 1,32",),
     "report": ("codesign report plan.json", "codesign report front -o front.html"),
@@ -110,12 +111,18 @@ def main() -> None:
         app(prog_name="codesign")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else code if end.code else 0
+        if code == UNEXPECTED and interrupts.heard():  # Click says Aborted where it loads a command
+            code = INTERRUPTED
     except KeyboardInterrupt:  # outside a command
         code = INTERRUPTED
     except Exception as error:
-        if "--debug" in sys.argv:
+        if interrupts.heard():
+            say("codesign: interrupted")
+            code = INTERRUPTED
+        elif "--debug" in sys.argv:
             raise
-        say(unexpected(error))
+        else:
+            say(unexpected(error))
     code = finished(code)
     if still_working():
         # Interrupted: the interpreter cannot end in order while a solver's threads are at work.

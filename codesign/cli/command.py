@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from codesign import interrupts
 from codesign.files import WriteError
 
 if TYPE_CHECKING:
@@ -90,34 +91,42 @@ def _reported(debug: bool, interrupted: int) -> Iterator[None]:
     except KeyboardInterrupt:
         say("codesign: interrupted")
         raise typer.Exit(interrupted) from None
-    except InputError as error:
+    except Exception as error:
+        if interrupts.heard():
+            say("codesign: interrupted")
+            raise typer.Exit(interrupted) from None
+        _report(error, debug)
+
+
+def _report(error: Exception, debug: bool) -> NoReturn:
+    """Turn an exception into its exit code and one clear message."""
+    if isinstance(error, InputError):
         say(f"codesign: {error}")
         raise typer.Exit(BAD_INPUT) from None
-    except Exception as error:
-        from codesign.problem import ProblemError
+    from codesign.problem import ProblemError
 
-        if isinstance(error, ProblemError):
-            say(str(error))
+    if isinstance(error, ProblemError):
+        say(str(error))
+        raise typer.Exit(BAD_INPUT) from None
+    if "codesign.processes" in sys.modules:
+        from codesign.processes import WorkersError
+
+        if isinstance(error, WorkersError):
+            say(f"codesign: {error}")
             raise typer.Exit(BAD_INPUT) from None
-        if "codesign.processes" in sys.modules:
-            from codesign.processes import WorkersError
+    if isinstance(error, OSError) and (isinstance(error, WriteError) or error.errno in _NO_ROOM):
+        say(f"codesign: {unwritten(error)}")
+        raise typer.Exit(BAD_INPUT) from None
+    if debug:
+        raise error
+    if "codesign.optimize.lp" in sys.modules:
+        from codesign.optimize.lp import SolverError
 
-            if isinstance(error, WorkersError):
-                say(f"codesign: {error}")
-                raise typer.Exit(BAD_INPUT) from None
-        if isinstance(error, OSError) and (isinstance(error, WriteError) or error.errno in _NO_ROOM):
-            say(f"codesign: {unwritten(error)}")
-            raise typer.Exit(BAD_INPUT) from None
-        if debug:
-            raise
-        if "codesign.optimize.lp" in sys.modules:
-            from codesign.optimize.lp import SolverError
-
-            if isinstance(error, SolverError):
-                say(f"codesign: {error}")
-                raise typer.Exit(UNEXPECTED) from None
-        say(unexpected(error))
-        raise typer.Exit(UNEXPECTED) from None
+        if isinstance(error, SolverError):
+            say(f"codesign: {error}")
+            raise typer.Exit(UNEXPECTED) from None
+    say(unexpected(error))
+    raise typer.Exit(UNEXPECTED) from None
 
 
 def unwritten(error: OSError) -> str:

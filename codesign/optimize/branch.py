@@ -56,6 +56,13 @@ class Leaf:
     bound: float
     intervals: Rows
     relaxation: Relaxation
+    final: bool = False
+    """Has a MILP said all that it can?"""
+
+    def keep(self, kept: Bools) -> Leaf:
+        """The same with some of the columns [columns] alone."""
+        relaxation = self.relaxation
+        return replace(self, relaxation=replace(relaxation, reduced_cost=relaxation.reduced_cost[kept]))
 
 
 class Tree:
@@ -87,6 +94,7 @@ class Tree:
     def narrow(self, kept: Bools, start: Sequence[int], duals: Duals, reduced: Floats) -> None:
         """Go on with some of the columns [columns]: the others are proven to be in no better plan."""
         self.data = self.data.keep(kept)
+        self._settled = [leaf.keep(kept) for leaf in self._settled]
         self._solver = NodeSolver(self.data, start, duals, reduced[kept])
 
     def held(self) -> list[int]:
@@ -182,18 +190,19 @@ class Tree:
             heapq.heappush(self._open, children[-1])
         return children
 
-    def settle(self, bound: float) -> None:
-        """The last leaf has no plan below `bound`."""
+    def settle(self, bound: float, final: bool = False) -> None:
+        """The last leaf has no plan below `bound`; `final`: asking again would tell no more."""
         assert self.leaf is not None
-        self._settled.append(replace(self.leaf, bound=max(bound, self.leaf.bound)))
+        self._settled.append(replace(self.leaf, bound=max(bound, self.leaf.bound), final=final))
         self.leaf = None
         self._refresh()
 
     def reopen(self, cutoff: float) -> Leaf | None:
-        """The settled leaf of least bound, once more as `leaf`; None where it has no plan below `cutoff`."""
-        least = min(self._settled, key=lambda leaf: leaf.bound, default=None)
-        if least is None or least.bound >= cutoff:
+        """The leaf of least bound of which more may be learnt, once more as `leaf`; None where none is below it."""
+        open_ = [leaf for leaf in self._settled if not leaf.final and leaf.bound < cutoff]
+        if not open_:
             return None
+        least = min(open_, key=lambda leaf: leaf.bound)
         self._settled.remove(least)
         self.leaf = least
         return least

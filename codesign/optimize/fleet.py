@@ -55,6 +55,7 @@ _ASKED = 60
 _SMALLER = 1e-5
 """Of the size that a plan was thought to have: what costs less is solved again at its own."""
 _ROUNDING = 1e-9
+"""Relative difference of objectives that are the same plan's at two sizes."""
 _NOTHING_LEFT = 1e-12
 _IN_SUPPORT = 1e-6
 _SURVIVORS = 1500
@@ -396,8 +397,7 @@ def _branch_and_prove(spared: FleetData, root: Relaxation, search: Search) -> bo
     survivors = np.flatnonzero(_survivors(root, search))
     if len(survivors) > _SURVIVORS:
         while not search.over() and (leaf := tree.reopen(search.cutoff())) is not None:
-            if not _settle(search, tree, leaf, kept, _LEAF_AGAIN_SHARE):
-                break
+            _settle(search, tree, leaf, kept, again=True)
             ceiling = min(ceiling, search.cutoff())
             search.raise_bound(min(tree.bound, ceiling))
         return search.best is None and math.isinf(tree.bound)
@@ -406,20 +406,20 @@ def _branch_and_prove(spared: FleetData, root: Relaxation, search: Search) -> bo
     return outcome.status == "infeasible" and search.best is None
 
 
-def _settle(search: Search, tree: Tree, leaf: Leaf, kept: Ints, share: float = _LEAF_SHARE) -> bool:
+def _settle(search: Search, tree: Tree, leaf: Leaf, kept: Ints, again: bool = False) -> None:
     """What the best plan under a leaf's intervals costs, by a MILP over the columns that it could use; `kept` are those
-    of the tree among those of the search.  False where they are too many for one."""
+    of the tree among those of the search.  `again`: with most of the time left, and what this tells no more is left."""
     found = leaf.relaxation
     allowed = ~shut_columns(tree.data, leaf.intervals) & (found.reduced_cost <= search.cutoff() - found.bound)
     columns = kept[np.flatnonzero(allowed)]
     if not 0 < len(columns) <= _SURVIVORS:
-        tree.settle(leaf.bound if len(columns) else np.inf)
-        return not len(columns)
+        tree.settle(leaf.bound if len(columns) else np.inf, final=again)
+        return
     sides = [side for members, interval in leaf.intervals.values() for side in sides_of(members, interval)]
     under = [side for side in sides if side is not None]
+    share = _LEAF_AGAIN_SHARE if again else _LEAF_SHARE
     outcome = search.milp(columns, "leaf", share, gap=search.gap, under=under)
-    tree.settle(outcome.bound)
-    return True
+    tree.settle(outcome.bound, final=again and outcome.bound <= leaf.bound)
 
 
 def _at_hand(data: FleetData, node: Relaxation) -> list[int]:

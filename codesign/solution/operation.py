@@ -190,15 +190,15 @@ def _prefill(
 ) -> PoolState:
     busy = square = held = held_square = arriving = leaving = flops = 0.0
     for flow, rate in flows:
-        prompt = prompt_moments(table, flow.calls, flow.residency)
+        prompt, after = prompt_moments(table, flow.calls, flow.residency), decode_moments(table, flow.calls)
         points = flow.calls.prefill_points(flow.residency)
         busy += rate * float(prompt.busy[0])
         square += rate * float(prompt.busy_square[0])
         there = prompt.seconds[0] + flow.transfer_seconds(prompt.reload[0], prompt.send[0])
         there = there * prompt.weight
         kept = flow.calls.held_s if flow.residency == "prefill" else 0.0
-        held += rate * (float(prompt.held[0] @ there) + kept * float(prompt.bytes_kept[0]))
-        held_square += rate * (float(prompt.held[0] ** 2 @ there) + kept * float(prompt.square_kept[0]))
+        held += rate * (float(prompt.held[0] @ there) + kept * float(after.bytes_after[0]))
+        held_square += rate * (float(prompt.held[0] ** 2 @ there) + kept * float(after.square_after[0]))
         arriving += rate * float(prompt.arriving[0])
         leaving += rate * float(prompt.leaving[0])
         flops += rate * float(prefill_flops(table, points.new, points.cached)[0] @ points.weight)

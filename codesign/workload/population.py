@@ -30,6 +30,8 @@ CALLS_POINTS = 5
 """Quadrature points of the number of calls in a task."""
 ANSWER_POINTS = 9
 """Points of the output alone, where the short ones matter by themselves."""
+_BLOCK = 4096
+"""Elements of a sum at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,6 +209,12 @@ def _split_first(
     return context[rows], output[rows], appended[rows], weight, first
 
 
+def _total(weight: Array, values: Array) -> float:
+    """Σ weight · values [Q], in blocks that no library divides among threads: their number would change last bits."""
+    blocks = range(0, len(weight), _BLOCK)
+    return sum(float(weight[i : i + _BLOCK] @ values[i : i + _BLOCK]) for i in blocks)
+
+
 def reusable_tokens(
     context: Array, appended: Array, weight: Array, first: NDArray[np.bool_], shared: Array, share: float
 ) -> Array:
@@ -215,8 +223,7 @@ def reusable_tokens(
     history = np.clip(context - np.maximum(appended, 1.0), 0.0, None)
     floor = np.where(first, shared, np.minimum(shared, history))
     own = np.where(first, 0.0, history - floor)
-    # Sums, not products of vectors: those depend on how many threads a library takes for so many drawn calls.
-    mean, least, available = (float(np.sum(weight * tokens)) for tokens in (context, floor, own))
-    wanted = share * mean - least
+    wanted = share * _total(weight, context) - _total(weight, floor)
+    available = _total(weight, own)
     fraction = min(max(wanted / available, 0.0), 1.0) if available > 0 else 0.0
     return np.asarray(floor + fraction * own)
