@@ -26,7 +26,7 @@ from codesign.simulate.report import (
     TaskOutcome,
     TtftParts,
 )
-from codesign.simulate.sessions import Lengths, quantiles
+from codesign.simulate.sessions import Lengths
 from codesign.simulate.statistics import chain_latency, percentile, percentile_interval, warm_up_s
 
 Array = NDArray[np.float64]
@@ -234,7 +234,7 @@ def _chained(calls: _Served, seed: int) -> Array:
         ordinal = np.arange(chain.size) - np.repeat(np.cumsum(number) - number, number)
         places = lengths.places(ordinal, number[chain], rng.random(count)[chain])
         own = chain_latency(calls.fields["place"][which], calls.latency[which], places, chain, count, rng)
-        waits = np.where(ordinal + 1 < number[chain], quantiles(task.tool_wait, rng.random(chain.size)), 0.0)
+        waits = np.where(ordinal + 1 < number[chain], task.tool_wait.quantiles(rng.random(chain.size)), 0.0)
         latencies.append(own + np.bincount(chain, weights=waits, minlength=count))
     return np.concatenate(latencies) if latencies else np.empty(0)
 
