@@ -204,6 +204,14 @@ def test_any_duals_of_any_fleet_give_a_bound(data, seed, size):
     assert lower_bound(data, duals)[0] <= optimum * (1 + 1e-9)
 
 
+def test_a_price_on_a_task_without_demand_proves_nothing():
+    """A task of another period may have none; a bound of 1.2011 stood above an optimum of 1.2."""
+    flows = [colocated(0), colocated(1)]
+    data = fleet([1.7, 0.0], flows, [block([0], [[[0.5]]], [[1.0]]), block([1], [[[0.5]]], [[1.0]])])
+    duals = Duals(np.array([0.85, 0.66]), np.zeros(0), np.zeros(0), np.zeros(1))
+    assert lower_bound(data, duals)[0] == pytest.approx(0.85)
+
+
 @settings(QUIET, max_examples=40)
 @given(any_fleets())
 def test_strengthening_keeps_the_optimum(data):

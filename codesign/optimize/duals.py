@@ -32,7 +32,7 @@ class Duals:
     """Shadow prices of the shared rows, in objective units; those of servers and limits are ≥ 0."""
 
     demand: Floats
-    """[C] per whole task class."""
+    """[C] per whole task class; of one without demand none counts."""
     commodity: Floats
     """[M] per call/s."""
     limit: Floats
@@ -286,7 +286,7 @@ def proven(data: FleetData, duals: Duals, costs: Floats, values: Floats) -> tupl
         ignored = np.zeros(len(short), dtype=bool)
         if len(short) <= _FEW_SHORT:
             worth = gain * full_replicas(data, short)
-            ignored = worth <= _NEGLIGIBLE * float(np.abs(duals.demand).sum())
+            ignored = worth <= _NEGLIGIBLE * float(np.abs(duals.demand[data.demand > 0]).sum())
             lost = 2.0 * len(data.tasks) * float(worth[ignored].max(initial=0.0))
         scales = costs[short[~ignored]] / values[short[~ignored]]
         if len(scales):
@@ -295,7 +295,7 @@ def proven(data: FleetData, duals: Duals, costs: Floats, values: Floats) -> tupl
         float(sigma) * limit.limit / limit.scale for sigma, limit in zip(duals.limit, data.limits, strict=True)
     )
     scaled = duals.scaled(factor)
-    return float(scaled.demand.sum()) - limits - lost, scaled, costs - factor * values
+    return float(scaled.demand[data.demand > 0].sum()) - limits - lost, scaled, costs - factor * values
 
 
 def full_replicas(data: FleetData, columns: Ints) -> Floats:
