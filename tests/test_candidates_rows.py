@@ -190,6 +190,8 @@ def test_prefill_rows_by_hand(candidates, residency):
         held = held_seconds(flow.calls.task, 60.0)[0] if residency == "prefill" else 0.0
         reload = there - shared if residency == "decode" else 0.0
         present = seconds + (reload + send) / flow.fabric_bytes_per_s
+        if residency == "prefill":  # the session's KV waits here for the answer
+            present = present + o * flow.tpot_level_s
         found = row(block, "capacity", i, v)[0]
         assert found == pytest.approx(mean(w, present * session(table, context)) + held * mean(w, end))
         found = row(block, "capacity spread", i, v)[0]
@@ -226,7 +228,7 @@ def test_colocated_rows_are_the_edges_of_the_accounts(candidates, residency):
                 more = operate_colocated(table, ((flow, 1.15 / row(block, name, i, v)[0]),), 1, float(points.chunk[i]))
                 assert more.utilization > 0.93 or more.batch > 1.3 * pool.batch
             elif name == "capacity":
-                full = row(block, name, i, v)[0] > row(block, "slots", i, v)[0]  # else slots are gone before
+                full = row(block, name, i, v)[0] > max(row(block, other, i, v)[0] for other in ("slots", "busy"))
                 assert 0.8 * full * free <= held(table, flow, pool, residency) <= free * (1 + 1e-6)
             for task in {candidates.book.flows[f].calls.task for f in served} if name in kept else ():
                 for percentile, target in getattr(task, f"{name}_slo"):
@@ -316,8 +318,7 @@ def test_a_prefix_kept_at_decode_crosses_the_link_twice(candidates):
 def test_nothing_kept_hits_nothing():
     forgetful = Problem.from_dict(PROBLEM).replace({"tasks.agent.prefix.ttl": "1 ns"})
     found = build_candidates(resolve(forgetful))
-    kept, dropped = (uses(found, "prefill", residency, "busy") for residency in ("decode", "drop"))
-    assert kept == pytest.approx(dropped, rel=1e-3)
+    assert {flow.residency for flow in found.book.flows} == {"drop"}
 
 
 def test_a_task_without_reuse_has_no_choice():

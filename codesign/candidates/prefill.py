@@ -83,10 +83,13 @@ def _use(part: Slice, book: MomentBook, flows: list[CallFlow]) -> tuple[Floats, 
     power = np.zeros((count, len(flows)))
     for v, flow in enumerate(flows):
         prompt, after = book.prompt(flow.calls, flow.residency), book.decode(flow.calls)
-        held = flow.calls.held_s if flow.residency == "prefill" else 0.0
+        stays = flow.residency == "prefill"
+        held = flow.calls.held_s if stays else 0.0
         use[:, 0, v] = prompt.busy
         use[:, 1, v] = prompt.busy_square
         there = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send)
+        if stays:  # what is here stays while the decode side answers
+            there = there + prompt.answer_tokens * flow.tpot_level_s
         use[:, 2, v] = (there * prompt.held) @ prompt.weight + held * after.bytes_after
         use[:, 3, v] = (there * prompt.held**2) @ prompt.weight + held * after.square_after
         use[:, 4, v] = np.maximum(prompt.arriving, prompt.leaving)

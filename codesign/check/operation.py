@@ -6,14 +6,15 @@ Written from the physics of DESIGN 3.4, not from the planner's rows: those are l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
 from codesign.check.calls import Array
 from codesign.check.colocated import Colocated, colocated
-from codesign.check.plan import ModelledPool, ModelledRoute
+from codesign.check.plan import ModelledPool, ModelledRoute, Plan
 from codesign.check.split import SplitLoad, split_peaks
 from codesign.check.traffic import moved, session_bytes, transfer_seconds
 from codesign.performance import (
@@ -40,6 +41,7 @@ from codesign.performance.split import SplitTable, activation_bytes
 from codesign.problem.instance import Options
 
 _LONGEST_STEP_S = 1e3
+_NO_STEPS: Mapping[str, float] = MappingProxyType({})
 _GRID = 400
 
 
@@ -95,13 +97,27 @@ class _Bytes:
         return self.mean + float(normal_quantile(PLANNING_PERCENTILE)) * float(np.sqrt(self.variance))
 
 
-def operate(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -> PoolState:
-    """State of a pool under its routes; infinite figures where it is overloaded."""
+def operate_all(plan: Plan) -> dict[str, PoolState]:
+    """States of all modelled pools, by name; those that answer first, since sessions may stay where prompts are."""
+    states: dict[str, PoolState] = {}
+    for name, pool in sorted(plan.modelled.items(), key=lambda item: item[1].entry.role == "prefill"):
+        routes = plan.routes_of(pool)
+        steps = {r.decode.entry.pool: states[r.decode.entry.pool].step_s for r in routes if r.decode is not pool}
+        states[name] = operate(pool, routes, plan.instance.options, steps)
+    return {name: states[name] for name in plan.modelled}
+
+
+def operate(
+    pool: ModelledPool, routes: list[ModelledRoute], options: Options, steps: Mapping[str, float] = _NO_STEPS
+) -> PoolState:
+    """State of a pool under its routes, given the mean `steps` of their decode pools; infinite where it is overloaded."""
     if not routes:
         return PoolState()
     if pool.split is not None:
         return _split_steps(pool, pool.split, routes, options)
-    return _queue(pool, routes, options) if pool.entry.role == "prefill" else _steps(pool, routes, options)
+    if pool.entry.role == "prefill":
+        return _queue(pool, routes, options, steps)
+    return _steps(pool, routes, options)
 
 
 def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -> PoolState:
@@ -211,7 +227,9 @@ def _step_deviation(pool: ModelledPool, routes: list[ModelledRoute], t: float, b
     return float(np.sqrt(variance))
 
 
-def _queue(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -> PoolState:
+def _queue(
+    pool: ModelledPool, routes: list[ModelledRoute], options: Options, steps: Mapping[str, float]
+) -> PoolState:
     """Prefill pools."""
     table, replicas = pool.table, pool.entry.replicas
     busy = second = flops = arriving = leaving = 0.0
@@ -227,6 +245,8 @@ def _queue(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
         arriving += rate * prompts.mean(bytes_.into_prefill)
         leaving += rate * prompts.mean(bytes_.send)
         present = prefill_seconds(table, prompts.new, prompts.cached)[0] + transfer_seconds(route, prompts)
+        if calls.policy == "prefill":  # the prompt's KV stays while the decode side answers
+            present = present + prompts.output * steps[route.decode.entry.pool]
         held.hold(rate, prompts.weight, present, session_bytes(pool, calls, prompts.context))
         end = session_bytes(pool, calls, prompts.context + prompts.output)
         held.hold(rate, prompts.weight, calls.held_by("prefill"), end)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.check.operation import PoolState, operate, ttft_parts
+from codesign.check.operation import PoolState, operate_all, ttft_parts
 from codesign.check.plan import ModelledRoute, Plan
 from codesign.check.traffic import moved
 from codesign.performance import prefill_seconds
@@ -82,7 +82,7 @@ def assess(
     samples: int,
 ) -> SimulationReport:
     """The report of a simulation; `samples` looks at each pool."""
-    states = {name: operate(pool, plan.routes_of(pool), plan.instance.options) for name, pool in plan.modelled.items()}
+    states = operate_all(plan)
     served = {task.name: _served(task, parts, outcomes) for task in plan.instance.tasks}
     known = queues(plan, duration_s, seed, arrivals)
     warm = max((_warm_up(calls, duration_s) for calls in served.values() if calls), default=0.0)

@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from codesign.candidates.build import Candidates
-from codesign.candidates.context import Z
+from codesign.candidates.context import OperatingPoints, Z
 from codesign.candidates.data import Floats
-from codesign.candidates.flows import CallFlow
+from codesign.candidates.flows import CallFlow, Commodity
 from codesign.candidates.moments import decode_moments, prompt_moments
 from codesign.candidates.split import ROLE
 from codesign.optimize.fleet import FleetPlan
@@ -39,7 +39,8 @@ _ITERATIONS = 400
 
 def operate(candidates: Candidates, plan: FleetPlan) -> dict[int, PoolState]:
     """The state of every modelled pool of a plan, by column."""
-    states = {}
+    states: dict[int, PoolState] = {}
+    prefills = {}
     for column, replicas in plan.replicas.items():
         block, position = candidates.data.locate([column])[0]
         points = candidates.points[block]
@@ -48,29 +49,41 @@ def operate(candidates: Candidates, plan: FleetPlan) -> dict[int, PoolState]:
         flows = tuple(
             (candidates.book.flows[f], rate) for (k, f), rate in plan.rates.items() if k == column
         )
-        if flows:
-            states[column] = _state(candidates, column, block, position, replicas, flows)
-    return states
+        if flows and points.role == "prefill":
+            prefills[column] = candidates.table(int(points.configuration[position])), replicas, flows
+        elif flows:
+            states[column] = _state(candidates, column, points, position, replicas, flows)
+    steps = _decode_steps(states)
+    return states | {column: _prefill(candidates, column, *pool, steps) for column, pool in prefills.items()}
+
+
+def _decode_steps(states: dict[int, PoolState]) -> dict[Commodity, float]:
+    """Mean step of the calls of each commodity, over the decode pools that share them."""
+    rates: dict[Commodity, float] = {}
+    seconds: dict[Commodity, float] = {}
+    for state in states.values():
+        for flow, rate in state.flows:
+            key = flow.commodity
+            rates[key] = rates.get(key, 0.0) + rate
+            seconds[key] = seconds.get(key, 0.0) + rate * state.step_s
+    return {key: seconds[key] / rates[key] for key in rates if rates[key] > 0}
 
 
 def _state(
     candidates: Candidates,
     column: int,
-    block: int,
+    points: OperatingPoints,
     position: int,
     replicas: int,
     flows: tuple[tuple[CallFlow, float], ...],
 ) -> PoolState:
-    points = candidates.points[block]
-    assert points is not None
+    """Of any pool but a prefill one."""
     configuration = int(points.configuration[position])
     if points.role == ROLE:
         assert candidates.splits is not None
         split = candidates.splits.table.take(np.array([configuration]))
         return operate_split(candidates.instance.options, split, column, replicas, flows)
     table = candidates.table(configuration)
-    if points.role == "prefill":
-        return _prefill(candidates, column, table, replicas, flows)
     chunked = None
     if points.role == "colocated":
         chunked = operate_colocated(table, flows, replicas, float(points.chunk[position]))
@@ -187,6 +200,7 @@ def _prefill(
     table: ConfigurationTable,
     replicas: int,
     flows: tuple[tuple[CallFlow, float], ...],
+    steps: dict[Commodity, float],
 ) -> PoolState:
     busy = square = held = held_square = arriving = leaving = flops = 0.0
     for flow, rate in flows:
@@ -195,8 +209,11 @@ def _prefill(
         busy += rate * float(prompt.busy[0])
         square += rate * float(prompt.busy_square[0])
         there = prompt.seconds[0] + flow.transfer_seconds(prompt.reload[0], prompt.send[0])
+        kept = 0.0
+        if flow.residency == "prefill":
+            kept = flow.calls.held_s
+            there = there + prompt.answer_tokens * steps.get(flow.commodity, 0.0)
         there = there * prompt.weight
-        kept = flow.calls.held_s if flow.residency == "prefill" else 0.0
         held += rate * (float(prompt.held[0] @ there) + kept * float(after.bytes_after[0]))
         held_square += rate * (float(prompt.held[0] ** 2 @ there) + kept * float(after.square_after[0]))
         arriving += rate * float(prompt.arriving[0])

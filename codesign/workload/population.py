@@ -198,7 +198,8 @@ def _most_reusable(task: TaskClass, limit: float, first_share: float) -> float:
     context = np.maximum(np.minimum(context, limit), 1.0)
     new = np.minimum(np.maximum(task.append.limited_mean(context), 1.0), context)
     shared = np.minimum(task.prefix_shared_tokens, context - 1.0)
-    found = np.where(middle < first_share, shared, context - new)
+    first = np.clip(first_share * _PLACES - np.arange(_PLACES), 0.0, 1.0)
+    found = first * shared + (1.0 - first) * (context - new)
     return _total(np.ones(_PLACES), found) / _total(np.ones(_PLACES), context)
 
 
