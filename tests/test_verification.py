@@ -146,8 +146,9 @@ options: {max_replica_accelerators: 1, disaggregation: always}
 """
 
 
-def test_solve_verify_at_the_command_line_plans_again_what_the_simulation_breaks(tmp_path, brief):
+def test_solve_verify_at_the_command_line_plans_again_what_the_simulation_breaks(tmp_path, brief, monkeypatch):
     """Prefill replicas wait longer than they were planned to: the loop buys what the promise costs."""
+    monkeypatch.setattr(verification, "DURATION_S", 300.0)
     problem, plan = tmp_path / "tight.yaml", tmp_path / "plan.json"
     problem.write_text(TIGHT)
     found = CliRunner().invoke(app, ["solve", str(problem), "--verify", "-o", str(plan)])

@@ -110,7 +110,7 @@ def operate_all(plan: Plan) -> dict[str, PoolState]:
 def operate(
     pool: ModelledPool, routes: list[ModelledRoute], options: Options, steps: Mapping[str, float] = _NO_STEPS
 ) -> PoolState:
-    """State of a pool under its routes, given the mean `steps` of their decode pools; infinite where it is overloaded."""
+    """State of a pool, given the mean `steps` of its routes' decode pools; infinite figures where it is overloaded."""
     if not routes:
         return PoolState()
     if pool.split is not None:

@@ -254,9 +254,9 @@ def _slos(
     for metric, levels, values in metrics:
         for share, target in levels:
             simulated = percentile(values, share)
-            ok = bool(simulated <= target)
             order = calls.fields["end"] if metric != "task_latency" else np.arange(values.size, dtype=np.float64)
             low, high = percentile_interval(order, values, share)
+            ok = bool(simulated <= target or low <= target)
             found.append(
                 SloOutcome.model_validate(
                     {
