@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from codesign.problem.instance import Instance, Tightening
 from codesign.simulate.arrivals import Arrivals
-from codesign.simulate.report import SimulationReport, SloOutcome
+from codesign.simulate.report import SimulationReport
 from codesign.simulate.run import plan_of, simulate_plan, staged
 from codesign.solution.schema import BrokenPromise, Solution, Verification, VerifyRound
 
@@ -72,7 +72,7 @@ def verified(instance: Instance, first: Solution, attempt: Attempt, tell: Tell, 
 def _broken(
     instance: Instance, solution: Solution, seeds: tuple[int, ...], tell: Tell, workers: int, number: int
 ) -> tuple[BrokenPromise, ...]:
-    """Promises that do not hold in some seed, their confidence intervals included."""
+    """Promises that are exceeded in some seed, be it by less than one run can tell."""
     found: list[BrokenPromise] = []
     for name, (part, plan) in staged(instance, solution).items():
         worst: dict[tuple[str, str, float], BrokenPromise] = {}
@@ -105,19 +105,15 @@ def _failing(stage: str, report: SimulationReport) -> list[BrokenPromise]:
             metric=slo.metric,
             percentile=slo.percentile,
             target=slo.target,
-            simulated=_upper(slo),
+            simulated=slo.simulated,
             pool=slo.suspect.pool,
             resource=slo.suspect.resource,
             reason=slo.suspect.reason,
         )
         for task in report.tasks
         for slo in task.slo
-        if not slo.ok or (_upper(slo) or 0.0) > slo.target
+        if slo.simulated is None or slo.simulated > slo.target
     ]
-
-
-def _upper(slo: SloOutcome) -> float | None:
-    return slo.simulated if slo.high is None or slo.simulated is None else max(slo.high, slo.simulated)
 
 
 def _excess(promise: BrokenPromise) -> float:

@@ -184,7 +184,7 @@ def fast():
 
 
 def test_histories_are_read_where_they_are_kept_if_that_is_fast_enough(fast):
-    """6.6 GB take 15 ms at 450 GB/s and 102 ms at 64 GB/s: of a step of 200 ms (95th percentile) too much for two.
+    """6.6 GB take 15 ms at 450 GB/s and 330 ms at 20 GB/s: too much of a step of 200 ms.
 
     60 of 66.6 GB·min a call wait for tools.  An H100 has room for 9 such sessions, with 1 TB of DDR5 for 146; one
     call a second keeps 59 on average.  Without them all but a few are computed anew: 3 s of an H100 each.
@@ -203,7 +203,7 @@ def test_histories_are_read_where_they_are_kept_if_that_is_fast_enough(fast):
     accelerators = sum(pool.accelerators for pool in plan.fleet)
     assert plan.objective.value == pytest.approx(2 * accelerators + modules * MODULE)
 
-    slow_problem = agents("64 GB/s")
+    slow_problem = agents("20 GB/s")
     slow = solve(slow_problem)
     assert not complaints(slow_problem, slow)
     assert not any(pool.attached for pool in slow.fleet)
@@ -263,7 +263,7 @@ def big(bandwidth):
                     "context": 4000,
                     "output": 100,
                     "models": ["big"],
-                    "slo": {"ttft": {"p95": "10 s"}, "tpot": {"p95": "500 ms"}},
+                    "slo": {"ttft": {"p95": "10 s"}, "tpot": {"p95": "60 ms"}},
                 }
             ],
             "hardware": {"h100": {"accelerator": "h100-sxm", "server": {"accelerators": 8}, "price": "2 $/h"}},
@@ -281,7 +281,10 @@ def big(bandwidth):
 
 
 def test_weights_lie_beside_the_accelerators_if_prompts_can_wait_for_them():
-    """A chunk of a prompt touches all experts: 671 GB at 8 x 450 GB/s take 0.19 s, at 8 x 64 GB/s 1.3 s of 0.5 s."""
+    """A chunk of a prompt touches all experts: 671 GB at 8 x 450 GB/s take 0.19 s, at 8 x 64 GB/s 1.3 s.
+
+    Prompts are rare, so the mean step is little longer than one without: 70 ms there, of 60 ms.
+    """
     asked = big("450 GB/s")
     plan = solve(asked)
     assert not complaints(asked, plan)

@@ -63,13 +63,13 @@ def by_tpot():
     words = ("decide", "always", "never")
     return {
         tpot: {word: solved(problem("Llama-3.1-8B", 300, 300, "400/s", tpot, disaggregation=word)) for word in words}
-        for tpot in ("25 ms", "60 ms")
+        for tpot in ("8 ms", "60 ms")
     }
 
 
 def test_a_tight_tpot_takes_the_phases_apart_and_a_loose_one_puts_them_together(by_tpot):
-    """A step that carries a chunk of prompts has to end within the TPOT: short steps carry small chunks."""
-    tight, loose = by_tpot["25 ms"], by_tpot["60 ms"]
+    """Prompts make the mean step longer: where the TPOT is little more than a step without, few fit in."""
+    tight, loose = by_tpot["8 ms"], by_tpot["60 ms"]
     assert tight["always"][1] < tight["never"][1]
     assert loose["never"][1] < loose["always"][1]
     assert tight["decide"][1] == pytest.approx(tight["always"][1])
@@ -85,7 +85,7 @@ def test_the_pools_of_both_plans_by_hand(by_tpot):
     come in chunks of at most the step's, at a load of at most ρ."""
     card = table("Llama-3.1-8B", "fp8")
     seconds = float(prefill_seconds(card, np.array([300.0]), np.array([0.0]))[0, 0])
-    apart = by_tpot["25 ms"]["always"][0]
+    apart = by_tpot["8 ms"]["always"][0]
     prefill = [pool for pool in apart.fleet if pool.role == "prefill"]
     assert sum(pool.replicas for pool in prefill) == math.ceil(400 * seconds / prefill[0].utilization_limit)
     decode = [pool for pool in apart.fleet if pool.role == "decode"]
@@ -95,13 +95,12 @@ def test_the_pools_of_both_plans_by_hand(by_tpot):
     for pool in decode:
         step = float(decode_step_seconds(card, np.array([pool.batch]))[0, 0]) + pool.batch * each
         assert pool.step_time_s == pytest.approx(step, rel=0.02)
-        assert pool.step_time_s <= pool.step_limit_s <= 0.025
-    for tpot in ("25 ms", "60 ms"):
+        assert pool.step_time_s <= pool.step_limit_s <= 0.008
+    for tpot in ("8 ms", "60 ms"):
         for pool in by_tpot[tpot]["never"][0].fleet:
             routes = [route for route in by_tpot[tpot]["never"][0].routing if route.decode_pool == pool.pool]
             prompts = 300 * sum(route.calls_per_s for route in routes)
-            carried = pool.utilization_limit * pool.prefill_chunk / pool.step_limit_s * pool.replicas
-            assert prompts <= carried * (1 + 1e-6)
+            assert prompts <= pool.utilization_limit * pool.prefill_chunk / pool.step_time_s * pool.replicas
 
 
 # ---- precision ---------------------------------------------------------------------------------------------
@@ -123,8 +122,8 @@ def by_memory():
 def test_small_memory_takes_fewer_bits_and_large_memory_more_flops(by_memory):
     """INT4 weights save bytes and no FLOP; FP8 runs at twice the rate of BF16. Which counts is the memory's choice."""
     small, large = by_memory["80 GiB"], by_memory["141 GB"]
-    assert small["int4"][1] < 0.5 * small["fp8"][1]
-    assert large["fp8"][1] < large["int4"][1]
+    assert small["int4"][1] <= 0.5 * small["fp8"][1]
+    assert large["fp8"][1] <= large["int4"][1]
 
     def decoding(plan, weights):
         pools = [pool for pool in plan.fleet if pool.role != "prefill"]

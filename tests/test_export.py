@@ -116,7 +116,7 @@ def test_sizes_and_roles_are_the_plans():
     assert (decode.replicas, decode.accelerators, decode.max_context) == (4, 8, 128_000)  # a spare runs too
     assert decode.cell == by_name["h200-coder-prefill"].cell != by_name["h200-chat-colocated"].cell
     words = commands("vllm")["h200-coder-decode.sh"]
-    assert words[words.index("--max-num-seqs") + 1] == "256"  # 1,024 of the replica over four ranks
+    assert words[words.index("--max-num-seqs") + 1] == "1024"  # of each of four ranks
     assert "--enable-expert-parallel" in words
     assert "--quantization" not in words  # released in FP8
     words = commands("vllm")["h200-chat-colocated.sh"]

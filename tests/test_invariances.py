@@ -17,6 +17,8 @@ from codesign.planner import solve
 from codesign.problem import Problem, resolve
 
 TOLERANCE = 1e-6
+EDGES_KNOWN = 5e-3
+"""To how much the most that a colocated replica carries is known: it is searched for, not taken from a grid."""
 
 AGENT = {
     "name": "agent",
@@ -178,8 +180,9 @@ def test_a_tighter_slo_never_lowers_the_relaxation(mode, chain):
     metric = chain.split()[0]
     busy = {"tasks.agent.rate": "20/s"}
     costs = [relaxed(SINGLE, mode, **busy, **{f"tasks.agent.slo.{metric}": slo}) for slo in FINE_CHAINS[chain]]
+    known = EDGES_KNOWN if mode != "always" else TOLERANCE
     for loose, tight in itertools.pairwise(costs):
-        assert loose <= tight * (1 + TOLERANCE), costs
+        assert loose <= tight * (1 + known), costs
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -215,7 +215,7 @@ def test_variants_and_quality() -> None:
 
 def test_contexts_beyond_the_model() -> None:
     long = {"p50": "110K", "p90": "300K"}
-    with pytest.raises(ProblemError, match=r"% of contexts above the 131072 tokens of gpt-oss-120b"):
+    with pytest.raises(ProblemError, match=r"% of contexts, with answers .* the 131072 tokens of gpt-oss-120b"):
         _resolved(tasks=_task(context=long))
     (task,) = _resolved(tasks=_task(context=long, on_overlong="truncate")).tasks
     assert task.variants[0].max_context == 131072

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from codesign.problem import load_problem, resolve
 from codesign.simulate.arrivals import Arrivals
 from codesign.simulate.memory import KvMemory
-from codesign.simulate.sessions import Lengths, open_sessions, quantiles, size_biased
+from codesign.simulate.sessions import Lengths, open_sessions, size_biased
 from codesign.simulate.statistics import chain_latency, percentile, percentile_interval, warm_up_s
 from codesign.workload.population import call_population, held_seconds, kept_probability
 
@@ -124,7 +124,7 @@ def test_open_sessions_are_those_of_the_stationary_state(coding):
 def test_size_biased_waits(coding):
     wait = coding[0].tool_wait
     middle = (np.arange(100_000) + 0.5) / 100_000
-    assert quantiles(wait, middle).mean() == pytest.approx(wait.mean, rel=0.01)
+    assert wait.quantiles(middle).mean() == pytest.approx(wait.mean, rel=0.01)
     assert size_biased(wait, middle).mean() == pytest.approx(wait.second_moment / wait.mean, rel=0.05)
 
 

@@ -31,7 +31,7 @@ def plan(files):
 
 @cache
 def azure(seed=0):
-    return simulate(*plan(AZURE), duration_s=90.0, seed=seed)
+    return simulate(*plan(AZURE), duration_s=300.0, seed=seed)
 
 
 @cache
@@ -85,7 +85,7 @@ def test_a_tenth_of_the_replicas_less_fails_and_names_the_pool():
 def test_same_seed_same_result_in_another_process():
     code = (
         "from codesign import load_problem, load_solution, simulate\n"
-        f"report = simulate(load_problem({AZURE[0]!r}), load_solution({AZURE[1]!r}), duration_s=90.0)\n"
+        f"report = simulate(load_problem({AZURE[0]!r}), load_solution({AZURE[1]!r}), duration_s=300.0)\n"
         "print(report.to_json(), end='')"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
@@ -155,10 +155,10 @@ def test_the_measured_trace_bursts_more_than_poisson():
     if not path:
         pytest.skip("CODESIGN_DATA is not set")
     replay = Replay(read_trace_requests(Path(path) / "measured" / "azure2023_conv.csv.gz"))
-    report = simulate(*plan(AZURE), duration_s=60.0, arrivals=Arrivals(traces={"chat": replay}))
+    report = simulate(*plan(AZURE), duration_s=300.0, arrivals=Arrivals(traces={"chat": replay}))
     assert report.arrivals == "Poisson arrivals, chat from a trace"
     chat = report.tasks[0]
-    planned = simulate(*plan(AZURE), duration_s=60.0).tasks[0]
+    planned = simulate(*plan(AZURE), duration_s=300.0).tasks[0]
     assert chat.parts.prefill == pytest.approx(planned.parts.prefill, rel=0.15)
     assert chat.parts.wait > planned.parts.wait
 
@@ -168,10 +168,10 @@ def test_a_lost_server_is_borne_by_spares_only():
     pool = prefill_of(solution)
     lost = server_lost(problem, solution, pool.pool, 45.0)
     assert lost == Failure(pool.pool, 45.0, 8)
-    bare = simulate(problem, solution, duration_s=90.0, failures=[lost])
+    bare = simulate(problem, solution, duration_s=300.0, failures=[lost])
     assert not bare.ok
     assert "lost at 45 s" in bare.failure
-    spared = simulate(problem, changed(solution, pool.pool, spares=8), duration_s=90.0, failures=[lost])
+    spared = simulate(problem, changed(solution, pool.pool, spares=8), duration_s=300.0, failures=[lost])
     assert spared.ok
     assert spared.calls == pytest.approx(azure().calls, rel=0.02)
 

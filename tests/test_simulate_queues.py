@@ -11,7 +11,7 @@ from codesign.performance.queueing import mean_wait
 from codesign.simulate.demand import COLUMNS
 from codesign.simulate.engine import StepTable
 from codesign.simulate.fleet import RECORD, CallRows, Fleet, PoolSpec, RouteSpec
-from codesign.simulate.statistics import mean_interval
+from codesign.simulate.statistics import mean_interval, percentile_interval
 
 FAST = 1e-9
 GB = 1e9
@@ -74,6 +74,17 @@ def test_mmc_waits(servers, load):
     waits = queue(rng.exponential(1.0, n), rng.exponential(1 / rate, n), servers)
     low, high = mean_interval(waits)
     assert low <= erlang_c_wait(rate, 1.0, servers) <= high
+
+
+def test_an_interval_is_as_wide_as_a_busy_queue_asks():
+    """M/M/1 at 90 %: each run is a few bursts, so intervals of independent batches would miss the truth too often."""
+    missed = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        waits = queue(rng.exponential(1.0, 12_000), rng.exponential(1 / 0.9, 12_000), 1)[2000:]
+        low, high = percentile_interval(np.arange(waits.size, dtype=float), waits, 0.95)
+        missed += not low <= 10.0 * math.log(0.9 / 0.05) <= high
+    assert missed <= 8
 
 
 def test_mg1_waits_follow_pollaczek_khinchine():

@@ -151,7 +151,7 @@ def test_split_decode_pays_where_no_part_does_both_well(plans):
     roles = {pool.role for pool in decide.fleet}
     assert "split-decode" in roles
     assert "split-decode" not in {pool.role for pool in never.fleet}
-    assert decide.objective.value < 0.8 * never.objective.bound
+    assert decide.objective.value < 0.95 * never.objective.bound
     for choice, plan in plans.items():
         assert [v.what for v in check(problem(choice), plan).violations] == []
     pool = next(pool for pool in decide.fleet if pool.role == "split-decode")

@@ -54,7 +54,7 @@ def test_dearer_memory_holds_no_more_than_cheap():
     assert again.data.limits == anew.data.limits
     assert again.data.modules == anew.data.modules
     assert {flow.tier for flow in again.book.flows} == {flow.tier for flow in anew.book.flows}
-    found = sweep(parked("1 $/GB"), {"memory.host.price": ["1 $/GB", "2 $/GB"]}, gap=0.01)
+    found = sweep(parked("1 $/GB"), {"memory.host.price": ["1 $/GB", "2 $/GB"]}, gap=0.005)
     for run, price in zip(found.runs, ("1 $/GB", "2 $/GB"), strict=True):
         assert run.solution.memory[0].used_bytes > 0
         assert check(parked(price), run.solution).ok

@@ -304,7 +304,8 @@ def _columns(part: Slice) -> list[tuple[ColumnBlock, OperatingPoints]]:
         memory = Memory(book.part.index, book.part.room, book.part.prefix_bytes)
         flows = [part.book.flows[f] for f in select]
         for item in builders[role](book.part, book, select):
-            found += by_prefixes(item, flows, memory, part.grids.prefix_worth)
+            # Others hold the prefixes of the flows that they admit.
+            found += by_prefixes(item, flows, memory, part.grids.prefix_worth) if role == "prefill" else [item]
     kept = []
     for block, point in found:
         hardware = part.configurations.hardware[point.configuration]

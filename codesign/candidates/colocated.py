@@ -1,6 +1,15 @@
-"""Colocated columns: chunked prefill inside decode steps, operating points (chunk s, step limit τ, ρ, w)."""
+"""Colocated columns: chunked prefill inside decode steps, at the edge of what each configuration carries (DESIGN 3.4).
+
+A column is a configuration, a chunk size s, and a set of flows whose promises it keeps. Its rows are Σ x/X ≤ 1, with X
+the most calls/s of each flow alone at which a promise of any flow of the set, the memory, the slots or the prompts'
+queue are at their limit: the same account as that of a solution, so no step limit, spread or wait is chosen from a
+grid. Sessions stay with their replica, so its queue is its own: no pooling.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -8,181 +17,145 @@ from codesign.candidates.context import (
     MomentBook,
     OperatingPoints,
     Slice,
-    Z,
     decode_constant_power,
     decode_power,
-    joined,
     tier_joules,
 )
-from codesign.candidates.data import ColumnBlock, Floats, Ints, RowUse
-from codesign.candidates.decode import longest_step, own_limits, step_limits
+from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
+from codesign.candidates.edges import SHARED_ROWS, Edges, FlowCalls
 from codesign.candidates.flows import CallFlow
-from codesign.candidates.prefill import distinct_waits
-from codesign.candidates.step import step_chords
-from codesign.candidates.waiting import Queues, longest_waits
+from codesign.candidates.prefixes import sets_of_tasks
+
+_LEVELS = 6
+"""Of promises of each kind, at which sets of flows begin."""
+_WORTH = 0.005
+"""By how much a set of flows must leave more than a larger one, to be offered beside it."""
 
 
 def colocated_blocks(
     part: Slice, book: MomentBook, select: list[int]
 ) -> list[tuple[ColumnBlock, OperatingPoints]]:
-    """Blocks for each chunk size, anchor of the step curve, step limit, and pair of spreads."""
+    """The block of a slice's colocated columns (none where it has no flows)."""
     flows = [part.book.flows[f] for f in select]
-    if not flows or not len(part.index):
+    if not flows or not len(part.index) or not np.any(part.room > 0):
         return []
-    grids = part.grids
-    queues = Queues.product(grids.colocated_utilizations, (1,), grids.waits_s)
-    capacity = part.room
-    found = []
-    for chunk in grids.chunks:
-        for anchor in grids.anchors[:2]:
-            first = anchor == grids.anchors[0]
-            usable = np.flatnonzero((capacity > 0) & (first | ~part.convex))
-            if len(usable):
-                pool = _Pool(part, queues, select, flows, capacity, chunk, anchor, usable, book)
-                found += pool.blocks()
-    return found
+    calls = [FlowCalls.of(part, book, flow) for flow in flows]
+    edges = [Edges(part, calls, chunk) for chunk in part.grids.chunks]
+    sets = _sets(edges)
+    found = _Columns.joined([_Columns.of(edge, sets) for edge in edges])
+    if not len(found.rows):
+        return []
+    power = np.stack([decode_power(part, book, f) + _prompt_joules(part, book, f) for f in flows], axis=1)
+    configuration = part.index[found.rows]
+    row_names: tuple[str, ...] = SHARED_ROWS
+    use = found.use
+    if any(flow.tier is not None for flow in flows):
+        moved = np.stack([each.moved_bytes for each in calls], axis=1) / part.link[:, None]
+        row_names, use = (*SHARED_ROWS, "link"), np.concatenate([use, moved[found.rows, None]], axis=1)
+    block = ColumnBlock(
+        flows=np.array(select, dtype=np.int64),
+        row_names=row_names,
+        use=RowUse.dense(use),
+        limit=np.ones(use.shape[:2]),
+        admissible=found.admissible,
+        flow_power_w=power[found.rows],
+        replica_power_w=decode_constant_power(part)[found.rows],
+        packing=part.configurations.packing[configuration],
+        packed=part.configurations.packed[configuration],
+        group=part.group("colocated", configuration),
+        min_replicas=np.ones(len(configuration), dtype=np.int64),
+    )
+    nothing = np.full(len(configuration), np.nan)
+    busy = np.full(len(configuration), part.instance.options.max_utilization)
+    return [(block, OperatingPoints("colocated", configuration, found.longest_s, busy, nothing, found.chunk))]
 
 
-class _Pool:
-    """Columns of one chunk size and one anchor of the step curve.
+def _prompt_joules(part: Slice, book: MomentBook, flow: CallFlow) -> Floats:
+    """[K] joules of a call's prompt, and of what it moves to and from a tier."""
+    return np.asarray(book.prompt(flow.calls, flow.residency).energy_j + tier_joules(part, flow))
 
-    Sessions stay with their replica, so its queue is its own: no pooling.
+
+@dataclass(frozen=True, eq=False)
+class _Columns:
+    """Columns for sets of flows that no larger set makes superfluous."""
+
+    use: Floats
+    """[n, R, V] of the rows, whose limits are 1."""
+    admissible: Bools
+    rows: Ints
+    """[n] configurations of the slice."""
+    longest_s: Floats
+    """[n] longest step that the promises of TPOT leave (nan: there are none)."""
+    chunk: Floats
+
+    @staticmethod
+    def of(edges: Edges, sets: Sequence[tuple[int, ...]]) -> _Columns:
+        """Those with chunks of one size; `sets` have larger ones first."""
+        taken: list[tuple[Floats, Bools]] = []
+        found: list[_Columns] = []
+        for chosen in sets:
+            use, open_ = edges.rows(chosen, _room(edges, chosen))
+            needed: Bools = np.any(open_, axis=1)
+            for others, others_open in taken:
+                offered: Bools = np.all((others <= use * (1.0 + _WORTH)) | ~open_[:, None, :], axis=(1, 2))
+                needed &= ~(offered & np.all(~open_ | others_open, axis=1))
+            taken.append((use, open_ & needed[:, None]))
+            rows = np.flatnonzero(needed)
+            longest = min((t for v in chosen for _, t in edges.calls[v].flow.calls.task.tpot_slo), default=np.nan)
+            same = np.ones(len(rows))
+            found.append(_Columns(use[rows], open_[rows], rows, longest * same, edges.chunk * same))
+        return _Columns.joined(found)
+
+    @staticmethod
+    def joined(parts: Sequence[_Columns]) -> _Columns:
+        """Them all."""
+        return _Columns(
+            *(
+                np.concatenate([getattr(part, name) for part in parts])
+                for name in ("use", "admissible", "rows", "longest_s", "chunk")
+            )
+        )
+
+
+def _room(edges: Edges, chosen: tuple[int, ...]) -> Floats:
+    """[K] bytes for sessions, less the prefixes that the tasks of a set share."""
+    shared = {edges.calls[v].task: edges.calls[v].flow.calls.shared for v in chosen}
+    taken = [edges.part.prefix_bytes(tokens) for tokens in shared.values() if tokens > 0]
+    return np.maximum(edges.part.room - sum(taken), 0.0)
+
+
+def _sets(edges: Sequence[Edges]) -> list[tuple[int, ...]]:
+    """Sets of flows that columns are offered for, larger ones first: those no stricter than two levels.
+
+    One of TPOT and one of TTFT; among the flows of all tasks and of some, since memory holds the prefixes of a set, and
+    among those alone whose history is kept, or is not.
     """
+    calls = edges[0].calls
+    tpot, ttft = (np.sum([_ease(edge, kind) for edge in edges], axis=0) for kind in ("tpot", "ttft"))
+    found = set()
+    some = [
+        [v for v, each in enumerate(calls) if each.task in among]
+        for among in sets_of_tasks(edges[0].part, {each.task: each.flow.calls.shared for each in calls})
+    ]
+    dropped = [each.flow.residency == "drop" for each in calls]
+    for flows in [*some, *([v for v in own if dropped[v] is without] for own in some for without in (True, False))]:
+        mine = np.array(flows, dtype=np.int64)
+        for fast in _levels(tpot[mine]):
+            for prompt in _levels(ttft[mine]):
+                found.add(tuple(mine[(tpot[mine] >= fast) & (ttft[mine] >= prompt)].tolist()))
+    return sorted(found - {()}, key=lambda chosen: (-len(chosen), chosen))
 
-    def __init__(
-        self,
-        part: Slice,
-        queues: Queues,
-        select: list[int],
-        flows: list[CallFlow],
-        capacity: Floats,
-        chunk: float,
-        anchor: float,
-        usable: Ints,
-        book: MomentBook,
-    ) -> None:
-        self.part, self.queues, self.select, self.flows = part, queues, select, flows
-        self.capacity, self.chunk, self.usable, self.book = capacity, chunk, usable, book
-        self.chords = step_chords(part.table, part.grids, chunk, anchor)
-        self._fill()
 
-    def _fill(self) -> None:
-        """Rows as a fixed part and a part that scales with the step limit: [K, R, V] each."""
-        part, chords, usable = self.part, self.chords, self.usable
-        segments = chords.slope.shape[1]
-        # Only tiers move KV over the links of a colocated replica.
-        self.linked = any(flow.tier is not None for flow in self.flows)
-        rows = segments + 6 + self.linked
-        self.fixed, self.scaled = np.zeros((2, len(usable), rows, len(self.flows)))
-        self.power = np.zeros((len(usable), len(self.flows)))
-        self.exponent = np.ones(rows)
-        self.exponent[segments + 5] = 2.0
-        self.longest_chunks = 0.0
-        """Largest E[chunks²]/E[chunks] of a flow."""
-        steepest = chords.slope.max(axis=1)
-        for v, flow in enumerate(self.flows):
-            moments, prompt = self.book.decode(flow.calls), self.book.prompt(flow.calls, flow.residency)
-            per_step = chords.slope * moments.tokens + (moments.attention + prompt.attention)[:, None]
-            chunks = prompt.new_tokens / self.chunk
-            mean_chunks = float(chunks @ prompt.weight)
-            square = moments.tokens * steepest**2 + 2 * steepest * moments.attention
-            square = square + moments.attention_square + prompt.attention**2 / max(mean_chunks, 1.0)
-            self.longest_chunks = max(self.longest_chunks, float(chunks**2 @ prompt.weight) / mean_chunks)
-            steps = np.ceil(chunks) * prompt.weight
-            held = flow.calls.held_s if flow.residency == "colocated" else 0.0
-            self.scaled[:, :segments, v] = per_step[usable]
-            self.scaled[:, segments, v] = square[usable]
-            self.scaled[:, segments + 1, v] = moments.tokens
-            self.scaled[:, segments + 2, v] = (moments.bytes_tokens + prompt.held @ steps)[usable]
-            self.scaled[:, segments + 3, v] = (moments.square_tokens + prompt.held**2 @ steps)[usable]
-            self.scaled[:, segments + 4, v] = mean_chunks
-            self.scaled[:, segments + 5, v] = float(chunks**2 @ prompt.weight)
-            self.fixed[:, segments + 2, v] = moments.bytes_after[usable] * held
-            self.fixed[:, segments + 3, v] = moments.square_after[usable] * held
-            if flow.tier is not None:
-                self.fixed[:, segments + 6, v] = np.maximum(prompt.arriving, prompt.decode_leaving)[usable]
-            power = decode_power(part, self.book, flow) + prompt.energy_j
-            self.power[:, v] = power[usable] + tier_joules(part, flow)
+def _ease(edges: Edges, kind: str) -> Floats:
+    """[V] how much may come until a flow's promises of a kind break: of what slots hold, over all flows that come."""
+    slots = edges.replica["slots"][:, None, :]
+    return np.asarray((np.minimum(edges.promises[kind], slots) / np.maximum(slots, 1e-300)).sum(axis=(0, 2)))
 
-    def blocks(self) -> list[tuple[ColumnBlock, OperatingPoints]]:
-        """One block of all step limits and pairs of spreads that leave room."""
-        grids = self.part.grids
-        found = []
-        empty = self.chords.intercept[self.usable].max(axis=1)
-        for step in grids.colocated_spreads:
-            limits: list[float | Floats] = [*step_limits(grids, self.flows, step, empty)]
-            if step == grids.colocated_spreads[0]:
-                limits.append(own_limits(grids, empty, step))
-            for tau in limits:
-                for memory in grids.colocated_memory_spreads:
-                    item = self._block(np.broadcast_to(tau, empty.shape), step, memory)
-                    if item is not None:
-                        found.append(item)
-        return joined(found)
 
-    def _block(
-        self, tau: Floats, step: float, memory: float
-    ) -> tuple[ColumnBlock, OperatingPoints] | None:
-        """Columns of a step limit for each configuration, `tau` [usable]."""
-        part, queues = self.part, self.queues
-        room = (tau * (1 - step))[:, None] - self.chords.intercept[self.usable]
-        usable = np.flatnonzero(np.all(room > 0, axis=1))
-        if not len(usable):
-            return None
-        waits = np.stack([self._waits(flow, tau[usable], step, usable) for flow in self.flows], axis=2)
-        keep_k, keep_o, wait = distinct_waits(waits)
-        if not len(keep_k):
-            return None
-        source = usable[keep_k]
-        own = tau[source]
-        rows = self.usable[source]
-        segments = self.chords.slope.shape[1]
-        limit = np.zeros((len(rows), segments + 6 + self.linked))
-        limit[:, :segments] = room[source]
-        limit[:, segments] = (own * step / Z) ** 2
-        limit[:, segments + 1] = part.slots
-        limit[:, segments + 2] = self.capacity[rows] * (1 - memory)
-        limit[:, segments + 3] = (self.capacity[rows] * memory / Z) ** 2
-        limit[:, segments + 4] = queues.utilization[keep_o]
-        limit[:, segments + 5] = queues.second_moment_limit(keep_o, wait)
-        limit[:, segments + 6 :] = part.link[rows, None]
-        configuration = part.index[rows]
-        same = np.ones(len(rows))
-        names = ("spread", "slots", "capacity", "capacity spread", "busy", "wait", "link")
-        block = ColumnBlock(
-            flows=np.array(self.select, dtype=np.int64),
-            row_names=(*(f"time{i}" for i in range(segments)), *names)[: limit.shape[1]],
-            use=RowUse(self.fixed, self.scaled, self.exponent, source, own),
-            limit=limit,
-            admissible=waits[keep_k, keep_o] >= wait[:, None],
-            flow_power_w=self.power,
-            replica_power_w=decode_constant_power(part)[rows],
-            packing=part.configurations.packing[configuration],
-            packed=part.configurations.packed[configuration],
-            group=part.group("colocated", configuration),
-            min_replicas=np.ones(len(rows), dtype=np.int64),
-        )
-        return block, OperatingPoints(
-            "colocated",
-            configuration,
-            own,
-            queues.utilization[keep_o],
-            queues.waits[wait],
-            self.chunk * same,
-        )
-
-    def _waits(self, flow: CallFlow, tau: Floats, step: float, usable: Ints) -> Ints:
-        """[K, O] longest wait: a prompt of p tokens takes ceil(p/s) steps, each at most τ, after its reload."""
-        limits, where = np.unique(tau, return_inverse=True)
-        prompt = self.book.prompt(flow.calls, flow.residency)
-        seconds = np.ceil(prompt.new_tokens / self.chunk)[None, :] * limits[:, None]
-        if flow.tier is not None:
-            # One copy of a cache is as large on every configuration of a slice.
-            seconds = seconds + flow.transfer_seconds(prompt.reload[:1], np.zeros(1))
-        longest = self.longest_chunks * limits
-        waits = longest_waits(flow, self.queues, seconds, prompt.weight, limits, longest)
-        waits[limits > longest_step(flow, step) * (1 + 1e-12)] = -1
-        waits = waits[where.ravel()]
-        if flow.tier is not None:
-            waits[self.part.link[self.usable[usable]] < flow.fabric_bytes_per_s] = -1
-        return waits
+def _levels(scores: Floats) -> Floats:
+    """A few of the scores that differ, the least among them."""
+    distinct = np.unique(np.round(scores, 9))
+    if not len(distinct):
+        return distinct
+    few = np.unique(np.linspace(0, len(distinct) - 1, min(len(distinct), _LEVELS)).astype(int))
+    return np.asarray(distinct[few] - 1e-9)

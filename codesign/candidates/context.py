@@ -28,6 +28,9 @@ from codesign.problem.instance import Instance
 
 ROLES = ("prefill", "decode", "colocated")
 Z = float(normal_quantile(PLANNING_PERCENTILE))
+MEMORY_Z = float(normal_quantile(0.99))
+"""Deviations above the mean for which pools have memory: calls that find none wait, and no account of a promise counts
+on one that does; at the planning percentile they would be as many as may break it."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class Slice:
 
     @cached_property
     def slots(self) -> float:
-        """Largest mean of active sequences whose percentile fits the engine's maximum."""
+        """Largest mean of active sequences whose percentile fits the engine's maximum of a data-parallel rank."""
         return float(poisson_mean_within(self.instance.options.max_sequences))
 
     @cached_property

@@ -1,12 +1,21 @@
-"""Decode columns: operating points (step limit τ, shares of spread) and their rows (DESIGN 3.4)."""
+"""Decode columns: at the edge of what each configuration carries (DESIGN 3.4).
+
+A column is a configuration, what it promises of its steps, and the tasks that it may serve. Its rows are Σ x/X ≤ 1,
+with X the most calls/s of each flow alone at which the steps, the slots or the memory are at their limit: those of the
+pool's fixed point t = step(B) + r·B, B = x·E[o]·t, so no step limit or spread is chosen from a grid.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 
 from codesign.candidates.context import (
+    MEMORY_Z,
     MomentBook,
     OperatingPoints,
     Slice,
@@ -15,158 +24,264 @@ from codesign.candidates.context import (
     decode_power,
     tier_joules,
 )
-from codesign.candidates.data import ColumnBlock, Floats, RowUse
+from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
+from codesign.candidates.edges import MIXES
 from codesign.candidates.flows import CallFlow
-from codesign.candidates.grids import Grids
-from codesign.candidates.step import Chords, step_chords
+from codesign.candidates.loads import batches, within_slots
+from codesign.candidates.prefixes import sets_of_tasks
+from codesign.performance import decode_step_seconds
 from codesign.performance.queueing import normal_quantile
 
+ROW_NAMES = ("time", "slots", "capacity", "link")
+_SAFE = 0.998
+"""Of an edge: what lies between two loads is known to about as much."""
+_WORTH = 0.002
+"""By how much a column must offer more than one that admits more flows, to stand beside it."""
 
-@dataclass(frozen=True)
-class StepPoints:
-    """Step limits and spreads of K configurations: [P] points of the grid, then those of each configuration's own."""
-
-    tau: Floats
-    """[K, P] seconds."""
-    step: Floats
-    """[P] share of the limit that is kept free for the step's fluctuation."""
-    memory: Floats
-    """[P] the same of the memory."""
-
-    @staticmethod
-    def of(grids: Grids, flows: list[CallFlow], empty: Floats) -> StepPoints:
-        """Points that some flow tolerates on configurations whose steps take `empty` [K] seconds without a load."""
-        points = [
-            (tau, step, memory)
-            for step in grids.step_spreads
-            for memory in grids.memory_spreads
-            for tau in step_limits(grids, flows, step, empty)
-        ]
-        tau, step, memory = np.array(points, dtype=np.float64).reshape(-1, 3).T
-        own = own_limits(grids, empty, grids.step_spreads[0])
-        count = len(grids.memory_spreads)
-        return StepPoints(
-            np.concatenate([np.tile(tau, (len(empty), 1)), np.tile(own[:, None], (1, count))], axis=1),
-            np.concatenate([step, np.full(count, grids.step_spreads[0])]),
-            np.concatenate([memory, grids.memory_spreads]),
-        )
-
-
-def step_limits(grids: Grids, flows: list[CallFlow], spread: float, empty: Floats) -> list[float]:
-    """Step limits of the grid that some flow tolerates when `spread` of the step fluctuates.
-
-    The rows plan for a batch that takes the whole step limit, so where memory, slots or prompts bind a shorter
-    limit carries more.  All are of the absolute grid, none an SLO's own: a tighter SLO only removes columns.
-    `empty` [K] are the steps of the configurations without a load.
-    """
-    longest = max(longest_step(flow, spread) for flow in flows)
-    fastest, slowest = float(empty.min()) / (1 - spread), float(empty.max()) / (1 - spread)
-    return [limit for limit in grids.steps(fastest, slowest) if limit <= longest * (1 + 1e-12)]
-
-
-def own_limits(grids: Grids, empty: Floats, spread: float) -> Floats:
-    """[K] the shortest step limit that each configuration can keep, as absolute as its steps are."""
-    return np.asarray(empty * (1 + grids.floor_room) / (1 - spread))
-
-
-def longest_step(flow: CallFlow, spread: float) -> float:
-    """Longest step (at the planning percentile) that meets a flow's TPOT SLO and its commodity's level."""
-    limits = [flow.tpot_level_s]
-    for percentile, seconds in flow.calls.task.tpot_slo:
-        limits.append(seconds / (1.0 - spread * (1.0 - float(normal_quantile(percentile)) / Z)))
-    return float(min(limits))
+Promise = tuple[tuple[float, float], ...]
+"""(deviations of the step above its mean, seconds) that it keeps within."""
 
 
 def decode_blocks(
     part: Slice, book: MomentBook, select: list[int]
 ) -> list[tuple[ColumnBlock, OperatingPoints]]:
-    """One block for each anchor of the step curve."""
+    """The block of a slice's decode columns (none where it has no flows)."""
     flows = [part.book.flows[f] for f in select]
-    if not flows or not len(part.index):
+    if not flows or not len(part.index) or not np.any(part.room > 0):
         return []
-    capacity = part.room
-    found = []
-    for anchor in part.grids.anchors:
-        usable = capacity > 0 if anchor == part.grids.anchors[0] else (capacity > 0) & ~part.convex
-        if usable.any():
-            chords = step_chords(part.table, part.grids, 0.0, anchor)
-            found.append(_block(part, book, select, flows, capacity, chords, np.flatnonzero(usable)))
-    return [item for item in found if len(item[0])]
-
-
-def _block(
-    part: Slice,
-    book: MomentBook,
-    select: list[int],
-    flows: list[CallFlow],
-    capacity: Floats,
-    chords: Chords,
-    usable: np.ndarray,
-) -> tuple[ColumnBlock, OperatingPoints]:
-    grids = part.grids
-    points = StepPoints.of(grids, flows, chords.intercept[usable].max(axis=1))
-    tau, step, memory = points.tau, points.step, points.memory
-    segments = chords.slope.shape[1]
-    rows = segments + 5
-    count = len(usable)
-    fixed = np.zeros((count, rows, len(flows)))
-    scaled = np.zeros((count, rows, len(flows)))
-    power = np.zeros((count, len(flows)))
-    steepest = chords.slope.max(axis=1)
-    for v, flow in enumerate(flows):
-        moments = book.decode(flow.calls)
-        per_step = chords.slope * moments.tokens + moments.attention[:, None]
-        square = (
-            moments.tokens * steepest**2 + 2 * steepest * moments.attention + moments.attention_square
-        )
-        held = flow.calls.held_s if flow.residency == "decode" else 0.0
-        scaled[:, :segments, v] = per_step[usable]
-        scaled[:, segments, v] = square[usable]
-        scaled[:, segments + 1, v] = moments.tokens
-        scaled[:, segments + 2, v] = moments.bytes_tokens[usable]
-        scaled[:, segments + 3, v] = moments.square_tokens[usable]
-        fixed[:, segments + 2, v] = moments.bytes_after[usable] * held
-        fixed[:, segments + 3, v] = moments.square_after[usable] * held
-        fixed[:, segments + 4, v] = _link_use(book, flow)[usable]
-        power[:, v] = decode_power(part, book, flow)[usable] + tier_joules(part, flow)
-    limit = np.zeros((*tau.shape, rows))
-    limit[:, :, :segments] = (tau * (1 - step))[:, :, None] - chords.intercept[usable, None, :]
-    limit[:, :, segments] = (tau * step / Z) ** 2
-    limit[:, :, segments + 1] = part.slots
-    limit[:, :, segments + 2] = capacity[usable, None] * (1 - memory)[None, :]
-    limit[:, :, segments + 3] = (capacity[usable, None] * memory[None, :] / Z) ** 2
-    limit[:, :, segments + 4] = part.link[usable, None]
-    longest = np.array([[longest_step(flow, s) for flow in flows] for s in step])
-    fabric = np.array([flow.fabric_bytes_per_s for flow in flows])
-    admissible = (tau[:, :, None] <= longest * (1 + 1e-12)) & (part.link[usable, None, None] >= fabric)
-    keep_k, keep_p = np.nonzero(np.all(limit > 0, axis=2) & admissible.any(axis=2))
-    configuration = part.index[usable[keep_k]]
-    names = (
-        *(f"time{i}" for i in range(segments)),
-        "spread",
-        "slots",
-        "capacity",
-        "capacity spread",
-        "link",
-    )
+    edges = _Edges(part, book, flows)
+    found = edges.columns()
+    if not len(found.rows):
+        return []
+    power = np.stack([decode_power(part, book, flow) + tier_joules(part, flow) for flow in flows], axis=1)
+    configuration = part.index[found.rows]
     block = ColumnBlock(
         flows=np.array(select, dtype=np.int64),
-        row_names=names,
-        use=RowUse(fixed, scaled, np.ones(rows), keep_k, tau[keep_k, keep_p]),
-        limit=limit[keep_k, keep_p],
-        admissible=admissible[keep_k, keep_p],
-        flow_power_w=power,
-        replica_power_w=decode_constant_power(part)[usable[keep_k]],
+        row_names=ROW_NAMES,
+        use=RowUse.dense(found.use),
+        limit=np.ones(found.use.shape[:2]),
+        admissible=found.admissible,
+        flow_power_w=power[found.rows],
+        replica_power_w=decode_constant_power(part)[found.rows],
         packing=part.configurations.packing[configuration],
         packed=part.configurations.packed[configuration],
         group=part.group("decode", configuration),
         min_replicas=np.ones(len(configuration), dtype=np.int64),
     )
     nothing = np.full(len(configuration), np.nan)
-    return block, OperatingPoints("decode", configuration, tau[keep_k, keep_p], nothing, nothing, nothing)
+    return [(block, OperatingPoints("decode", configuration, found.limit_s, nothing, nothing, nothing))]
 
 
-def _link_use(book: MomentBook, flow: CallFlow) -> Floats:
-    """[K] bytes per call over the replica's busier direction."""
-    prompt = book.prompt(flow.calls, flow.residency)
-    return np.maximum(prompt.decode_arriving, prompt.decode_leaving)
+def promise_of(flow: CallFlow) -> Promise:
+    """What a flow needs of the steps: its task's TPOT, and the level that its commodity counts on."""
+    pairs = [(float(normal_quantile(percentile)), seconds) for percentile, seconds in flow.calls.task.tpot_slo]
+    if np.isfinite(flow.tpot_level_s):
+        pairs.append((Z, flow.tpot_level_s))
+    return tuple(sorted({pair for pair in pairs if not any(_tighter(other, pair) for other in pairs)}))
+
+
+def _tighter(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Does keeping the one keep the other, which is another one?"""
+    return one != other and one[0] >= other[0] and one[1] <= other[1]
+
+
+def implies(strict: Promise, loose: Promise) -> bool:
+    """Does whoever keeps the one keep the other?"""
+    return all(any(pair == mine or _tighter(mine, pair) for mine in strict) for pair in loose)
+
+
+@dataclass(frozen=True, eq=False)
+class _Columns:
+    use: Floats
+    """[n, R, V] of the rows, whose limits are 1."""
+    admissible: Bools
+    rows: Ints
+    """[n] configurations of the slice."""
+    limit_s: Floats
+    """[n] longest step promised (nan: none is)."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Load:
+    """Batches of K configurations under M mixes of calls, from light to heavy: [K, M, N] each."""
+
+    rate: Floats
+    """Calls/s."""
+    step_s: Floats
+    deviation_s: Floats
+    active: tuple[Floats, Floats]
+    """Mean and variance of the bytes of sequences that decode."""
+
+
+class _Edges:
+    """The most calls/s of flows on the configurations of a slice."""
+
+    def __init__(self, part: Slice, book: MomentBook, flows: Sequence[CallFlow]) -> None:
+        self.part, self.flows = part, flows
+        kinds: dict[tuple[str, str], int] = {}
+        self.kind = [kinds.setdefault((f.calls.task.name, f.calls.variant.name), len(kinds)) for f in flows]
+        """[V] of answers: whose prompts were computed where makes no difference to them."""
+        first = [self.kind.index(m) for m in range(len(kinds))]
+        moments = [book.decode(flows[v].calls) for v in first]
+        self._tasks = [flows[v].calls.task.name for v in first]
+        self._tokens = np.array([m.tokens for m in moments])
+        self._moments = {
+            word: np.stack([getattr(m, word) for m in moments], axis=1)
+            for word in ("attention", "attention_square", "bytes_tokens", "square_tokens")
+        }
+        held = [f.calls.held_s if f.residency == "decode" else 0.0 for f in flows]
+        own = [book.decode(f.calls) for f in flows]
+        self._kept = (
+            np.stack([m.bytes_after * s for m, s in zip(own, held, strict=True)], axis=1),
+            np.stack([m.square_after * s for m, s in zip(own, held, strict=True)], axis=1),
+        )
+        """[K, V] bytes and bytes² that sessions of a call/s hold between calls."""
+        moved = [book.prompt(f.calls, f.residency) for f in flows]
+        self._link = np.stack([np.maximum(p.decode_arriving, p.decode_leaving) for p in moved], axis=1)
+        fabric = np.array([f.fabric_bytes_per_s for f in flows])
+        self._reached = part.link[:, None] >= fabric
+        self._batch = within_slots(batches(part.slots * part.table.dp.astype(np.float64)))
+        self._step = decode_step_seconds(part.table, self._batch)
+        more = self._batch * 1.01 + 0.01
+        self._slope = (decode_step_seconds(part.table, more) - self._step) / (more - self._batch)
+        self._alone = self._load(np.eye(len(kinds))[None])
+
+    # ---- loads
+
+    def _load(self, mix: Floats) -> _Load:
+        """Loads of M mixes of kinds, [K or 1, M, kinds] calls/s of each for one of the mix."""
+        tokens = np.maximum((mix * self._tokens).sum(axis=-1), 1e-300)[..., None]
+        of = {word: (mix * each[:, None, :]).sum(axis=-1)[..., None] for word, each in self._moments.items()}
+        batch, slope = self._batch[:, None], self._slope[:, None]
+        step = self._step[:, None] + of["attention"] / tokens * batch
+        calls = batch / tokens  # in the batch at a time
+        variance = calls * (tokens * slope**2 + 2.0 * slope * of["attention"] + of["attention_square"])
+        active = calls * of["bytes_tokens"], calls * of["square_tokens"]
+        return _Load(calls / step, step, np.sqrt(np.maximum(variance, 0.0)), active)
+
+    def _until(self, rate: Floats, share: Floats) -> Floats:
+        """[K, M] the most calls/s at which a share [K, M, N] that rises with the load is no more than 1."""
+        good = share <= 1.0
+        count = share.shape[-1]
+        low = np.where(good.all(axis=-1), count, np.argmin(good, axis=-1)) - 1
+        here, there = (np.clip(n, 0, count - 1)[..., None] for n in (low, low + 1))
+        value, above = (np.take_along_axis(share, n, axis=-1)[..., 0] for n in (here, there))
+        start, end = (np.take_along_axis(rate, n, axis=-1)[..., 0] for n in (here, there))
+        part = np.clip((1.0 - value) / np.maximum(above - value, 1e-12), 0.0, 1.0)
+        return np.where(low < 0, 0.0, np.where(low >= count - 1, start, _SAFE * (start + part * (end - start))))
+
+    def _on_time(self, load: _Load, promise: Promise) -> Floats:
+        """[K, M] the most of each mix at which steps keep a promise."""
+        share = np.zeros_like(load.rate)
+        for deviations, seconds in promise:
+            share = np.maximum(share, (load.step_s + deviations * load.deviation_s) / seconds)
+        return self._until(load.rate, share)
+
+    def _held(self, load: _Load, kept: tuple[Floats, Floats], room: Floats) -> Floats:
+        """[K, M] the most of each mix that `room` [K] bytes hold, with what a call/s keeps between calls [K, M]."""
+        mean = load.active[0] + load.rate * kept[0][..., None]
+        square = load.active[1] + load.rate * kept[1][..., None]
+        return self._until(load.rate, (mean + MEMORY_Z * np.sqrt(square)) / np.maximum(room, 1e-300)[:, None, None])
+
+    @cached_property
+    def _slots(self) -> Floats:
+        """[K, kinds]."""
+        return self._alone.rate[..., -1]
+
+    def _room_edges(self, room: Floats) -> Floats:
+        """[K, V] the most of each flow alone in `room` [K] bytes."""
+        load = self._alone
+        every = _Load(
+            load.rate[:, self.kind],
+            load.step_s,
+            load.deviation_s,
+            (load.active[0][:, self.kind], load.active[1][:, self.kind]),
+        )
+        return self._held(every, self._kept, room)
+
+    # ---- mixes of two kinds
+
+    @cached_property
+    def _pairs(self) -> list[tuple[int, int]]:
+        """Two kinds of different tasks each, one after another for each of MIXES."""
+        answering = [m for m in range(len(self._tasks)) if self._tokens[m] > 0]
+        some = [(a, b) for a, b in combinations(answering, 2) if self._tasks[a] != self._tasks[b]]
+        return [pair for pair in some for _ in MIXES]
+
+    def _parts(self, edges: Floats) -> Floats:
+        """[K, pairs, kinds] shares of what is carried of each of two kinds alone, `edges` [K, kinds]."""
+        mix = np.zeros((len(edges), len(self._pairs), edges.shape[1]))
+        for n, (one, other) in enumerate(self._pairs):
+            share = MIXES[n % len(MIXES)]
+            for m, part in ((one, share), (other, 1.0 - share)):
+                mix[:, n, m] = np.where(np.isfinite(edges[:, m]) & (edges[:, m] > 0), edges[:, m], 1e-9) * part
+        return mix
+
+    def _mixed_time(self, promise: Promise, edges: Floats) -> Floats:
+        """[K, pairs] what mixes of two kinds carry within a promise, over what rows say; at most 1."""
+        return np.minimum(self._on_time(self._load(self._parts(edges)), promise), 1.0)
+
+    def _mixed_memory(self, room: Floats, edges: Floats) -> Floats:
+        """[K, pairs] the same in `room` [K] bytes, each kind as its flow of the fewest calls/s, `edges` [K, V]."""
+        heaviest = [
+            min((v for v, kind in enumerate(self.kind) if kind == m), key=lambda v: float(edges[:, v].sum()))
+            for m in range(len(self._tasks))
+        ]
+        mix = self._parts(edges[:, heaviest])
+        mean, square = ((mix * each[:, None, heaviest]).sum(axis=-1) for each in self._kept)
+        return np.minimum(self._held(self._load(mix), (mean, square), room), 1.0)
+
+    # ---- columns
+
+    def columns(self) -> _Columns:
+        """Those that offer more than a column which admits more flows."""
+        flow_promises = [promise_of(flow) for flow in self.flows]
+        promises = sorted(set(flow_promises), key=lambda p: (sum(implies(p, other) for other in set(flow_promises)), p))
+        on_time = {promise: self._on_time(self._alone, promise) for promise in promises}
+        mixed = {promise: self._mixed_time(promise, on_time[promise]) for promise in promises}
+        shared = {flow.calls.task.name: flow.calls.shared for flow in self.flows}
+        found: list[tuple[Floats, Bools, Ints, float]] = []
+        wider: dict[Promise, tuple[Floats, Bools]] = {}
+        for tasks in sorted(sets_of_tasks(self.part, shared), key=lambda some: -len(some)):
+            room = self._room(shared, tasks)
+            memory = self._room_edges(room)
+            held = self._mixed_memory(room, memory)
+            pairs = [n for n, pair in enumerate(self._pairs) if {self._tasks[m] for m in pair} <= tasks]
+            served = np.array([flow.calls.task.name in tasks for flow in self.flows])
+            stricter: tuple[Floats, Bools] | None = None
+            for promise in promises[::-1]:
+                admits = served & np.array([implies(promise, other) for other in flow_promises])
+                less = [mixed[promise][:, pairs].min(axis=1, initial=1.0), held[:, pairs].min(axis=1, initial=1.0)]
+                use, open_ = self._use(on_time[promise] * less[0][:, None], memory * less[1][:, None], admits)
+                needed: Bools = np.any(open_, axis=1)
+                for other in (stricter, wider.get(promise)):
+                    if other is not None:
+                        within = np.all(~open_ | other[1], axis=1)
+                        offered: Bools = np.all((other[0] <= use * (1.0 + _WORTH)) | ~open_[:, None, :], axis=(1, 2))
+                        needed &= ~(within & offered)
+                stricter = use, open_
+                wider.setdefault(promise, stricter)
+                rows = np.flatnonzero(needed)
+                limit = min((seconds for _, seconds in promise), default=np.nan)
+                found.append((use[rows], open_[rows], rows, limit))
+        return _Columns(
+            np.concatenate([use for use, _, _, _ in found]),
+            np.concatenate([open_ for _, open_, _, _ in found]),
+            np.concatenate([rows for _, _, rows, _ in found]),
+            np.concatenate([np.full(len(rows), limit) for _, _, rows, limit in found]),
+        )
+
+    def _use(self, on_time: Floats, memory: Floats, admits: Bools) -> tuple[Floats, Bools]:
+        """([K, R, V] use of the rows, [K, V] admissible) from edges [K, kinds] of time and [K, V] of memory."""
+        answers = self._tokens[self.kind] > 0
+        most = [on_time[:, self.kind], self._slots[:, self.kind], memory]
+        open_ = admits & self._reached & np.all([np.where(answers, edge > 0, True) for edge in most], axis=0)
+        use = np.zeros((len(memory), len(ROW_NAMES), len(self.flows)))
+        for r, edge in enumerate(most):
+            use[:, r] = np.where(open_ & answers & (edge > 0), 1.0 / np.where(edge > 0, edge, 1.0), 0.0)
+        use[:, 3] = np.where(open_, self._link / self.part.link[:, None], 0.0)
+        return use, open_
+
+    def _room(self, shared: dict[str, float], tasks: set[str]) -> Floats:
+        taken = [self.part.prefix_bytes(shared[task]) for task in tasks if shared.get(task, 0.0) > 0]
+        return np.asarray(np.maximum(self.part.room - sum(taken), 0.0))

@@ -213,7 +213,8 @@ def _residencies(
         return [("drop", None, calls)]
     places: list[tuple[str, MemoryOption | None]] = [(replica, None) for replica in replicas]
     places += [(f"tier:{tier.name}", tier) for tier in instance.memory if "parked" in tier.holds]
-    found = [(name, tier, kept) for name, tier in places for kept in _times_to_live(grids, calls)]
+    worth = [kept for kept in _times_to_live(grids, calls) if kept.kept > _TTL_WORTH]
+    found = [(name, tier, kept) for name, tier in places for kept in worth]
     return [*found, ("drop", None, calls)]
 
 

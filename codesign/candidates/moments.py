@@ -57,6 +57,8 @@ class PromptMoments:
     """[K, J] prefill alone on a replica."""
     new_tokens: Floats
     """[J]."""
+    answer_tokens: Floats
+    """[J] mean output."""
     busy: Floats
     """E[S], seconds of a replica (pipeline stages overlap)."""
     busy_square: Floats
@@ -129,6 +131,7 @@ def prompt_moments(table: ConfigurationTable, calls: TaskCalls, residency: str) 
         weight=weight,
         seconds=seconds,
         new_tokens=points.new,
+        answer_tokens=points.output,
         busy=occupied @ weight,
         busy_square=occupied**2 @ weight,
         attention=prefill_attention_seconds(table, points.new, points.cached) @ weight,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from codesign.candidates.context import MomentBook, OperatingPoints, Slice, Z, joined, tier_joules
-from codesign.candidates.data import ColumnBlock, Floats, Ints, RowUse
+from codesign.candidates.context import MEMORY_Z, MomentBook, OperatingPoints, Slice, joined, tier_joules
+from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.waiting import Queues, longest_waits
 
@@ -20,11 +20,13 @@ def prefill_blocks(
     if not flows or not len(part.index):
         return []
     grids = part.grids
-    queues = Queues.product(grids.utilizations, grids.pools, grids.waits_s)
+    largest = part.instance.options.max_utilization
+    utilizations = (*(rho for rho in grids.utilizations if rho < largest), largest)
+    queues = Queues.product(utilizations, grids.pools, grids.waits_s)
     prompts = [book.prompt(flow.calls, flow.residency) for flow in flows]
     longest = np.max([prompt.busy_square / prompt.busy for prompt in prompts], axis=0)
     waits = np.stack([_waits(part, queues, book, flow, longest) for flow in flows], axis=2)
-    keep_k, keep_o, wait = distinct_waits(waits)
+    keep_k, keep_o, wait = distinct_waits(waits, (waits >= 0) & ~_in_vain(queues, waits, longest, len(grids.pools)))
     if not len(keep_k):
         return []
     capacity = part.room
@@ -36,16 +38,30 @@ def prefill_blocks(
     return joined(blocks)
 
 
-def distinct_waits(waits: Ints) -> tuple[Ints, Ints, Ints]:
-    """Columns (k, o, wait position) from longest waits [K, O, V]: one for each distinct wait of some flow.
+def distinct_waits(waits: Ints, wanted: Bools) -> tuple[Ints, Ints, Ints]:
+    """Columns (k, o, wait position) from longest waits [K, O, V]: one for each distinct wait of some flow `wanted`.
 
     A wait between two of them admits the same flows as the next one up and offers less: it is dominated.
     """
-    first = np.ones(waits.shape, dtype=bool)
+    first = wanted.copy()
     for v in range(1, waits.shape[2]):
-        first[:, :, v] = np.all(waits[:, :, :v] != waits[:, :, [v]], axis=2)
-    k, o, flow = np.nonzero(first & (waits >= 0))
+        first[:, :, v] &= np.all((waits[:, :, :v] != waits[:, :, [v]]) | ~wanted[:, :, :v], axis=2)
+    k, o, flow = np.nonzero(first)
     return k, o, waits[k, o, flow]
+
+
+def _in_vain(queues: Queues, waits: Ints, longest: Floats, pools: int) -> Bools:
+    """[K, O, V] does a flow wait no longer than it may at this utilisation whatever comes, even in a smaller pool?
+
+    E[S²] of all that comes is at most `longest` [K] times their E[S].
+    """
+    every = np.broadcast_to(np.arange(len(queues.pooled))[None, :, None], waits.shape)
+    limit = queues.second_moment_limit(every, np.maximum(waits, 0))
+    never = (waits >= 0) & (limit >= queues.utilization[None, :, None] * longest[:, None, None])
+    by_pool = never.reshape(waits.shape[0], -1, pools, waits.shape[2])
+    before = np.zeros_like(by_pool)
+    before[:, :, 1:] = np.logical_or.accumulate(by_pool, axis=2)[:, :, :-1]
+    return np.asarray(before.reshape(waits.shape))
 
 
 def _waits(part: Slice, queues: Queues, book: MomentBook, flow: CallFlow, longest: Floats) -> Ints:
@@ -67,10 +83,13 @@ def _use(part: Slice, book: MomentBook, flows: list[CallFlow]) -> tuple[Floats, 
     power = np.zeros((count, len(flows)))
     for v, flow in enumerate(flows):
         prompt, after = book.prompt(flow.calls, flow.residency), book.decode(flow.calls)
-        held = flow.calls.held_s if flow.residency == "prefill" else 0.0
+        stays = flow.residency == "prefill"
+        held = flow.calls.held_s if stays else 0.0
         use[:, 0, v] = prompt.busy
         use[:, 1, v] = prompt.busy_square
         there = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send)
+        if stays:  # what is here stays while the decode side answers
+            there = there + prompt.answer_tokens * flow.tpot_level_s
         use[:, 2, v] = (there * prompt.held) @ prompt.weight + held * after.bytes_after
         use[:, 3, v] = (there * prompt.held**2) @ prompt.weight + held * after.square_after
         use[:, 4, v] = np.maximum(prompt.arriving, prompt.leaving)
@@ -95,7 +114,7 @@ def _block(
     limit[:, 0] = queues.utilization[keep_o]
     limit[:, 1] = queues.second_moment_limit(keep_o, wait)
     limit[:, 2] = capacity[keep_k] * (1 - spread)
-    limit[:, 3] = (capacity[keep_k] * spread / Z) ** 2
+    limit[:, 3] = (capacity[keep_k] * spread / MEMORY_Z) ** 2
     limit[:, 4] = part.link[keep_k]
     chosen = np.flatnonzero(np.all(limit > 0, axis=1))
     keep_k, keep_o, wait = keep_k[chosen], keep_o[chosen], wait[chosen]

@@ -7,12 +7,12 @@ fewer than two sets a task, and only those whose prefixes leave noteworthy more 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from codesign.candidates.context import OperatingPoints, joined
+from codesign.candidates.context import OperatingPoints, Slice, joined
 from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints
 from codesign.candidates.flows import CallFlow
 
@@ -65,6 +65,25 @@ def by_prefixes(
             admissible = part.admissible & (own | others)
             found.append((replace(part, limit=limit, admissible=admissible), points.take(rows)))
     return joined(found)
+
+
+def sets_of_tasks(part: Slice, shared: Mapping[str, float]) -> list[set[str]]:
+    """All tasks, each alone, those without a prefix, and halves of halves of the others by the size of their prefixes.
+
+    The latter where all prefixes (`shared` tokens, by task) take noteworthy memory.
+    """
+    found = [set(shared), *({task} for task in shared)] if len(shared) > 1 else [set(shared)]
+    taken = np.sum([part.prefix_bytes(tokens) for tokens in shared.values() if tokens > 0], axis=0)
+    if not np.any(taken > part.grids.prefix_worth * part.room):
+        return found
+    found.append({task for task, tokens in shared.items() if tokens == 0})
+    parts = [sorted((task for task, tokens in shared.items() if tokens > 0), key=lambda task: (shared[task], task))]
+    while parts:
+        some = parts.pop()
+        found.append(set(some))
+        if len(some) > 2:
+            parts += [some[: len(some) // 2], some[len(some) // 2 :]]
+    return [tasks for n, tasks in enumerate(found) if tasks and tasks not in found[:n]]
 
 
 def _sets(sizes: Floats, room: Floats, worth: float) -> Iterator[tuple[int, int, Bools]]:

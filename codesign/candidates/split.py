@@ -13,13 +13,13 @@ import numpy as np
 from codesign.candidates.configurations import Places, engines
 from codesign.candidates.context import OperatingPoints, Z
 from codesign.candidates.data import ColumnBlock, Floats, Group, Ints, RowUse
-from codesign.candidates.decode import StepPoints, longest_step
 from codesign.candidates.flows import CallFlow, FlowBook
 from codesign.candidates.grids import Grids
 from codesign.candidates.kept import flow_traffic
 from codesign.candidates.moments import DecodeMoments, decode_moments, prompt_moments
 from codesign.candidates.prefixes import Memory, by_prefixes
 from codesign.candidates.step import Chords, chords
+from codesign.candidates.step_points import StepPoints, longest_step
 from codesign.performance import (
     PRECISIONS,
     ConfigurationTable,

@@ -26,10 +26,15 @@ class Chords:
 
 
 def step_chords(
-    table: ConfigurationTable, grids: Grids, prompt_tokens: float, anchor_batch: float
+    table: ConfigurationTable, grids: Grids, slots: float, prompt_tokens: float, anchor_batch: float
 ) -> Chords:
-    """Chords of the step with `prompt_tokens` new prompt tokens in it, tight from batch `anchor_batch` on."""
-    return chords(lambda batch: decode_step_seconds(table, batch, prompt_tokens), grids.batches, anchor_batch)
+    """Chords of the step with `prompt_tokens` new prompt tokens in it, tight from batch `anchor_batch` on.
+
+    As far as `slots` sequences of each data-parallel rank make a batch.
+    """
+    most = max(slots * float(table.dp.max()), anchor_batch)
+    knots = tuple(b for b, before in zip(grids.batches, (0.0, *grids.batches), strict=False) if before < most)
+    return chords(lambda batch: decode_step_seconds(table, batch, prompt_tokens), knots, anchor_batch)
 
 
 def chords(curve_of: Callable[[Floats], Floats], knots_at: tuple[float, ...], anchor_batch: float) -> Chords:

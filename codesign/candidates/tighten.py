@@ -14,7 +14,8 @@ def tightened(instance: Instance, block: ColumnBlock, role: str, model: str, har
     """The block with the instance's tightenings in its limits; the block itself where none concerns it.
 
     `hardware` [K] is the option of each column. A spread row reads Σ variance ≤ (room/z)², so a factor f on z divides
-    its limit by f².
+    its limit by f². Rows of decode and colocated columns are loads, of which fluctuation takes
+    about half: f there divides by √f.
     """
     factors: dict[str, np.ndarray] = {}
 
@@ -27,6 +28,14 @@ def tightened(instance: Instance, block: ColumnBlock, role: str, model: str, har
             continue
         names = np.array([found.hardware is None or option.name == found.hardware for option in instance.hardware])
         chosen = names[hardware]
+        if role in ("colocated", "decode"):
+            for row in ("tpot", "time", "capacity"):
+                scale(row, chosen, found.z**-0.5)
+            for row in ("time", "tpot", "ttft", "task_latency", "busy"):
+                scale(row, chosen, found.utilization)
+            scale("ttft", chosen, found.wait)
+            scale("link", chosen, found.link)
+            continue
         scale("spread", chosen, found.z**-2)
         scale("capacity spread", chosen, found.z**-2)
         scale("busy", chosen, found.utilization)

@@ -1,17 +1,20 @@
 """How each pool runs: queues, steps and memory at the fixed point t = step(b(t)) of the unlinearised model.
 
-Written from the physics of DESIGN 3.4, not from the planner's rows: those are linear and on the safe side.
+Written from the physics of DESIGN 3.4, not from the planner's rows: those are linear. Colocated pools stand in
+:mod:`~codesign.check.colocated`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
 from codesign.check.calls import Array
-from codesign.check.plan import ModelledPool, ModelledRoute
+from codesign.check.colocated import Colocated, colocated
+from codesign.check.plan import ModelledPool, ModelledRoute, Plan
 from codesign.check.split import SplitLoad, split_peaks
 from codesign.check.traffic import moved, session_bytes, transfer_seconds
 from codesign.performance import (
@@ -23,7 +26,6 @@ from codesign.performance import (
     kv_capacity_bytes,
     kv_read_bytes,
     link_bytes_per_s,
-    prefill_attention_seconds,
     prefill_flops,
     prefill_occupancy_seconds,
     prefill_seconds,
@@ -33,11 +35,13 @@ from codesign.performance.queueing import (
     mean_wait,
     normal_quantile,
     poisson_mean_within,
+    wait_probability,
 )
 from codesign.performance.split import SplitTable, activation_bytes
 from codesign.problem.instance import Options
 
 _LONGEST_STEP_S = 1e3
+_NO_STEPS: Mapping[str, float] = MappingProxyType({})
 _GRID = 400
 
 
@@ -64,6 +68,16 @@ class PoolState:
     link_share: float = 0.0
     compute_share: float = 0.0
     bandwidth_share: float = 0.0
+    colocated: Colocated | None = None
+    """Prompts in the steps of a colocated pool."""
+
+    def wait_moments(self) -> tuple[float, float]:
+        """Mean and variance (s, s²) of a prompt's wait."""
+        if self.colocated is not None:
+            return self.colocated.wait_moments()
+        # An exponential tail behind the probability of waiting at all.
+        waiting = max(float(wait_probability(self.busy, self.servers)), 1e-12)
+        return self.wait_s, 2.0 * self.wait_s**2 / waiting - self.wait_s**2
 
 
 class _Bytes:
@@ -83,19 +97,33 @@ class _Bytes:
         return self.mean + float(normal_quantile(PLANNING_PERCENTILE)) * float(np.sqrt(self.variance))
 
 
-def operate(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -> PoolState:
-    """State of a pool under its routes; infinite figures where it is overloaded."""
+def operate_all(plan: Plan) -> dict[str, PoolState]:
+    """States of all modelled pools, by name; those that answer first, since sessions may stay where prompts are."""
+    states: dict[str, PoolState] = {}
+    for name, pool in sorted(plan.modelled.items(), key=lambda item: item[1].entry.role == "prefill"):
+        routes = plan.routes_of(pool)
+        steps = {r.decode.entry.pool: states[r.decode.entry.pool].step_s for r in routes if r.decode is not pool}
+        states[name] = operate(pool, routes, plan.instance.options, steps)
+    return {name: states[name] for name in plan.modelled}
+
+
+def operate(
+    pool: ModelledPool, routes: list[ModelledRoute], options: Options, steps: Mapping[str, float] = _NO_STEPS
+) -> PoolState:
+    """State of a pool, given the mean `steps` of its routes' decode pools; infinite figures where it is overloaded."""
     if not routes:
         return PoolState()
     if pool.split is not None:
         return _split_steps(pool, pool.split, routes, options)
-    return _queue(pool, routes, options) if pool.entry.role == "prefill" else _steps(pool, routes, options)
+    if pool.entry.role == "prefill":
+        return _queue(pool, routes, options, steps)
+    return _steps(pool, routes, options)
 
 
 def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -> PoolState:
     """Decode and colocated pools."""
     table, role, chunk = pool.table, pool.entry.role, float(pool.entry.prefill_chunk or 0)
-    tokens = attention = new = flops = reads = arriving = leaving = 0.0
+    tokens = attention = flops = reads = arriving = leaving = 0.0
     for route in routes:
         calls, rate = route.calls, route.calls.rate / pool.entry.replicas
         points = calls.population
@@ -106,45 +134,49 @@ def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
         reads += rate * float(kv_read_bytes(table, middle)[0] @ stay)
         prompts = calls.prompts()
         if role == "colocated":
-            new += rate * prompts.mean(prompts.new)
-            attention += rate * prompts.mean(prefill_attention_seconds(table, prompts.new, prompts.cached)[0])
             flops += rate * prompts.mean(prefill_flops(table, prompts.new, prompts.cached)[0])
         bytes_ = moved(route, prompts)
         arriving += rate * prompts.mean(bytes_.into_prefill if role == "colocated" else bytes_.into_decode)
         leaving += rate * prompts.mean(bytes_.out_of_decode)
+    overloaded = PoolState(np.inf, np.inf, np.inf, np.inf, np.inf, np.inf, 1, np.inf, np.inf, np.inf)
+    shared = None
+    if role == "colocated":
+        shared = colocated(pool, routes, fixed_point)
+        if shared is None:
+            return overloaded
+        t, batch, deviation = shared.step_s, shared.batch, float(np.sqrt(shared.others))
+    else:
 
-    def step(seconds: Array) -> Array:
-        return np.asarray(
-            decode_step_seconds(table, tokens * seconds, new * seconds)[0] + attention * seconds
-        )
+        def step(seconds: Array) -> Array:
+            return np.asarray(decode_step_seconds(table, tokens * seconds)[0] + attention * seconds)
 
-    t = fixed_point(step, float(decode_step_seconds(table, np.zeros(1))[0, 0]))
-    if not np.isfinite(t):
-        return PoolState(np.inf, np.inf, np.inf, np.inf, np.inf, np.inf, 1, np.inf, np.inf, np.inf)
-    batch = tokens * t
-    full = float(decode_step_seconds(table, np.array([batch]), chunk)[0, 0]) + attention * t if chunk else 0.0
-    busy, second = _chunk_queue(routes, pool, full, chunk)
+        t = fixed_point(step, float(decode_step_seconds(table, np.zeros(1))[0, 0]))
+        if not np.isfinite(t):
+            return overloaded
+        batch, deviation = tokens * t, _step_deviation(pool, routes, t, tokens * t)
     held = _Bytes()
     for route in routes:
         calls, rate = route.calls, route.calls.rate / pool.entry.replicas
         points, prompts = calls.population, calls.prompts()
         end = session_bytes(pool, calls, points.context + points.output)
-        held.hold(rate, points.weight, t * points.output + calls.held_by(role), end)
-        if chunk:
-            prefilling = np.ceil(prompts.new / chunk) * full
+        decoding = t * points.output if shared is None else shared.decoding(route)
+        held.hold(rate, points.weight, decoding + calls.held_by(role), end)
+        if shared is not None:
+            prefilling = np.ceil(prompts.new / chunk) * shared.full_step_s
             held.hold(rate, prompts.weight, prefilling, session_bytes(pool, calls, prompts.context))
     return PoolState(
         step_s=t,
-        step_sd_s=_step_deviation(pool, routes, t, batch, new * t),
+        step_sd_s=deviation,
         batch=batch,
-        full_step_s=full,
-        busy=busy,
-        wait_s=float(mean_wait(busy, second, 1)),
+        full_step_s=0.0 if shared is None else shared.full_step_s,
+        busy=0.0 if shared is None else float(shared.shared.busy[0]),
+        wait_s=0.0 if shared is None else float(shared.shared.wait[0]),
         memory_share=held.percentile() / _room(pool, routes, options),
-        slots_share=batch / float(poisson_mean_within(options.max_sequences)),
+        slots_share=batch / float(poisson_mean_within(options.max_sequences) * table.dp[0]),
         link_share=_over(max(arriving, leaving), float(link_bytes_per_s(table)[0])),
         compute_share=flops / _peak_flops(pool),
         bandwidth_share=float(bandwidth_share(table, *(np.array([x]) for x in (max(batch, 1.0), t, reads)))[0]),
+        colocated=shared,
     )
 
 
@@ -181,12 +213,10 @@ def _split_steps(
     )
 
 
-def _step_deviation(
-    pool: ModelledPool, routes: list[ModelledRoute], t: float, batch: float, prompt: float
-) -> float:
+def _step_deviation(pool: ModelledPool, routes: list[ModelledRoute], t: float, batch: float) -> float:
     """Standard deviation of the step: Poisson arrivals, each adding slope + r for its stay."""
     more = batch * 0.01 + 0.01
-    both = decode_step_seconds(pool.table, np.array([batch, batch + more]), np.full(2, prompt))[0]
+    both = decode_step_seconds(pool.table, np.array([batch, batch + more]))[0]
     slope = float(both[1] - both[0]) / more
     variance = 0.0
     for route in routes:
@@ -197,20 +227,9 @@ def _step_deviation(
     return float(np.sqrt(variance))
 
 
-def _chunk_queue(
-    routes: list[ModelledRoute], pool: ModelledPool, full: float, chunk: float
-) -> tuple[float, float]:
-    """(Σ x·E[S], Σ x·E[S²]) of prompts that enter the steps of a replica chunk by chunk."""
-    busy = second = 0.0
-    for route in routes if chunk else ():
-        prompts, rate = route.calls.prompts(), route.calls.rate / pool.entry.replicas
-        service = prompts.new / chunk * full
-        busy += rate * prompts.mean(service)
-        second += rate * prompts.mean(service**2)
-    return busy, second
-
-
-def _queue(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -> PoolState:
+def _queue(
+    pool: ModelledPool, routes: list[ModelledRoute], options: Options, steps: Mapping[str, float]
+) -> PoolState:
     """Prefill pools."""
     table, replicas = pool.table, pool.entry.replicas
     busy = second = flops = arriving = leaving = 0.0
@@ -226,6 +245,8 @@ def _queue(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
         arriving += rate * prompts.mean(bytes_.into_prefill)
         leaving += rate * prompts.mean(bytes_.send)
         present = prefill_seconds(table, prompts.new, prompts.cached)[0] + transfer_seconds(route, prompts)
+        if calls.policy == "prefill":  # the prompt's KV stays while the decode side answers
+            present = present + prompts.output * steps[route.decode.entry.pool]
         held.hold(rate, prompts.weight, present, session_bytes(pool, calls, prompts.context))
         end = session_bytes(pool, calls, prompts.context + prompts.output)
         held.hold(rate, prompts.weight, calls.held_by("prefill"), end)
@@ -262,12 +283,17 @@ def fixed_point(step: Callable[[Array], Array], least: float) -> float:
 def ttft_parts(route: ModelledRoute, prefill: PoolState, decode: PoolState) -> tuple[Array, Array]:
     """(weight [J], seconds [J]) of a call's time to first token beside its wait in the queue."""
     prompts = route.calls.prompts()
-    if route.prefill.entry.role == "colocated":
-        chunks = np.ceil(prompts.new / float(route.prefill.entry.prefill_chunk or np.nan))
-        reload = transfer_seconds(route, prompts) if route.tier is not None else 0.0
-        return prompts.weight, np.asarray(chunks * prefill.full_step_s + reload)
+    if prefill.colocated is not None:
+        weight, seconds = prefill.colocated.prefilling(route)
+        return weight, seconds + reload_seconds(route)
     alone = prefill_seconds(route.prefill.table, prompts.new, prompts.cached)[0]
     return prompts.weight, np.asarray(alone + transfer_seconds(route, prompts) + decode.step_s)
+
+
+def reload_seconds(route: ModelledRoute) -> Array:
+    """[J] seconds in which a colocated route's prompts get their history from a tier; 0 where there is none."""
+    prompts = route.calls.prompts()
+    return transfer_seconds(route, prompts) if route.tier is not None else np.zeros_like(prompts.weight)
 
 
 def _room(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -> float:

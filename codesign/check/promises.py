@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from scipy.special import ndtr
 
-from codesign.check.operation import PoolState, ttft_parts
+from codesign.check.operation import PoolState, reload_seconds, ttft_parts
 from codesign.check.plan import ModelledRoute, Plan
 from codesign.check.report import REPORT_TOLERANCE, Findings
-from codesign.performance.queueing import wait_exceeds, wait_probability
+from codesign.performance.queueing import wait_exceeds
 from codesign.problem.instance import TaskClass
 
 Late = Callable[[float], float]
@@ -70,12 +70,16 @@ def _promised(task: TaskClass) -> tuple[tuple[str, tuple[tuple[float, float], ..
 
 def _ttft(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late:
     queue, decode = states[route.prefill.entry.pool], states[route.decode.entry.pool]
+    if queue.colocated is not None:
+        return queue.colocated.first_late(route, reload_seconds(route))
     weight, rest = ttft_parts(route, queue, decode)
     return lambda t: float(weight @ wait_exceeds(t - rest, queue.wait_s, queue.busy, queue.servers))
 
 
 def _tpot(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late:
     decode = states[route.decode.entry.pool]
+    if decode.colocated is not None:
+        return decode.colocated.late(route)
     deviation = max(decode.step_sd_s, 1e-12)
     return lambda t: float(ndtr((decode.step_s - t) / deviation)) if np.isfinite(decode.step_s) else 1.0
 
@@ -88,14 +92,14 @@ def call_moments(route: ModelledRoute, states: Mapping[str, PoolState]) -> tuple
     points = route.calls.population
     weight, rest = ttft_parts(route, queue, decode)
     first = float(weight @ rest)
-    # An exponential tail behind the probability of waiting at all.
-    waiting = max(float(wait_probability(queue.busy, queue.servers)), 1e-12)
-    wait_variance = 2.0 * queue.wait_s**2 / waiting - queue.wait_s**2
+    wait, wait_variance = queue.wait_moments()
+    ttft_variance = float(weight @ (rest - first) ** 2) + wait_variance
+    if decode.colocated is not None:
+        decoding, variance = decode.colocated.decoding_moments(route)
+        return wait + first + decoding, ttft_variance + variance
     output = float(points.weight @ points.output)
     output_variance = float(points.weight @ (points.output - output) ** 2)
-    mean = queue.wait_s + first + output * decode.step_s
-    variance = float(weight @ (rest - first) ** 2) + wait_variance
-    return mean, variance + output_variance * decode.step_s**2
+    return wait + first + output * decode.step_s, ttft_variance + output_variance * decode.step_s**2
 
 
 def _task_latency(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from codesign.check.operation import PoolState, operate
+from codesign.check.operation import PoolState, operate_all
 from codesign.check.plan import ModelledPool, Plan
 from codesign.check.report import REPORT_TOLERANCE, SHARE_TOLERANCE, Findings
 
 
 def check_pools(plan: Plan, findings: Findings) -> dict[str, PoolState]:
     """Operate every modelled pool, hold it to its limits, and return the states by pool."""
-    states = {}
+    states = operate_all(plan)
     for name, pool in plan.modelled.items():
-        state = operate(pool, plan.routes_of(pool), plan.instance.options)
-        states[name] = state
+        state = states[name]
         _check_limits(pool, state, findings)
         if plan.routes_of(pool):
             _check_report(pool, state, findings)

@@ -17,7 +17,7 @@ from codesign.optimize.fleet import FleetPlan
 from codesign.optimize.relaxation import relax
 from codesign.optimize.strengthen import strengthened
 
-_CONFIRMATIONS, _UNDERBID, _CONFIRM_SECONDS = 6, 0.005, 10.0
+_CONFIRMATIONS, _UNDERBID, _CONFIRM_SECONDS = 12, 0.005, 10.0
 """Relaxations solved again for an entry price, how far below it the part is offered, and seconds for each."""
 
 
@@ -105,22 +105,28 @@ def entry_prices(candidates: Candidates, plan: FleetPlan, deadline: float = math
     What the best use of a replica is worth at the relaxation's prices, less its power and its part of the
     shared limits, is what its accelerators may cost at most.  Prices of a relaxation are seldom unique, so a
     part that is not bought there is offered for a little less, the relaxation is solved again, and its new
-    prices are taken, until it is bought, or until `deadline` (time.monotonic seconds).
+    prices are taken, or the middle between what it was not bought for and what it was, until that is close, or until
+    `deadline` (time.monotonic seconds).
     """
     data = strengthened(candidates.data)  # the rows whose relaxation gave the prices
     duals = duals_of(plan)
     bought = {h for o in plan.servers for h in data.offers[o].supplies}
     prices = _worth(data, duals)
     for h, price in enumerate(prices):
+        low, high = 0.0, math.inf
         for _ in range(_CONFIRMATIONS if h not in bought and data.usd_weight > 0 else 0):
             if price is None or price <= 0 or time.monotonic() > deadline:
                 break
             offered = price * (1 - _UNDERBID)
             found = relax(_offered_at(data, h, offered), time.monotonic() + _CONFIRM_SECONDS)
             if found.servers[h] > 1e-9:
-                break
-            again = _worth(data, found.duals)[h]
-            price = min(offered, again if again is not None else offered)
+                if not high - offered > 2 * _UNDERBID * offered or math.isinf(high):
+                    break
+                low, price = offered, (offered + high) / 2.0
+                continue
+            high, again = offered, _worth(data, found.duals)[h]
+            lower = again is not None and low < again < offered * (1 - _UNDERBID)
+            price = again if lower else (low + high) / 2.0
         prices[h] = price
     return prices
 

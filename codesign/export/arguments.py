@@ -34,11 +34,10 @@ def vllm_arguments(worker: Worker, *, ranks: bool = True) -> list[str]:
     words += _quantization(worker, _VLLM_QUANTIZATION)
     words += ["--kv-cache-dtype", _VLLM_KV[worker.kv]]
     words += ["--max-model-len", str(worker.max_context)]
-    sequences = math.ceil(worker.max_sequences / worker.dp)
-    words += ["--max-num-seqs", str(sequences)]
+    words += ["--max-num-seqs", str(worker.max_sequences)]
     if worker.chunk is not None:
         words += ["--enable-chunked-prefill"]
-        words += ["--max-num-batched-tokens", str(math.ceil(worker.chunk / worker.dp) + sequences)]
+        words += ["--max-num-batched-tokens", str(math.ceil(worker.chunk / worker.dp) + worker.max_sequences)]
     words += ["--gpu-memory-utilization", f"{worker.memory_fraction:g}"]
     words += ["--enable-prefix-caching" if worker.keeps_prefixes else "--disable-prefix-caching"]
     words += _vllm_kept(worker, worker.role != "colocated")
@@ -88,7 +87,7 @@ def sglang_arguments(worker: Worker) -> list[str]:
     words += _quantization(worker, _SGLANG_QUANTIZATION)
     words += ["--kv-cache-dtype", _SGLANG_KV[worker.kv]]
     words += ["--context-length", str(worker.max_context)]
-    words += ["--max-running-requests", str(worker.max_sequences)]
+    words += ["--max-running-requests", str(worker.max_sequences * worker.dp)]  # SGLang divides it over its ranks
     words += ["--chunked-prefill-size", str(worker.chunk)] if worker.chunk is not None else []
     words += ["--mem-fraction-static", f"{worker.memory_fraction:g}"]
     words += [] if worker.keeps_prefixes else ["--disable-radix-cache"]

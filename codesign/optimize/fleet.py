@@ -460,6 +460,7 @@ def _positions(kept: Ints, columns: list[int]) -> list[int]:
 def _read(search: Search, relaxation: Relaxation | None, stopped: str | None) -> FleetPlan:
     """The best plan as found, with shadow prices where there was a relaxation."""
     search.tidy()
+    search.merge()
     model, values = search.best, search.values
     assert model is not None
     m, data = model.pyomo, model.data

@@ -37,6 +37,8 @@ _SAME = 1e-8
 """Relative difference of objectives that cost the same."""
 _TIDIED, _TIDY_SECONDS = 400, 2.0
 """Columns up to which plans of one cost are looked for among all of them, and for how long."""
+_MERGE_SECONDS = 3.0
+"""For plans of fewer pools."""
 
 
 @dataclass(frozen=True)
@@ -203,10 +205,27 @@ class Search:
         )
         if not free and not Held(data, self.best, self.values).idle():
             return
-        columns = np.arange(data.columns) if data.columns <= _TIDIED else self.used()
+        self._fewest(np.arange(data.columns) if data.columns <= _TIDIED else self.used())
+
+    def merge(self) -> None:
+        """Of plans that cost the same, one of fewer pools: what a small one does the others often have room for."""
+        deadline = time.monotonic() + _MERGE_SECONDS
+        for k, _ in sorted(self.running(), key=lambda item: item[1]):
+            others = self.used()
+            if k in others and len(others) > 1 and time.monotonic() < deadline and not self.cancel.is_set():
+                self._fewest(others[others != k], self._bought())
+
+    def _bought(self) -> int:
+        """Servers of the best plan."""
+        assert self.best is not None
+        return sum(round(self.values.get(id(v), v.value or 0.0)) for v in self.best.pyomo.servers.values())
+
+    def _fewest(self, columns: Ints, most_servers: float = math.inf) -> None:
+        """Take the plan of the fewest servers over some columns, if it costs no more and has no more than so many."""
+        data = self.data
         most = self.objective * (1.0 + _SAME)
-        model = FleetModel(data.with_limits([spending(data, most)]), columns.tolist(), relaxed=False, fewest=True)
         try:
+            model = FleetModel(data.with_limits([spending(data, most)]), columns.tolist(), relaxed=False, fewest=True)
             compiled = CompiledModel(model.pyomo, self.threads, self.seed)
         except (InfeasibleConstraintException, SolverError):  # what costs next to nothing stays as it was found
             return
@@ -222,7 +241,10 @@ class Search:
             return {i: math.ceil(n - _WHOLE) for i, n in found.items() if n > _WHOLE}
 
         replicas = counts(m.replicas)
-        start = Start(tuple(replicas), replicas, counts(m.servers), counts(m.spares), counts(m.modules))
+        servers = counts(m.servers)
+        if sum(servers.values()) > most_servers:
+            return
+        start = Start(tuple(replicas), replicas, servers, counts(m.spares), counts(m.modules))
         self.adopt(start, worse=2 * _SAME)
 
 

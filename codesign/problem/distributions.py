@@ -207,6 +207,15 @@ class Distribution:
         x, w = self._arrays
         return float(x[min(int(np.searchsorted(np.cumsum(w), p * (1 - 1e-12))), x.size - 1)])
 
+    def quantiles(self, p: Array) -> Array:
+        """[n] quantiles at probabilities [n] in (0, 1)."""
+        if self.kind == "constant":
+            return np.full(p.size, self.value)
+        if self.kind == "lognormal":
+            return np.asarray(np.exp(self.mu + self.sigma * ndtri(np.clip(p, 1e-12, 1 - 1e-12))))
+        values, weights = self._arrays
+        return values[np.minimum(np.searchsorted(np.cumsum(weights), p), values.size - 1)]
+
     @overload
     def cdf(self, x: float) -> float: ...
     @overload

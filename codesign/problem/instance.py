@@ -400,6 +400,7 @@ class Options:
     memory_fraction: float = 0.95
     memory_reserve_bytes: float = 1.5e9
     max_sequences: int = 1024
+    max_utilization: float = 0.93
     max_replica_accelerators: int | None = None
     max_context_parallel: int = 1
     max_expert_domains: int = 1

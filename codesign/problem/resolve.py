@@ -280,7 +280,7 @@ class _Resolver:
             prefix_ttl_s=_DECIDED_TTL_S if prefix.ttl == "decide" else prefix.ttl,
             prefix_ttl_free=prefix.ttl == "decide",
             idle_gap=prefix.idle_gap(),
-            variants=self._variants(path, task, cards, context) if modelled else (),
+            variants=self._variants(path, task, cards, context, output.mean) if modelled else (),
             min_quality=task.min_quality,
             ttft_slo=_levels(slo.ttft),
             tpot_slo=_levels(slo.tpot),
@@ -342,7 +342,7 @@ class _Resolver:
             return None
 
     def _variants(
-        self, path: Path_, task: Task, cards: Mapping[str, inst.Model], context: Distribution
+        self, path: Path_, task: Task, cards: Mapping[str, inst.Model], context: Distribution, output: float
     ) -> tuple[inst.Variant, ...]:
         wanted: list[tuple[Path_, str, str, float | None, float, float]] = [
             ((*path, "models", i), name, name, None, 1.0, 1.0) for i, name in enumerate(task.models or [])
@@ -361,7 +361,7 @@ class _Resolver:
             best = max(best, quality * formats)
             # The product of two decimals must not fall below the threshold that it equals on paper.
             if quality * formats >= task.min_quality * (1 - 1e-12):
-                limit = self._context_limit(place, task, cards[model].card, context, max_context)
+                limit = self._context_limit(place, task, cards[model].card, context, output, max_context)
                 admitted.append(inst.Variant(name, model, limit, calls_factor, quality))
         if wanted and not admitted and all(model in cards for _, _, model, *_ in wanted):
             self.faults.add(
@@ -372,17 +372,19 @@ class _Resolver:
         return tuple(admitted)
 
     def _context_limit(
-        self, path: Path_, task: Task, card: ModelCard, context: Distribution, given: float | None
+        self, path: Path_, task: Task, card: ModelCard, context: Distribution, output: float, given: float | None
     ) -> float:
         """Longest context of a variant: as the file says, and never above the model's own."""
         if given is not None and given <= card.max_context:
             return given
         share = 1.0 - context.cdf(float(card.max_context))
-        if given is None and task.on_overlong == "refuse" and share > MAX_OVERLONG:
+        beside = 1.0 - context.cdf(card.max_context - output)  # no room for a mean answer either
+        if given is None and task.on_overlong == "refuse" and beside > MAX_OVERLONG:
+            what = f"{100 * beside:.3g} % of contexts, with answers of {output:.0f} tokens,"
             self.faults.add(
                 path,
-                f"{100 * share:.3g} % of contexts above the {card.max_context} tokens of {card.id}",
-                f"a variant with max_context of at most {card.max_context} (compaction), "
+                f"{what} above the {card.max_context} tokens of {card.id}",
+                f"a variant with max_context of at most {card.max_context - output:.0f} (compaction), "
                 "on_overlong: truncate, or a model with a longer context",
                 words=True,
             )
@@ -552,6 +554,7 @@ def _options(problem: Problem, profiles: tuple[str, ...]) -> inst.Options:
         memory_fraction=options.memory_fraction,
         memory_reserve_bytes=options.memory_reserve,
         max_sequences=options.max_sequences,
+        max_utilization=options.max_utilization,
         max_replica_accelerators=options.max_replica_accelerators,
         max_context_parallel=options.max_context_parallel,
         max_expert_domains=options.max_expert_domains,

@@ -391,7 +391,9 @@ class Options(Part):
     memory_reserve: Bytes = written("1.5 GB")
     """Memory per accelerator for the runtime."""
     max_sequences: PositiveCount = 1024
-    """Sequences in one replica, at most."""
+    """Sequences in one data-parallel rank of a replica, at most, as engines count them."""
+    max_utilization: Annotated[Fraction, Field(gt=0, lt=1)] = 0.93
+    """Share of the time for which queues of prompts are planned to be busy, at most: a margin for rates that rise."""
     max_replica_accelerators: PositiveCount | None = None
     max_context_parallel: PositiveCount = 1
     """Groups of accelerators that may share one prompt in a prefill replica (context parallelism: tokens are divided,

@@ -25,6 +25,7 @@ def simulation_report(report: SimulationReport) -> Group:
 def _parts(report: SimulationReport) -> Iterator[RenderableType]:
     broken = [(task, slo) for task in report.tasks for slo in task.slo if not slo.ok]
     promised = sum(len(task.slo) for task in report.tasks)
+    unsure = sum(not slo.sure for task in report.tasks for slo in task.slo)
     length = quantity(report.duration_s, "time")
     stages = dict.fromkeys(task.stage for task in report.tasks if task.stage)
     length += f" of each of {', '.join(stages)}" if stages else ""
@@ -33,6 +34,13 @@ def _parts(report: SimulationReport) -> Iterator[RenderableType]:
         what += f"; {report.failure}"
     if broken:
         yield line(f"{len(broken)} of {promised} SLOs do not hold: {what}", "bold red")
+    elif unsure:
+        yield line(
+            f"no SLO is broken, {unsure} of {promised} {'is' if unsure == 1 else 'are'} above the target by less than "
+            f"a run of this length can tell: {what}",
+            "bold yellow",
+        )
+        yield line("note: a longer --duration decides", "yellow")
     else:
         yield line(f"ok: all {promised} SLOs hold: {what}", "bold green")
     yield line(f"the first {quantity(report.warm_up_s, 'time', 3)} are warm-up and not counted")
@@ -76,7 +84,7 @@ def _promises(report: SimulationReport) -> RenderableType:
                 quantity(slo.simulated, "time", 3),
                 band,
                 percent(ratio),
-                "yes" if slo.ok else "NO",
+                ("yes" if slo.sure else "perhaps") if slo.ok else "NO",
             )
     return table
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.check.operation import PoolState, operate
+from codesign.check.operation import PoolState, operate_all, ttft_parts
 from codesign.check.plan import ModelledRoute, Plan
 from codesign.check.traffic import moved
 from codesign.performance import prefill_seconds
@@ -26,7 +26,7 @@ from codesign.simulate.report import (
     TaskOutcome,
     TtftParts,
 )
-from codesign.simulate.sessions import Lengths, quantiles
+from codesign.simulate.sessions import Lengths
 from codesign.simulate.statistics import chain_latency, percentile, percentile_interval, warm_up_s
 
 Array = NDArray[np.float64]
@@ -82,7 +82,7 @@ def assess(
     samples: int,
 ) -> SimulationReport:
     """The report of a simulation; `samples` looks at each pool."""
-    states = {name: operate(pool, plan.routes_of(pool), plan.instance.options) for name, pool in plan.modelled.items()}
+    states = operate_all(plan)
     served = {task.name: _served(task, parts, outcomes) for task in plan.instance.tasks}
     known = queues(plan, duration_s, seed, arrivals)
     warm = max((_warm_up(calls, duration_s) for calls in served.values() if calls), default=0.0)
@@ -234,7 +234,7 @@ def _chained(calls: _Served, seed: int) -> Array:
         ordinal = np.arange(chain.size) - np.repeat(np.cumsum(number) - number, number)
         places = lengths.places(ordinal, number[chain], rng.random(count)[chain])
         own = chain_latency(calls.fields["place"][which], calls.latency[which], places, chain, count, rng)
-        waits = np.where(ordinal + 1 < number[chain], quantiles(task.tool_wait, rng.random(chain.size)), 0.0)
+        waits = np.where(ordinal + 1 < number[chain], task.tool_wait.quantiles(rng.random(chain.size)), 0.0)
         latencies.append(own + np.bincount(chain, weights=waits, minlength=count))
     return np.concatenate(latencies) if latencies else np.empty(0)
 
@@ -254,9 +254,9 @@ def _slos(
     for metric, levels, values in metrics:
         for share, target in levels:
             simulated = percentile(values, share)
-            ok = bool(simulated <= target)
             order = calls.fields["end"] if metric != "task_latency" else np.arange(values.size, dtype=np.float64)
             low, high = percentile_interval(order, values, share)
+            ok = bool(simulated <= target or low <= target)
             found.append(
                 SloOutcome.model_validate(
                     {
@@ -282,9 +282,9 @@ def _planned_parts(route: ModelledRoute, states: Mapping[str, PoolState]) -> lis
     wait_s = queue.wait_s if before.wait_s is None else before.wait_s
     step_s = decode.step_s if after.step_time_s is None else after.step_time_s
     prompts = route.calls.prompts()
-    if route.prefill.entry.role == "colocated":
-        chunks = np.ceil(prompts.new / float(route.prefill.entry.prefill_chunk or np.nan))
-        return [0.0, 0.0, 0.0, 0.0, wait_s + prompts.mean(chunks * queue.full_step_s)]
+    if queue.colocated is not None:
+        weight, rest = ttft_parts(route, queue, decode)
+        return [0.0, 0.0, 0.0, 0.0, queue.wait_moments()[0] + float(weight @ rest)]
     bytes_, rate = moved(route, prompts), route.entry.fabric_bytes_per_s or np.nan
     alone = prefill_seconds(route.prefill.table, prompts.new, prompts.cached)[0]
     return [

@@ -64,10 +64,11 @@ def build(plan: Plan, component: Component, horizon_s: float, seed: int, arrival
         entry, routes = pool.entry, plan.routes_of(pool)
         chunk = float(entry.prefill_chunk or 0)
         steps, sent = None, 0.0
+        most = options.max_sequences * (1 if pool.split is not None else int(pool.table.dp[0]))
         if pool.split is not None:
-            steps, sent = split_step_table(pool.split, options.max_sequences), float(activation_bytes(pool.split)[0])
+            steps, sent = split_step_table(pool.split, most), float(activation_bytes(pool.split)[0])
         elif entry.role != "prefill":
-            steps = step_table(pool.table, options.max_sequences, chunk)
+            steps = step_table(pool.table, most, chunk)
         tokens = sum(r.calls.rate * float(r.calls.population.mean(r.calls.population.output)) for r in routes)
         pools.append(
             PoolSpec(
@@ -80,7 +81,7 @@ def build(plan: Plan, component: Component, horizon_s: float, seed: int, arrival
                 room_bytes=room_bytes(pool, routes, options),
                 link_bytes_per_s=max(pool.link_bytes_per_s - sent * tokens / entry.replicas, 1.0),
                 chunk=chunk,
-                max_sequences=options.max_sequences,
+                max_sequences=most,
                 activation_bytes=sent,
             )
         )

@@ -54,7 +54,13 @@ class SloOutcome(_Frozen):
     """95 % confidence interval (None: too few values)."""
     high: float | None
     ok: bool
+    """False where the interval lies above the target (without one: the simulated value)."""
     suspect: Suspect
+
+    @property
+    def sure(self) -> bool:
+        """Whether the run tells that it holds, or that it does not."""
+        return not self.ok or (self.simulated is not None and self.simulated <= self.target)
 
 
 class TaskOutcome(_Frozen):

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from codesign.problem.distributions import Distribution
 from codesign.problem.instance import TaskClass
@@ -90,7 +89,7 @@ class Lengths:
         """[n] calls of chains."""
         if self.population.calls_mean == 1.0:
             return np.ones(n, dtype=np.int64)
-        real = np.maximum(quantiles(self.task.calls, rng.random(n)) * self.factor, 1.0)
+        real = np.maximum(self.task.calls.quantiles(rng.random(n)) * self.factor, 1.0)
         whole = np.floor(real)
         return np.asarray(whole + (rng.random(n) < real - whole), dtype=np.int64)
 
@@ -116,14 +115,14 @@ class Lengths:
             rows = self._order[found]
             context, output = self._joint.input[rows], self._joint.output[rows]
         else:
-            context = quantiles(self.task.context, place)
-            output = quantiles(self.task.output, rng.random(place.size))
+            context = self.task.context.quantiles(place)
+            output = self.task.output.quantiles(rng.random(place.size))
         return np.maximum(np.minimum(context, self.limit), 1.0), output
 
     def _appends(self, p: Array) -> Array:
         if self._joint is not None and self.population.calls_mean == 1.0:
             return np.zeros(p.size)
-        return quantiles(self.task.append, p)
+        return self.task.append.quantiles(p)
 
     def _history_fraction(self, context: Array, appended: Array, first: NDArray[np.bool_]) -> float:
         """The share of a later call's history that it reuses, which meets the class's reusable share."""
@@ -154,7 +153,7 @@ def open_sessions(
     count = int(rng.poisson(tasks_per_s * again * cycle)) if again > 0 else 0
     waits = size_biased(task.tool_wait, rng.random(count))
     inside = rng.random(count) < call_s / max(cycle, 1e-12)
-    waits = np.where(inside, quantiles(task.tool_wait, rng.random(count)), waits)
+    waits = np.where(inside, task.tool_wait.quantiles(rng.random(count)), waits)
     passing = rng.random(count)
     left = np.where(inside, waits + passing * call_s, passing * waits)
     chance = (population - 1.0) / max(float((population - 1.0).sum()), 1e-12)
@@ -201,7 +200,7 @@ def _chains(
     session = np.repeat(np.arange(of.size), count)
     starts = np.cumsum(count) - count
     step = np.arange(session.size) - np.repeat(starts, count)
-    gap = quantiles(lengths.task.tool_wait, rng.random(session.size))
+    gap = lengths.task.tool_wait.quantiles(rng.random(session.size))
     total = np.cumsum(gap) - gap
     earliest = entry_s[session] + total - total[starts][session] if session.size else total
     keep = earliest < horizon_s
@@ -216,21 +215,11 @@ def _chains(
     )  # fmt: skip
 
 
-def quantiles(distribution: Distribution, p: Array) -> Array:
-    """[n] quantiles of a distribution at probabilities in (0, 1)."""
-    if distribution.kind == "constant":
-        return np.full(p.size, distribution.value)
-    if distribution.kind == "lognormal":
-        return np.asarray(np.exp(distribution.mu + distribution.sigma * ndtri(np.clip(p, 1e-12, 1 - 1e-12))))
-    values, weights = np.array(distribution.values), np.array(distribution.weights)
-    return values[np.minimum(np.searchsorted(np.cumsum(weights), p), values.size - 1)]
-
-
 def size_biased(distribution: Distribution, p: Array) -> Array:
     """[n] quantiles of the distribution that an observer at a random time finds: density ∝ x·f(x)."""
     if distribution.kind == "constant" or distribution.mean == 0:
         return np.full(p.size, distribution.value)
     if distribution.kind == "lognormal":
-        return quantiles(Distribution.lognormal(distribution.mu + distribution.sigma**2, distribution.sigma), p)
+        return Distribution.lognormal(distribution.mu + distribution.sigma**2, distribution.sigma).quantiles(p)
     values, weights = np.array(distribution.values), np.array(distribution.weights)
-    return quantiles(Distribution.empirical(values, weights * values), p)
+    return Distribution.empirical(values, weights * values).quantiles(p)

@@ -1,7 +1,7 @@
 """What a simulation's output says: where the warm-up ends, percentiles, and how sure they are.
 
 Warm-up by the marginal standard error rule (MSER-5, White 1997); confidence intervals of percentiles by batch means
-over the time that is left.
+over the time that is left, widened where a batch resembles the one before it: in a busy queue one burst is in several.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ Array = NDArray[np.float64]
 
 BATCHES = 20
 """Batches of a confidence interval."""
+_MOST_ALIKE = 0.9
+"""Largest correlation of neighbouring batches that is believed: beyond it a run says nothing."""
 CONFIDENCE = 0.95
 _BINS = 400
 
@@ -53,21 +55,34 @@ def percentile(values: Array, share: float) -> float:
 def percentile_interval(end_s: Array, values: Array, share: float) -> tuple[float, float]:
     """95 % confidence interval of a percentile from its values in batches of equal size in order of time.
 
+    What differs between batches is the share beyond the percentile; the interval is between the percentiles that are
+    as many more and less.  Percentiles of batches themselves would hide that long waits come together.
     (nan, nan) where the batches hold fewer than two values beyond it on average.
     """
     if values.size * (1 - share) < 2 * BATCHES:
         return float("nan"), float("nan")
-    order = np.argsort(end_s, kind="stable")
-    found = np.array([percentile(part, share) for part in np.array_split(values[order], BATCHES)])
-    half = float(stdtrit(BATCHES - 1, 0.5 + CONFIDENCE / 2)) * float(found.std(ddof=1)) / BATCHES**0.5
     middle = percentile(values, share)
-    return middle - half, middle + half
+    ordered = values[np.argsort(end_s, kind="stable")]
+    half = _half_width(np.array([float((part > middle).mean()) for part in np.array_split(ordered, BATCHES)]))
+    return percentile(values, max(share - half, 0.0)), percentile(values, min(share + half, 1.0))
+
+
+def _half_width(batches: Array) -> float:
+    """Of the 95 % interval of a mean of batches that follow one another with some correlation (AR(1))."""
+    spread = float(batches.std(ddof=1))
+    if spread <= 0.0:
+        return 0.0
+    off = batches - batches.mean()
+    alike = max(float(off[1:] @ off[:-1]) / float(off @ off), 0.0)
+    alike = min(alike + (1 + 3 * alike) / batches.size, _MOST_ALIKE)  # of so few it is too small on average
+    width = spread * float(np.sqrt((1 + alike) / (1 - alike) / batches.size))
+    return float(stdtrit(batches.size - 1, 0.5 + CONFIDENCE / 2)) * width
 
 
 def mean_interval(values: Array) -> tuple[float, float]:
     """95 % confidence interval of the mean of a correlated series, by batch means."""
     means = np.array([part.mean() for part in np.array_split(values, BATCHES)])
-    half = float(stdtrit(BATCHES - 1, 0.5 + CONFIDENCE / 2)) * float(means.std(ddof=1)) / BATCHES**0.5
+    half = _half_width(means)
     middle = float(values.mean())
     return middle - half, middle + half
 

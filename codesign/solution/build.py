@@ -357,7 +357,7 @@ def _pool(
         link=option.link.technology if option.link else option.accelerator.scaleup_technology,
         batch=state.batch if state and stepping else None,
         prefill_chunk=int(points.chunk[i]) if points.role == "colocated" else None,
-        step_limit_s=float(points.step_limit_s[i]) if stepping else None,
+        step_limit_s=_or_none(points.step_limit_s[i]),
         step_time_s=state.step_s if state and stepping else None,
         utilization_limit=_or_none(points.utilization[i]),
         wait_limit_s=_or_none(points.wait_s[i]),
@@ -503,7 +503,7 @@ def _little(candidates: Candidates, mine: list[Way]) -> tuple[float, float]:
         table = way.decode.table
         held = kv_bytes(table, population.context + population.output)[0]
         held = held - kv_bytes(table, np.array([calls.shared]))[0, 0]
-        seconds = population.output * way.decode.step_s
+        seconds = way.decode.decode_seconds(way.flow)
         seconds = seconds + (calls.held_s if way.flow.residency != "drop" else 0.0)
         resident += way.calls_per_s * float(population.weight @ (np.maximum(held, 0.0) * seconds))
     return open_tasks, resident

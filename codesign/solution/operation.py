@@ -1,17 +1,20 @@
 """How a decided fleet runs: each pool's fixed point t = step(b(t)) on the unlinearised model.
 
 The rows of the optimiser are design limits; an engine steps as fast as it can.  Reported batch, step time,
-waits and utilisation come from here (DESIGN 3.4, last paragraph of the decode part).
+waits and utilisation come from here (DESIGN 3.4, last paragraph of the decode part); those of colocated pools from
+:mod:`~codesign.solution.colocated`.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from codesign.candidates.build import Candidates
-from codesign.candidates.context import Z
+from codesign.candidates.context import OperatingPoints, Z
 from codesign.candidates.data import Floats
-from codesign.candidates.flows import CallFlow
+from codesign.candidates.flows import CallFlow, Commodity
 from codesign.candidates.moments import decode_moments, prompt_moments
 from codesign.candidates.split import ROLE
 from codesign.optimize.fleet import FleetPlan
@@ -21,11 +24,13 @@ from codesign.performance import (
     decode_attention_seconds,
     decode_flops,
     decode_step_seconds,
+    kv_bytes,
     kv_read_bytes,
     link_bytes_per_s,
     prefill_flops,
 )
 from codesign.performance.queueing import mean_wait, poisson_mean_within
+from codesign.solution.colocated import Chunked, operate_colocated
 from codesign.solution.split_decode import operate_split
 from codesign.solution.state import PoolState, session_room
 
@@ -34,7 +39,8 @@ _ITERATIONS = 400
 
 def operate(candidates: Candidates, plan: FleetPlan) -> dict[int, PoolState]:
     """The state of every modelled pool of a plan, by column."""
-    states = {}
+    states: dict[int, PoolState] = {}
+    prefills = {}
     for column, replicas in plan.replicas.items():
         block, position = candidates.data.locate([column])[0]
         points = candidates.points[block]
@@ -43,31 +49,45 @@ def operate(candidates: Candidates, plan: FleetPlan) -> dict[int, PoolState]:
         flows = tuple(
             (candidates.book.flows[f], rate) for (k, f), rate in plan.rates.items() if k == column
         )
-        if flows:
-            states[column] = _state(candidates, column, block, position, replicas, flows)
-    return states
+        if flows and points.role == "prefill":
+            prefills[column] = candidates.table(int(points.configuration[position])), replicas, flows
+        elif flows:
+            states[column] = _state(candidates, column, points, position, replicas, flows)
+    steps = _decode_steps(states)
+    return states | {column: _prefill(candidates, column, *pool, steps) for column, pool in prefills.items()}
+
+
+def _decode_steps(states: dict[int, PoolState]) -> dict[Commodity, float]:
+    """Mean step of the calls of each commodity, over the decode pools that share them."""
+    rates: dict[Commodity, float] = {}
+    seconds: dict[Commodity, float] = {}
+    for state in states.values():
+        for flow, rate in state.flows:
+            key = flow.commodity
+            rates[key] = rates.get(key, 0.0) + rate
+            seconds[key] = seconds.get(key, 0.0) + rate * state.step_s
+    return {key: seconds[key] / rates[key] for key in rates if rates[key] > 0}
 
 
 def _state(
     candidates: Candidates,
     column: int,
-    block: int,
+    points: OperatingPoints,
     position: int,
     replicas: int,
     flows: tuple[tuple[CallFlow, float], ...],
 ) -> PoolState:
-    points = candidates.points[block]
-    assert points is not None
+    """Of any pool but a prefill one."""
     configuration = int(points.configuration[position])
     if points.role == ROLE:
         assert candidates.splits is not None
         split = candidates.splits.table.take(np.array([configuration]))
         return operate_split(candidates.instance.options, split, column, replicas, flows)
     table = candidates.table(configuration)
-    if points.role == "prefill":
-        return _prefill(candidates, column, table, replicas, flows)
-    chunk = float(points.chunk[position]) if points.role == "colocated" else 0.0
-    return _stepping(candidates, column, table, replicas, flows, points.role, chunk)
+    chunked = None
+    if points.role == "colocated":
+        chunked = operate_colocated(table, flows, replicas, float(points.chunk[position]))
+    return _stepping(candidates, column, table, replicas, flows, points.role, chunked)
 
 
 def _stepping(
@@ -77,11 +97,10 @@ def _stepping(
     replicas: int,
     flows: tuple[tuple[CallFlow, float], ...],
     role: str,
-    chunk: float,
+    chunked: Chunked | None,
 ) -> PoolState:
-    """Decode and colocated pools."""
-    tokens = attention = prompt_tokens = prompt_attention = chunks = 0.0
-    chunk_squares = kept = kept_square = active = active_square = waiting = waiting_square = 0.0
+    """Decode and colocated pools; the latter's steps are those of `chunked`."""
+    tokens = attention = kept = kept_square = waiting = waiting_square = 0.0
     flops = reads = arriving = leaving = 0.0
     for flow, rate in flows:
         x = rate / replicas
@@ -92,22 +111,15 @@ def _stepping(
         prompt = prompt_moments(table, flow.calls, flow.residency)
         tokens += x * moments.tokens
         attention += x * float(moments.attention[0])
-        active += x * float(moments.bytes_tokens[0])
-        active_square += x * float(moments.square_tokens[0])
         flops += x * float(decode_flops(table, middle)[0] @ stay)
         reads += x * float(kv_read_bytes(table, middle)[0] @ stay)
         if flow.residency == role:
             kept += x * flow.calls.held_s * float(moments.bytes_after[0])
             kept_square += x * flow.calls.held_s * float(moments.square_after[0])
-        if role == "colocated":
-            pieces = prompt.new_tokens / chunk
-            prompt_tokens += x * float(prompt.new_tokens @ prompt.weight)
-            prompt_attention += x * float(prompt.attention[0])
-            chunks += x * float(pieces @ prompt.weight)
-            chunk_squares += x * float(pieces**2 @ prompt.weight)
-            whole = x * np.ceil(pieces) * prompt.weight
-            waiting += float(prompt.held[0] @ whole)
-            waiting_square += float(prompt.held[0] ** 2 @ whole)
+        if chunked is not None:
+            seconds = x * np.ceil(prompt.new_tokens / chunked.chunk) * prompt.weight * chunked.full_step_s
+            waiting += float(prompt.held[0] @ seconds)
+            waiting_square += float(prompt.held[0] ** 2 @ seconds)
             cached = flow.calls.prefill_points(flow.residency)
             flops += x * float(prefill_flops(table, cached.new, cached.cached)[0] @ cached.weight)
             if flow.tier is not None:
@@ -116,48 +128,70 @@ def _stepping(
         else:
             arriving += x * float(prompt.decode_arriving[0])
             leaving += x * float(prompt.decode_leaving[0])
-    added = attention + prompt_attention
-
-    def step(batch: float, prompt: float) -> float:
-        return float(decode_step_seconds(table, np.array([batch]), np.array([prompt]))[0, 0])
-
-    t = step(0.0, 0.0)
-    for _ in range(_ITERATIONS):
-        following = step(tokens * t, prompt_tokens * t) + added * t
-        if abs(following - t) <= 1e-12 * t:
-            break
-        t = following
-    batch = tokens * t
-    slope = (step(batch * 1.01 + 0.01, prompt_tokens * t) - step(batch, prompt_tokens * t)) / (
-        batch * 0.01 + 0.01
-    )
-    square = 0.0
-    for flow, rate in flows:
-        population = flow.calls.population
-        r = decode_attention_seconds(table, population.context + population.output / 2.0)[0]
-        square += rate / replicas * float((population.weight * population.output) @ (slope + r) ** 2)
-    full = step(batch, chunk) + added * t if chunk else 0.0
-    utilization = chunks * full
-    wait = float(mean_wait(utilization, chunk_squares * full**2, 1)) if chunk else 0.0
+    if chunked is None:
+        t, deviation = _decode_step(table, flows, replicas, tokens, attention)
+        batch, utilization, wait = tokens * t, 0.0, 0.0
+    else:
+        t, deviation = chunked.step_s, chunked.step_sd_s
+        batch, utilization, wait = chunked.batch, chunked.utilization, chunked.wait_s
+    state = PoolState(column, role, table, replicas, flows, t, deviation, batch, utilization, wait, 1, {}, chunked)
+    active, active_square = _active_bytes(state)
     room = session_room(candidates.instance.options, table, flows)
-    mean_bytes = active * t + kept + waiting * full
-    spread = Z * float(np.sqrt(active_square * t + kept_square + waiting_square * full))
+    spread = Z * float(np.sqrt(active_square + kept_square + waiting_square))
     accelerators = float(table.replica_accelerators[0])
     peak = _peak_flops(table)
     shares = {
         "compute": flops / (peak * accelerators),
         "bandwidth": float(bandwidth_share(table, *(np.array([x]) for x in (max(batch, 1.0), t, reads)))[0]),
-        "capacity": (mean_bytes + spread) / room,
-        "slots": batch / float(poisson_mean_within(candidates.instance.options.max_sequences)),
+        "capacity": (active + kept + waiting + spread) / room,
+        "slots": batch / float(poisson_mean_within(candidates.instance.options.max_sequences) * table.dp[0]),
     }
     if role == "decode" or arriving or leaving:
         shares["link"] = max(arriving, leaving) / max(float(link_bytes_per_s(table)[0]), 1e-9)
     if role == "colocated":
         shares["busy"] = utilization
-    return PoolState(
-        column, role, table, replicas, flows, t, float(np.sqrt(square * t)), batch, full, chunk,
-        utilization, wait, 1, shares,
-    )  # fmt: skip
+    return replace(state, shares=shares)
+
+
+def _decode_step(
+    table: ConfigurationTable,
+    flows: tuple[tuple[CallFlow, float], ...],
+    replicas: int,
+    tokens: float,
+    attention: float,
+) -> tuple[float, float]:
+    """Mean step of a decode pool and its standard deviation: t = step(tokens·t) + attention·t."""
+
+    def step(batch: float) -> float:
+        return float(decode_step_seconds(table, np.array([batch]))[0, 0])
+
+    t = step(0.0)
+    for _ in range(_ITERATIONS):
+        following = step(tokens * t) + attention * t
+        if abs(following - t) <= 1e-12 * t:
+            break
+        t = following
+    batch = tokens * t
+    slope = (step(batch * 1.01 + 0.01) - step(batch)) / (batch * 0.01 + 0.01)
+    square = 0.0
+    for flow, rate in flows:
+        population = flow.calls.population
+        r = decode_attention_seconds(table, population.context + population.output / 2.0)[0]
+        square += rate / replicas * float((population.weight * population.output) @ (slope + r) ** 2)
+    return t, float(np.sqrt(square * t))
+
+
+def _active_bytes(state: PoolState) -> tuple[float, float]:
+    """Mean and variance (bytes, bytes²) of what the sequences in a replica's batch hold."""
+    mean = variance = 0.0
+    for flow, rate in state.flows:
+        population = flow.calls.population
+        held = kv_bytes(state.table, population.context + population.output)[0]
+        held = np.maximum(held - kv_bytes(state.table, np.array([flow.calls.shared]))[0, 0], 0.0)
+        seconds = rate / state.replicas * population.weight * state.decode_seconds(flow)
+        mean += float(held @ seconds)
+        variance += float(held**2 @ seconds)
+    return mean, variance
 
 
 def _prefill(
@@ -166,6 +200,7 @@ def _prefill(
     table: ConfigurationTable,
     replicas: int,
     flows: tuple[tuple[CallFlow, float], ...],
+    steps: dict[Commodity, float],
 ) -> PoolState:
     busy = square = held = held_square = arriving = leaving = flops = 0.0
     for flow, rate in flows:
@@ -174,8 +209,11 @@ def _prefill(
         busy += rate * float(prompt.busy[0])
         square += rate * float(prompt.busy_square[0])
         there = prompt.seconds[0] + flow.transfer_seconds(prompt.reload[0], prompt.send[0])
+        kept = 0.0
+        if flow.residency == "prefill":
+            kept = flow.calls.held_s
+            there = there + prompt.answer_tokens * steps.get(flow.commodity, 0.0)
         there = there * prompt.weight
-        kept = flow.calls.held_s if flow.residency == "prefill" else 0.0
         held += rate * (float(prompt.held[0] @ there) + kept * float(after.bytes_after[0]))
         held_square += rate * (float(prompt.held[0] ** 2 @ there) + kept * float(after.square_after[0]))
         arriving += rate * float(prompt.arriving[0])
@@ -195,9 +233,8 @@ def _prefill(
         "busy": busy / replicas,
     }
     return PoolState(
-        column, "prefill", table, replicas, flows, 0.0, 0.0, 0.0, 0.0, 0.0,
-        busy / replicas, wait, servers, shares,
-    )  # fmt: skip
+        column, "prefill", table, replicas, flows, 0.0, 0.0, 0.0, busy / replicas, wait, servers, shares
+    )
 
 
 def _peak_flops(table: ConfigurationTable) -> float:
@@ -208,10 +245,16 @@ def _peak_flops(table: ConfigurationTable) -> float:
 def rest_of_ttft(flow: CallFlow, prefill: PoolState, decode: PoolState) -> tuple[Floats, Floats]:
     """(weight [J], seconds [J]) of a call's TTFT beside the wait, on the pools that it goes through."""
     prompt = prompt_moments(prefill.table, flow.calls, flow.residency)
-    if prefill.role == "colocated":
-        chunks = np.ceil(prompt.new_tokens / prefill.chunk) * prefill.full_step_s
-        if flow.tier is None:
-            return prompt.weight, chunks
-        return prompt.weight, chunks + flow.transfer_seconds(prompt.reload[0], np.zeros(1))
+    if prefill.chunked is not None:
+        weight, seconds = prefill.chunked.own_seconds(prefill.table, flow)
+        return weight, seconds + reload_seconds(flow, prefill)
     moved = flow.transfer_seconds(prompt.reload[0], prompt.send[0])
     return prompt.weight, prompt.seconds[0] + moved + decode.step_s
+
+
+def reload_seconds(flow: CallFlow, pool: PoolState) -> Floats:
+    """[J] seconds in which the prompts of a colocated flow get their history from a tier; none where it has none."""
+    prompt = prompt_moments(pool.table, flow.calls, flow.residency)
+    if flow.tier is None:
+        return np.zeros_like(prompt.weight)
+    return flow.transfer_seconds(prompt.reload[0], np.zeros(1))

@@ -9,14 +9,14 @@ import numpy as np
 from scipy.special import ndtr
 
 from codesign.candidates.build import Candidates
-from codesign.candidates.data import Floats
 from codesign.candidates.flows import CallFlow, chain_lengths, chain_moments
 from codesign.optimize.fleet import FleetPlan
-from codesign.performance.queueing import wait_exceeds, wait_probability
+from codesign.performance.queueing import wait_exceeds
 from codesign.problem.instance import TaskClass
-from codesign.solution.operation import rest_of_ttft
+from codesign.solution.operation import reload_seconds, rest_of_ttft
 from codesign.solution.schema import SloResult
 from codesign.solution.state import PoolState
+from codesign.workload.population import answer_lengths
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,16 @@ def call_latency(candidates: Candidates, way: Way) -> tuple[float, float]:
     """Mean and variance (s, s²) of one call, from its arrival to its last token."""
     weight, rest = rest_of_ttft(way.flow, way.prefill, way.decode)
     population = way.flow.calls.population
-    wait = way.prefill.wait_s
-    waits = max(float(wait_probability(way.prefill.utilization, way.prefill.queue_servers)), 1e-12)
+    wait, wait_variance = way.prefill.wait_moments()
     mean_rest = float(weight @ rest)
-    ttft_variance = float(weight @ rest**2) - mean_rest**2 + 2 * wait**2 / waits - wait**2
+    ttft_variance = float(weight @ rest**2) - mean_rest**2 + wait_variance
+    first, first_variance = wait + mean_rest, max(ttft_variance, 0.0)
+    if way.decode.chunked is not None:
+        mean, variance = way.decode.chunked.answer_moments(way.decode.table, way.flow)
+        return first + mean, first_variance + variance
     output = float(population.weight @ population.output)
-    output_variance = float(population.weight @ population.output**2) - output**2
-    step = way.decode.step_s
-    return wait + mean_rest + output * step, max(ttft_variance, 0.0) + max(output_variance, 0.0) * step**2
+    variance = max(float(population.weight @ population.output**2) - output**2, 0.0)
+    return first + output * way.decode.step_s, first_variance + variance * way.decode.step_s**2
 
 
 def slo_results(candidates: Candidates, task: TaskClass, routes: list[Way]) -> list[SloResult]:
@@ -122,17 +124,17 @@ def _quantile(tail: Tail, percentile: float, near: float) -> float:
 
 
 def _ttft_tail(candidates: Candidates, way: Way) -> Tail:
+    if way.prefill.chunked is not None:
+        return way.prefill.chunked.ttft_tail(way.prefill.table, way.flow, reload_seconds(way.flow, way.prefill))
     weight, rest = rest_of_ttft(way.flow, way.prefill, way.decode)
     queue = way.prefill
-
-    def tail(t: float) -> float:
-        late: Floats = wait_exceeds(t - rest, queue.wait_s, queue.utilization, queue.queue_servers)
-        return float(late @ weight)
-
-    return tail
+    return lambda t: float(weight @ wait_exceeds(t - rest, queue.wait_s, queue.utilization, queue.queue_servers))
 
 
 def _tpot_tail(way: Way) -> Tail:
+    if way.decode.chunked is not None:
+        lengths = answer_lengths(way.flow.calls.task, way.flow.calls.population)
+        return way.decode.chunked.tpot_tail(way.decode.table, way.flow, lengths)
     mean, deviation = way.decode.step_s, max(way.decode.step_sd_s, 1e-12)
     return lambda t: float(ndtr((mean - t) / deviation))
 

@@ -342,7 +342,7 @@ class BrokenPromise(_Frozen):
     percentile: float
     target: float
     simulated: float | None
-    """Upper end of its confidence interval; None where no call finished."""
+    """None where no call finished."""
     pool: str
     resource: str
     reason: str

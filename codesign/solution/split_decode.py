@@ -90,7 +90,7 @@ def operate_split(
         "link": moved / float(split_link_bytes_per_s(split)[0]),
     }
     return PoolState(
-        column, ROLE, table, replicas, flows, t, float(np.sqrt(square * t)), batch, 0.0, 0.0, 0.0, 0.0, 1, shares
+        column, ROLE, table, replicas, flows, t, float(np.sqrt(square * t)), batch, 0.0, 0.0, 1, shares
     )
 
 

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from codesign.candidates.data import Floats
 from codesign.candidates.flows import CallFlow
 from codesign.performance import ConfigurationTable, kv_bytes, kv_capacity_bytes
+from codesign.performance.queueing import wait_probability
 from codesign.problem.instance import Options
+from codesign.solution.colocated import Chunked
 
 
 @dataclass(frozen=True)
@@ -26,15 +29,27 @@ class PoolState:
     """Mean step time (0 for prefill)."""
     step_sd_s: float
     batch: float
-    full_step_s: float
-    """Step that holds a full chunk of a prompt (colocated)."""
-    chunk: float
     utilization: float
     """ρ of the prompt queue."""
     wait_s: float
     queue_servers: int
     shares: dict[str, float]
     """compute, bandwidth, capacity, link, slots, busy: what is in use."""
+    chunked: Chunked | None = None
+    """Of a colocated pool: prompts in its steps."""
+
+    def decode_seconds(self, flow: CallFlow) -> Floats:
+        """[P] mean seconds of a flow's answers after their first token."""
+        if self.chunked is not None:
+            return self.chunked.decode_seconds(self.table, flow)
+        return flow.calls.population.output * self.step_s
+
+    def wait_moments(self) -> tuple[float, float]:
+        """Mean and variance (s, s²) of a prompt's wait: an exponential tail behind the probability of waiting."""
+        if self.chunked is not None:
+            return self.chunked.wait_moments()
+        waits = max(float(wait_probability(self.utilization, self.queue_servers)), 1e-12)
+        return self.wait_s, 2.0 * self.wait_s**2 / waits - self.wait_s**2
 
     @property
     def binding(self) -> str:

@@ -46,12 +46,12 @@ def time_and_memory(column: int, mine: Sequence[Way]) -> tuple[float, float, flo
         return 1.0, 0.0, 0.0
     calls = way.flow.calls
     population = calls.population
-    active_s = float(population.weight @ population.output) * way.decode.step_s
+    active_s = float(population.weight @ way.decode.decode_seconds(way.flow))
     kept_s = calls.held_s if way.flow.residency == way.decode.role.removeprefix("split-") else 0.0
     prompt = 0.0
-    if way.decode.role == "colocated":
+    if way.decode.chunked is not None:
         points = calls.prefill_points(way.flow.residency)
-        chunks_s = float(points.new @ points.weight) / way.decode.chunk * way.decode.full_step_s
+        chunks_s = float(points.new @ points.weight) / way.decode.chunked.chunk * way.decode.chunked.full_step_s
         # A sequence occupies one slot of the batch, a chunk the whole step.
         prompt = chunks_s / (chunks_s + active_s / max(way.decode.batch, 1.0))
     # Memory that waits costs as much as the part of the pool that memory binds.

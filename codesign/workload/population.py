@@ -28,6 +28,10 @@ Array = NDArray[np.float64]
 
 CALLS_POINTS = 5
 """Quadrature points of the number of calls in a task."""
+ANSWER_POINTS = 9
+"""Points of the output alone, where the short ones matter by themselves."""
+_PLACES = 4096
+"""Contexts, evenly over all calls, at which the most that can be reused is found."""
 _BLOCK = 4096
 """Elements of a sum at a time."""
 
@@ -122,6 +126,8 @@ def call_population(
     )
     shared = np.minimum(task.prefix_shared_tokens, np.maximum(context - 1.0, 0.0))
     share = task.prefix_reusable if task.prefix_hit is None else task.prefix_hit
+    if calls_mean > 1.0 and share > 0:
+        share = min(share, _most_reusable(task, limit, 1.0 / calls_mean))
     return CallPopulation(
         weight=weight,
         context=context,
@@ -134,6 +140,17 @@ def call_population(
         wait=task.tool_wait,
         shared_tokens=task.prefix_shared_tokens,
     )
+
+
+def answer_lengths(task: TaskClass, population: CallPopulation) -> tuple[Array, Array]:
+    """(weight, tokens) of outputs alone, finer than the population's points: short answers have the tail of TPOT.
+
+    What a call waits for once is divided by its output there, and three points say little about 1/output.
+    """
+    if task.lengths is not None:
+        return population.weight, population.output
+    output, weight = task.output.points(ANSWER_POINTS)
+    return weight, output
 
 
 def kept_probability(task: TaskClass, ttl_s: float) -> float:
@@ -166,15 +183,41 @@ def _check_ttl(ttl_s: float) -> None:
         raise ValueError(f"found a time-to-live of {ttl_s} s; expected a finite number ≥ 0")
 
 
+def _most_reusable(task: TaskClass, limit: float, first_share: float) -> float:
+    """Share of prompt tokens that an ideal cache finds, over the distributions themselves.
+
+    Where appends often exceed contexts, few points of both miss it by so much that prefill is a sixth too small.
+    """
+    middle = (np.arange(_PLACES) + 0.5) / _PLACES
+    if task.lengths is None:
+        context = task.context.quantiles(middle)
+    else:
+        order = np.argsort(task.lengths.input, kind="stable")
+        reached = np.searchsorted(np.cumsum(task.lengths.weight[order]), middle)
+        context = task.lengths.input[order[np.minimum(reached, order.size - 1)]]
+    context = np.maximum(np.minimum(context, limit), 1.0)
+    new = np.minimum(np.maximum(task.append.limited_mean(context), 1.0), context)
+    shared = np.minimum(task.prefix_shared_tokens, context - 1.0)
+    first = np.clip(first_share * _PLACES - np.arange(_PLACES), 0.0, 1.0)
+    found = first * shared + (1.0 - first) * (context - new)
+    return _total(np.ones(_PLACES), found) / _total(np.ones(_PLACES), context)
+
+
 def _cut(context: Distribution, limit: float, n: int) -> tuple[Array, Array]:
     """Quadrature of min(context, limit); points below the limit are rescaled to meet its exact mean."""
     values, weights = context.points(n)
     if np.isinf(limit) or context.kind == "constant":
         return np.minimum(values, limit), weights
-    below = values < limit
-    if below.any():
-        room = context.limited_mean(limit) - limit * weights[~below].sum()
+    mean = context.limited_mean(limit)
+    for _ in range(n):  # what is rescaled beyond the limit is cut, and the rest once more
+        below = values < limit
+        if not below.any():
+            break
+        values = np.where(below, values, limit)
+        room = mean - limit * weights[~below].sum()
         values = np.where(below, values * max(room, 0.0) / (weights[below] @ values[below]), values)
+        if values.max() <= limit:
+            break
     return np.minimum(values, limit), weights
 
 

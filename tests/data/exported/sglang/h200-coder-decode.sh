@@ -8,7 +8,7 @@ exec python3 -m sglang.launch_server \
   --ep-size 8 \
   --kv-cache-dtype fp8_e4m3 \
   --context-length 128000 \
-  --max-running-requests 1024 \
+  --max-running-requests 4096 \
   --mem-fraction-static 0.95 \
   --disaggregation-mode decode \
   --disaggregation-transfer-backend nixl \

@@ -1,0 +1,174 @@
+"""How much a colocated replica carries of each flow alone before something is broken: a promise, its memory, its slots.
+
+Loads of a flow are followed from an empty replica to a full one, through the batches that they keep, and what binds is
+found between two of them. A row Σ x/X ≤ 1 over these edges holds for mixes as well, as far as the loads that break
+nothing are convex (steps that are linear in the batch make them half-spaces); what mixes of two tasks carry less is
+taken off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from codesign.candidates.data import Floats
+from codesign.performance.chunks import prompt_seconds
+from codesign.performance.colocated import Colocated, Steps, Stream
+
+_LIGHT, _HEAVY = 8, 52
+"""Loads of a replica that is nearly always empty, and of one with several sequences."""
+_BEYOND = 8
+"""Loads of more sequences than there are slots, which tell where a few more calls lead to."""
+_EMPTIEST, _FEW = 1e-3, 0.5
+"""Batches at which they begin."""
+_HALVINGS, _SECANTS, _LOOKS = 5, 1, 2
+"""Of the search for an edge: by halves, then as deviations of a normal distribution at first and at closer sight."""
+_ASIDE, _CLOSE, _INSIDE, _FAR = 0.02, 0.005, 0.02, 8.0
+"""Deviations by which promises are kept for safety, and aimed at below that; share of an interval that is left at its
+ends; deviations that are certain."""
+_NEAR = 3
+"""Loads on both sides over which a slope is taken, wider than kinks are."""
+_SAFE = 0.995
+"""Of an edge: steps have kinks where kernels take another tile, and are known to about as much between two loads."""
+_ROUNDS = 5
+"""Of the number of calls that keep a batch, with those that the prompts before them hold up."""
+
+
+def batches(most: Floats) -> Floats:
+    """[K, N] batches from a replica that is nearly empty to one with `most` [K] sequences, and beyond."""
+    few = np.minimum(_FEW, most / 2.0)[:, None]
+    light = _EMPTIEST * (few / _EMPTIEST) ** np.linspace(0.0, 1.0, _LIGHT, endpoint=False)
+    heavy = few * (most[:, None] / few) ** np.linspace(0.0, 1.0, _HEAVY)
+    return np.concatenate([light, heavy, most[:, None] * np.geomspace(1.0, 6.0, _BEYOND + 1)[1:]], axis=1)
+
+
+def within_slots(batch: Floats) -> Floats:
+    """[K, N] those of `batches` that slots hold."""
+    return np.asarray(batch[:, : batch.shape[1] - _BEYOND])
+
+
+@dataclass(frozen=True, eq=False)
+class Loads:
+    """Loads of one mix of streams, from light to heavy."""
+
+    streams: tuple[Stream, ...]
+    mix: tuple[Floats, ...]
+    """[K, 1] calls/s of each stream for one of the mix."""
+    steps: Steps
+    rate: Floats
+    """[K, N] calls/s of the mix."""
+
+    @property
+    def full(self) -> int:
+        """Number of the load that takes all slots."""
+        return int(self.rate.shape[1]) - 1 - _BEYOND
+
+    @cached_property
+    def sure(self) -> Floats:
+        """[K, N] calls/s that keep no larger batch either: where steps have kinks, several batches keep themselves."""
+        return np.minimum.accumulate(self.rate[:, ::-1], axis=1)[:, ::-1]
+
+    @staticmethod
+    def of(steps: Steps, streams: Sequence[Stream], mix: Sequence[Floats]) -> Loads:
+        """Loads that keep the batches of `steps`; of prompts without answers, which keep none, shares of all time."""
+        unit = Colocated(steps, streams, mix)
+        tokens = sum(m * s.tokens for m, s in zip(mix, streams, strict=True))
+        cost = sum(
+            m * (s.attention_s + prompt_seconds(steps.seen, s.parts)) for m, s in zip(mix, streams, strict=True)
+        )
+        batch, answers = steps.batch, np.broadcast_to(tokens > 0, steps.batch.shape)
+        decode = tokens * unit.quiet_s
+        rate = batch / np.where(answers, decode + batch * cost, cost * (1.0 + batch))
+        steps = replace(steps, batch=np.where(answers, batch, 0.0))
+        found = Colocated(steps, streams, [rate * m for m in mix])
+        for _ in range(_ROUNDS):
+            found = found.again([rate * m for m in mix])
+            held = sum(m * _held_up(found, s) for m, s in zip(mix, streams, strict=True))
+            middle = decode + held + batch * cost
+            more = 2.0 * batch / (middle + np.sqrt(np.maximum(middle**2 - 4.0 * held * cost * batch, 0.0)))
+            rate = np.where(answers, more, rate)
+        return Loads(tuple(streams), tuple(mix), steps, rate)
+
+    def take(self, rows: NDArray[np.intp]) -> Loads:
+        """Those of some of the replicas."""
+        streams = tuple(stream.take(rows) for stream in self.streams)
+        return Loads(streams, tuple(m[rows] for m in self.mix), self.steps.take(rows), self.rate[rows])
+
+    def at(self, place: Floats, look: str) -> Colocated:
+        """The replica at U loads of each configuration, `place` [K, U] among them; between two, what is between."""
+        last = self.rate.shape[1] - 1
+        before = np.clip(np.floor(place), 0, last - 1).astype(np.int64)
+        share = np.clip(place - before, 0.0, 1.0)
+
+        def some(values: Floats) -> Floats:
+            shape = place.shape + (1,) * (values.ndim - 2)
+            low, high = (np.take_along_axis(values, n.reshape(shape), axis=1) for n in (before, before + 1))
+            return np.asarray(low + share.reshape(shape) * (high - low))
+
+        steps = Steps(some(self.steps.batch), some(self.steps.seen), some(self.steps.more), self.steps.lone)
+        rate = some(self.rate)
+        return Colocated(steps, self.streams, [rate * m for m in self.mix], look)
+
+    def edges(self, late: Callable[[Colocated], Floats], allowed: Floats) -> Floats:
+        """[K, U] the most calls/s at which shares `late` [K, U] are no more than `allowed` [U]; 0 where none is so few.
+
+        Shares rise with the load. Close to the edge they do so as those of a normal distribution.
+        """
+        shape, last = (len(self.rate), len(allowed)), float(self.full)
+        low, high = np.zeros(shape), np.full(shape, last)
+        below, above = np.full(shape, -_FAR), np.full(shape, _FAR)
+        wanted = ndtri(allowed) - _ASIDE
+        for number in range(_HALVINGS + _SECANTS + _LOOKS):
+            part = 0.5
+            if number >= _HALVINGS:
+                aim = (wanted - _CLOSE - below) / np.maximum(above - below, 1e-9)
+                part = np.clip(aim, _INSIDE, 1.0 - _INSIDE)
+            middle = low + part * (high - low)
+            look = "rough" if number < _HALVINGS + _SECANTS else "close"
+            found = ndtri(np.clip(late(self.at(middle, look)), 1e-15, 1.0 - 1e-15))
+            good = found <= wanted
+            low, below = np.where(good, middle, low), np.where(good, found, below)
+            high, above = np.where(good, high, middle), np.where(good, above, found)
+        # Neither end was asked: a load that is nearly empty breaks its promise, or the fullest one keeps it.
+        return np.where(low <= 0.0, 0.0, _SAFE * self._rate(np.where(high >= last, last, low)))
+
+    def _rate(self, place: Floats) -> Floats:
+        grid = np.arange(self.rate.shape[1], dtype=np.float64)
+        return np.stack([np.interp(p, grid, r) for p, r in zip(place, self.sure, strict=True)])
+
+    def until(self, value: Floats, most: Floats) -> Floats:
+        """[K] the most calls/s at which a value [K, N] that rises with the load is no more than `most` [K]."""
+        last = self.full
+        good = value[:, : last + 1] <= most[:, None]
+        low = np.where(good.all(axis=1), last + 1, np.argmin(good, axis=1)) - 1
+        rows = np.arange(len(value))
+        here, there = np.maximum(low, 0), np.minimum(low + 1, last)
+        gap = np.maximum(value[rows, there] - value[rows, here], 1e-12 * value[rows, there])
+        part = np.clip((most - value[rows, here]) / np.where(gap > 0, gap, 1.0), 0.0, 1.0)
+        start, end = self.sure[rows, here], self.sure[rows, there]
+        return np.where(low < 0, 0.0, np.where(low >= last, start, _SAFE * (start + part * (end - start))))
+
+    def steady(self, most: float) -> Floats:
+        """[K] the most calls/s before one percent more of them brings more than `most` percent more sequences."""
+        rate, batch = np.log(self.rate), np.log(np.maximum(self.steps.batch, _EMPTIEST))
+        near = 2 * _NEAR
+        grown = (rate[:, near:] - rate[:, :-near]) * most - (batch[:, near:] - batch[:, :-near])
+        wild = grown < 0.0
+        first = np.where(wild.any(axis=1), np.argmax(wild, axis=1) + _NEAR, self.full)
+        first = np.minimum(first, self.full)
+        return np.asarray(self.sure[np.arange(len(rate)), first])
+
+    @property
+    def replica(self) -> Colocated:
+        """The replica at all of them."""
+        return Colocated(self.steps, self.streams, [self.rate * m for m in self.mix])
+
+
+def _held_up(found: Colocated, stream: Stream) -> Floats:
+    """[K, N] mean seconds for which calls are held up when they begin to decode."""
+    return np.asarray(found.answer_s(stream.calls) - stream.tokens * found.step_s)

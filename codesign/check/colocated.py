@@ -1,0 +1,343 @@
+"""Colocated replicas: answers, and chunks of prompts in the same steps.
+
+Everything follows from how many sequences decode. Where they are B, a call is one of B + 1. Prompts come first: they
+take the share φ of all time, and leave steps of (step(B + 1, 0) + reads)/(1 − φ) on average. B is the smallest number
+that steps of that length keep in the batch, with the time for which calls are held up by prompts that came while theirs
+was computed: φ·TTFT of work, in the time that prompts leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import gammaincc, ndtr
+
+from codesign.check.calls import Array
+from codesign.check.plan import ModelledPool, ModelledRoute
+from codesign.performance import decode_attention_seconds, decode_step_seconds, prefill_attention_seconds
+from codesign.performance.chunks import CHUNK_SPREAD, KNOTS, WAIT_SPREAD
+from codesign.performance.queueing import mean_wait
+from codesign.workload.population import answer_lengths
+
+_FULL_LOAD = 0.999
+_HIGHEST_GAIN = 0.95
+_SHARES = np.array(KNOTS)
+
+
+@dataclass(frozen=True, eq=False)
+class _Traffic:
+    """One route's calls on a replica."""
+
+    rate: float
+    weight: Array
+    """[J] of prompts, [J] their whole chunks, and [J] the share of a chunk that is left."""
+    whole: Array
+    left: Array
+    between: Array
+    """[J, Q] how values at what is left come from those at KNOTS."""
+    attention: Array
+    """[J] attention seconds of a whole prompt."""
+    answers: Array
+    """[P] weights of answers, [P] their tokens, and [P] what their contexts add to a step."""
+    tokens: Array
+    reads: Array
+
+    @staticmethod
+    def of(pool: ModelledPool, route: ModelledRoute) -> _Traffic:
+        """A route on a pool."""
+        calls, points = route.calls, route.calls.population
+        prompts, chunk = calls.prompts(), float(pool.entry.prefill_chunk or np.nan)
+        whole = np.floor_divide(prompts.new, chunk)
+        left = prompts.new / chunk - whole
+        return _Traffic(
+            rate=calls.rate / pool.entry.replicas,
+            weight=prompts.weight,
+            whole=whole,
+            left=left,
+            between=np.stack([np.interp(left, _SHARES, one) for one in np.eye(len(_SHARES))], axis=1),
+            attention=prefill_attention_seconds(pool.table, prompts.new, prompts.cached)[0],
+            answers=points.weight,
+            tokens=points.output,
+            reads=decode_attention_seconds(pool.table, points.context + points.output / 2.0)[0],
+        )
+
+    @property
+    def chunks(self) -> Array:
+        """[J] of each prompt."""
+        return self.whole + self.left
+
+    def cost(self, added: Array) -> Array:
+        """[n] seconds that a call's prompt adds to steps, by what KNOTS add ([n, Q]): the dearer of two ways.
+
+        In steps of its own, or at its share of full ones; and its attention.
+        """
+        alone = added[:, -1] * float(self.weight @ self.whole) + added @ (self.weight @ self.between)
+        shared = added[:, -1] * float(self.weight @ self.chunks)
+        return np.asarray(np.maximum(alone, shared) + float(self.weight @ self.attention))
+
+    def last_step(self, added: Array, mean: Array, full: Array) -> Array:
+        """[n, J] seconds of the step with a prompt's rest: an average one and the rest, not beyond a full one."""
+        rest = added @ self.between.T + self.attention * self.left / self.chunks
+        return np.where(self.left > 0, np.minimum(mean[:, None] + rest, full[:, None]), 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """The steps that answers and prompts share, at n batches: arrays [n] and, where said, [n, Q]."""
+
+    added: Array
+    """[n, Q] seconds that KNOTS of a chunk add."""
+    batch: Array
+    step: Array
+    """Mean seconds of the steps of a call."""
+    full: Array
+    """Seconds of a step with a whole chunk."""
+    prompts: Array
+    """φ."""
+    busy: Array
+    """ρ of prompts in full steps."""
+    wait: Array
+    """Mean seconds in the queue for full steps."""
+    own: Array
+    """[n, I] seconds of every prompt in steps of its own, and [n, I] such prompts per second, as if one at a time."""
+    rate: Array
+    quiet: Array
+    """Seconds of a step without prompts."""
+
+    @property
+    def free(self) -> Array:
+        """[n] probability that no prompt is computed when one comes."""
+        return np.asarray(np.maximum(1.0 - (self.rate * self.own).sum(axis=1), 0.0))
+
+    @property
+    def left(self) -> Array:
+        """[n] mean seconds until the end of what runs then: a prompt, as its length makes it likely, or a step."""
+        return np.asarray(0.5 * ((self.rate * self.own**2).sum(axis=1) + self.free * self.quiet))
+
+    @property
+    def queued(self) -> Array:
+        """[n] mean seconds that a prompt waits (Pollaczek and Khinchine, and the safety factor)."""
+        inside = 0.5 * (self.rate * self.own**2).sum(axis=1) + (1.0 - self.free) * self.wait
+        return np.asarray(WAIT_SPREAD * inside + 0.5 * self.free * self.quiet)
+
+    def first(self, traffic: _Traffic) -> Array:
+        """[n] mean seconds to the first token of a route's calls, reloads left out."""
+        last = traffic.last_step(self.added, self.step, self.full)
+        return np.asarray(self.queued + self.full * float(traffic.weight @ traffic.whole) + last @ traffic.weight)
+
+    def decoding(self, traffic: _Traffic, tokens: Array) -> Array:
+        """[n, P] mean seconds of a route's answers of these tokens: no step is longer than a full one.
+
+        Prompts that came before its first token are ahead of a call.
+        """
+        ahead = (self.prompts * self.first(traffic) / (1.0 - self.prompts))[:, None]
+        room = np.maximum(self.full - self.step, 0.0)[:, None] * np.maximum(tokens - 1.0, 0.0)
+        return np.asarray(self.step[:, None] * tokens + np.minimum(ahead, room))
+
+
+@dataclass(frozen=True, eq=False)
+class Colocated:
+    """A replica's state, as far as promises need it."""
+
+    shared: Shared
+    """At its batch alone."""
+    shortest_s: float
+    """Step of a call that nobody is beside."""
+    others: float
+    """Variance of a call's mean step by who is beside it, and whose prompts, s²."""
+    chunks: float
+    """The same by chunks, of all its steps together, s² for each second from its arrival on."""
+    full: float
+    """Variance of full steps by who is in them, s²."""
+
+    @property
+    def batch(self) -> float:
+        """Mean sequences that decode."""
+        return float(self.shared.batch[0])
+
+    @property
+    def step_s(self) -> float:
+        """Mean step of a call."""
+        return float(self.shared.step[0])
+
+    @property
+    def full_step_s(self) -> float:
+        """Step with a whole chunk."""
+        return float(self.shared.full[0])
+
+    def decoding(self, route: ModelledRoute) -> Array:
+        """[P] mean seconds of a route's answers."""
+        traffic = _Traffic.of(route.prefill, route)
+        return np.asarray(self.shared.decoding(traffic, traffic.tokens)[0])
+
+    def decoding_moments(self, route: ModelledRoute) -> tuple[float, float]:
+        """Mean and variance (s, s²) of the time that a call of a route decodes."""
+        traffic, seconds = _Traffic.of(route.prefill, route), self.decoding(route)
+        mean = float(traffic.answers @ seconds)
+        within = traffic.tokens**2 * self.others + self._met(traffic, traffic.tokens)
+        return mean, float(traffic.answers @ ((seconds - mean) ** 2 + within))
+
+    def _met(self, traffic: _Traffic, tokens: Array) -> Array:
+        """[P] variance of the seconds that answers take, by prompts that came since their own did, s²."""
+        return self.chunks * (float(self.shared.first(traffic)[0]) + self.step_s * tokens)
+
+    def late(self, route: ModelledRoute) -> Callable[[float], float]:
+        """P(a call's mean step > t): gamma above the shortest step, by mean and variance at each answer's length."""
+        traffic = _Traffic.of(route.prefill, route)
+        weight, tokens = answer_lengths(route.calls.task, route.calls.population)
+        tokens = np.maximum(tokens, 1.0)
+        above = np.maximum(self.shared.decoding(traffic, tokens)[0] / tokens - self.shortest_s, 1e-12)
+        variance = np.maximum(self.others + self._met(traffic, tokens) / tokens**2, 1e-24)
+        top, spread = self.full_step_s, max(float(np.sqrt(self.full)), 1e-12)
+
+        def beyond(t: float) -> float:
+            each = gammaincc(above**2 / variance, max(t - self.shortest_s, 0.0) * above / variance)
+            return float(weight @ np.minimum(each, ndtr((top - t) / spread)))
+
+        return beyond
+
+    def prefilling(self, route: ModelledRoute) -> tuple[Array, Array]:
+        """(weight [J], seconds [J]) of a route's prompts in steps of their own, beside wait and reload."""
+        at, traffic = self.shared, _Traffic.of(route.prefill, route)
+        # Whoever comes before the running step ends shares the prompt's last one.
+        beside = at.step + at.prompts * at.left
+        last = traffic.last_step(at.added, beside, at.full)[0]
+        return traffic.weight, traffic.whole * self.full_step_s + last
+
+    def first_late(self, route: ModelledRoute, reload: Array | float) -> Callable[[float], float]:
+        """P(TTFT > t): wait, steps of its own, and those who come meanwhile and share the last one.
+
+        In u seconds φ·u of them come, and no more than fill the step: late with all of them, and with a full step.
+        """
+        at, traffic = self.shared, _Traffic.of(route.prefill, route)
+        last = traffic.last_step(at.added, at.step, at.full)[0]
+        first = reload + traffic.whole * self.full_step_s
+        factor = 1.0 + float(at.prompts[0])
+        full = np.where(traffic.left > 0, self.full_step_s, 0.0)
+
+        def late(t: float) -> float:
+            either = self._waits_longer((t - first - last) / factor, factor), self._waits_longer(t - first - full, 1.0)
+            return float(traffic.weight @ np.minimum(*either))
+
+        return late
+
+    def _waits_longer(self, seconds: Array, faster: float) -> Array:
+        """[J] P(a prompt waits longer than [J] seconds), where the wait beyond a running prompt goes so much faster.
+
+        One that finds another under way waits until that one is through (uniform on its length) and for a wait beyond
+        it, of mean w and P(> t) = ρ·exp(−ρt/w); one that finds none waits until a step without prompts ends.
+        """
+        at = self.shared
+        rho, mean, quiet = float(at.busy[0]), WAIT_SPREAD * float(at.wait[0]) / faster, float(at.quiet[0])
+        if not rho < 1.0:
+            return np.ones_like(seconds)
+        lengths, rates = WAIT_SPREAD * at.own[0], at.rate[0] / WAIT_SPREAD
+        t = np.maximum(seconds, 0.0)[:, None]
+        inside = np.minimum(t, lengths)
+        decay = rho / mean
+        through = mean * (np.exp(-decay * (t - inside)) - np.exp(-decay * t))
+        late = ((lengths - inside + through) * rates).sum(axis=1)
+        late = late + float(at.free[0]) * np.clip(1.0 - t[:, 0] / quiet, 0.0, 1.0)
+        return np.where(seconds < 0.0, 1.0, late)
+
+    def wait_moments(self) -> tuple[float, float]:
+        """Mean and variance (s, s²) of that wait."""
+        at = self.shared
+        if not float(at.busy[0]) < 1.0:
+            return np.inf, np.inf
+        mean, free, beyond = float(at.queued[0]), float(at.free[0]), WAIT_SPREAD * float(at.wait[0])
+        lengths, rates = WAIT_SPREAD * at.own[0], at.rate[0] / WAIT_SPREAD
+        # E[(left + beyond)²] where a prompt is under way; a third of the square where a step ends.
+        square = float((rates * (lengths**3 / 3.0 + lengths**2 * beyond)).sum())
+        square += (1.0 - free) * 2.0 * beyond**2 / float(at.busy[0]) + free * float(at.quiet[0]) ** 2 / 3.0
+        return mean, square - mean**2
+
+
+def colocated(
+    pool: ModelledPool, routes: Sequence[ModelledRoute], fixed_point: Callable[[Callable[[Array], Array], float], float]
+) -> Colocated | None:
+    """The state of a pool under its routes; None where it is overloaded."""
+    load = _Load(pool, [_Traffic.of(pool, route) for route in routes])
+    if not load.tokens:  # nothing is decoded: prompts alone, which may be too many all the same
+        state = load.state(0.0)
+        return state if float(state.shared.busy[0]) < 1.0 else None
+
+    def stay(seconds: Array) -> Array:
+        """Seconds for which a token's sequence stays in the batch, where they are so many."""
+        return load.kept(load.at(load.tokens * seconds)) / load.tokens
+
+    # No token is sooner there.  (In an empty replica it may be later than in a fuller one: a mixture of experts reads
+    # most of them for the first prompt.)
+    seconds = fixed_point(stay, float(load.steps(np.ones(1))[0, 0]))
+    if not np.isfinite(seconds):
+        return None
+    return load.state(load.tokens * seconds)
+
+
+class _Load:
+    def __init__(self, pool: ModelledPool, traffic: list[_Traffic]) -> None:
+        self.pool, self.traffic = pool, traffic
+        self.tokens = sum(t.rate * float(t.answers @ t.tokens) for t in traffic)
+        self.reads = sum(t.rate * float(t.answers @ (t.tokens * t.reads)) for t in traffic)
+        self.reads /= max(self.tokens, 1e-12)
+        self.chunks = sum(t.rate * float(t.weight @ t.chunks) for t in traffic)
+        self.squares = sum(t.rate * float(t.weight @ t.chunks**2) for t in traffic)
+        self.attention = sum(t.rate * float(t.weight @ t.attention) for t in traffic)
+
+    def steps(self, sequences: Array) -> Array:
+        """[n, Q] steps of so many sequences with each of KNOTS of a chunk, reads left out."""
+        tokens = _SHARES * float(self.pool.entry.prefill_chunk or np.nan)
+        n, q = len(sequences), len(tokens)
+        return decode_step_seconds(self.pool.table, np.repeat(sequences, q), np.tile(tokens, n)).reshape(n, q)
+
+    def prompts(self, steps: Array) -> Array:
+        """φ at steps [n, Q]."""
+        added = steps - steps[:, :1]
+        return np.asarray(np.minimum(sum(t.rate * t.cost(added) for t in self.traffic), _FULL_LOAD))
+
+    def kept(self, at: Shared) -> Array:
+        """[n] sequences that steps keep in the batch, by Little's law."""
+        return np.asarray(sum(t.rate * (at.decoding(t, t.tokens) @ t.answers) for t in self.traffic))
+
+    def at(self, batch: Array) -> Shared:
+        """The steps at each of these batches [n]."""
+        steps = self.steps(batch + 1.0)
+        added = steps - steps[:, :1]
+        quiet = steps[:, 0] + self.reads * (batch + 1.0)
+        prompts = self.prompts(steps)
+        mean = quiet / (1.0 - prompts)
+        full = quiet + added[:, -1] + self.attention / self.chunks
+        wait = mean_wait(self.chunks * full, self.squares * full**2, 1)
+        own = [t.whole * full[:, None] + t.last_step(added, mean, full) for t in self.traffic]
+        seconds, rate = np.concatenate(own, axis=1), np.concatenate([t.rate * t.weight for t in self.traffic])
+        # Prompts that would take more than all time share their steps.
+        one = rate / np.maximum(seconds @ rate, 1.0)[:, None]
+        return Shared(added, batch, mean, full, prompts, self.chunks * full, wait, seconds, one, quiet)
+
+    def state(self, batch: float) -> Colocated:
+        """The state at a batch, with what varies there."""
+        at = self.at(np.array([batch]))
+        step, free = float(at.step[0]), 1.0 - float(at.prompts[0])
+        steps = self.steps(np.array([batch + 1.0, batch + 2.0]))
+        # One more sequence makes a call's steps longer, and those with prompts in them too.
+        longer = float(steps[1, 0] - steps[0, 0]) + step * float(np.diff(self.prompts(steps))[0])
+        each = (longer + self.reads) / free
+        gain = np.clip(batch * each / step, 0.0, _HIGHEST_GAIN)
+        loop = 1.0 / (1.0 - gain)
+        # Whoever brings a prompt decodes after it: the two go up together.
+        together = each * (1.0 - free) * step / free
+        chunk = CHUNK_SPREAD * (1.0 - free) / self.chunks / free
+        return Colocated(
+            shared=at,
+            shortest_s=float(self.steps(np.ones(1))[0, 0]) + self.reads,
+            others=float(loop * (self._by_sequences(batch, longer) / free**2 + together)),
+            chunks=float(loop * self.squares * chunk**2),
+            full=float(loop * self._by_sequences(batch, float(steps[1, -1] - steps[0, -1]))),
+        )
+
+    def _by_sequences(self, batch: float, longer: float) -> float:
+        """Variance of a step by Poisson sequences, each of which makes it longer by so much and by its reads."""
+        share = batch / max(self.tokens, 1e-12)
+        return share * sum(t.rate * float((t.answers * t.tokens) @ (longer + t.reads) ** 2) for t in self.traffic)

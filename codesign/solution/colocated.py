@@ -1,0 +1,123 @@
+"""A colocated pool in operation: the fixed point of its batch, and what its calls see there (DESIGN 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign.candidates.data import Floats
+from codesign.candidates.flows import CallFlow
+from codesign.performance import ConfigurationTable
+from codesign.performance.colocated import Colocated, Steps, Stream
+
+_ITERATIONS = 400
+_LARGEST_BATCH = 1e9
+"""Beyond it a batch grows without end."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chunked:
+    """Prompts and answers that share the steps of a colocated replica."""
+
+    chunk: float
+    replica: Colocated
+    """At one load."""
+
+    @property
+    def batch(self) -> float:
+        """Sequences that decode, on average."""
+        return float(self.replica.batch[0, 0])
+
+    @property
+    def step_s(self) -> float:
+        """Mean step of a call."""
+        return float(self.replica.step_s[0, 0])
+
+    @property
+    def step_sd_s(self) -> float:
+        """Standard deviation of a call's mean step by the other sequences, and by those whose prompts it meets."""
+        return float(np.sqrt(self.replica.batch_variance[0, 0]))
+
+    @property
+    def full_step_s(self) -> float:
+        """Step with a full chunk."""
+        return float(self.replica.full_step_s[0, 0])
+
+    @property
+    def utilization(self) -> float:
+        """Chunks per second times the full step."""
+        return float(self.replica.utilization[0, 0])
+
+    @property
+    def wait_s(self) -> float:
+        """Mean wait of a prompt in the queue for full steps."""
+        return float(self.replica.wait_s[0, 0])
+
+    def wait_moments(self) -> tuple[float, float]:
+        """Mean and variance (s, s²) of a prompt's wait; (inf, 0) where prompts are more than full steps hold."""
+        mean, variance = self.replica.wait_moments
+        return float(mean[0, 0]), float(variance[0, 0])
+
+    def own_seconds(self, table: ConfigurationTable, flow: CallFlow) -> tuple[Floats, Floats]:
+        """(weight [J], seconds [J]) of prompts in steps of their own."""
+        calls = _stream(table, flow, self.chunk).calls
+        return calls.weight[0, 0], self.replica.own_steps(calls, self.replica.together_s)[0, 0]
+
+    def decode_seconds(self, table: ConfigurationTable, flow: CallFlow) -> Floats:
+        """[P] mean seconds of a flow's answers after their first token."""
+        calls = _stream(table, flow, self.chunk).calls
+        return np.asarray(self.replica.answer_seconds(self.replica.first_s(calls), calls.output)[0, 0])
+
+    def answer_moments(self, table: ConfigurationTable, flow: CallFlow) -> tuple[float, float]:
+        """Mean and variance (s, s²) of the time from the first to the last token."""
+        mean, variance = self.replica.answer_moments(_stream(table, flow, self.chunk).calls)
+        return float(mean[0, 0]), float(variance[0, 0])
+
+    def ttft_tail(
+        self, table: ConfigurationTable, flow: CallFlow, reload: Floats
+    ) -> Callable[[float], float]:
+        """P(TTFT > t) of a flow whose prompts [J] are read back in `reload` seconds before they queue."""
+        calls = _stream(table, flow, self.chunk).calls
+        return lambda t: float(self.replica.ttft_exceeds(calls, reload, t)[0, 0])
+
+    def tpot_tail(
+        self, table: ConfigurationTable, flow: CallFlow, answers: tuple[Floats, Floats]
+    ) -> Callable[[float], float]:
+        """P(mean step of a call > t) over answers (weight, tokens; [P] each)."""
+        first = self.replica.first_s(_stream(table, flow, self.chunk).calls)
+        return lambda t: float(self.replica.tpot_exceeds(first, *answers, t)[0, 0])
+
+
+def operate_colocated(
+    table: ConfigurationTable, flows: tuple[tuple[CallFlow, float], ...], replicas: int, chunk: float
+) -> Chunked:
+    """The fixed point of a pool under its flows (calls/s of the whole pool)."""
+    streams = [_stream(table, flow, chunk) for flow, _ in flows]
+    rates = [np.full((1, 1), rate / replicas) for _, rate in flows]
+
+    def at(batch: float) -> Colocated:
+        return Colocated(Steps.at(table, np.full((1, 1), batch), chunk), streams, rates)
+
+    replica, batch = at(0.0), 0.0
+    for _ in range(_ITERATIONS):
+        # Little's law.
+        following = sum(
+            float(x[0, 0] * replica.answer_moments(s.calls)[0][0, 0]) for x, s in zip(rates, streams, strict=True)
+        )
+        if abs(following - batch) <= 1e-12 * following or following > _LARGEST_BATCH:
+            break
+        batch = following
+        replica = at(batch)
+    return Chunked(chunk, replica)
+
+
+def _stream(table: ConfigurationTable, flow: CallFlow, chunk: float) -> Stream:
+    prompts, answers = flow.calls.prefill_points(flow.residency), flow.calls.population
+    return Stream.of(
+        table,
+        chunk,
+        (prompts.weight, prompts.new, prompts.cached),
+        (answers.weight, answers.context, answers.output),
+    )
