@@ -55,49 +55,6 @@ def wait_exceeds(t: ArrayLike, wait: ArrayLike, utilization: ArrayLike, servers:
     return np.where(seconds < 0, 1.0, tail)
 
 
-def worst_wait_exceeds(
-    t: ArrayLike, wait: ArrayLike, utilization: ArrayLike, servers: ArrayLike, longest: ArrayLike
-) -> Floats:
-    """Largest P(wait > t) of any load that a design admits: up to `utilization`, with E[S²] that makes `wait` there.
-
-    A load that is lighter and yet has all of that E[S²] is one of few long jobs: it waits more seldom, and longer. With
-    L = Σ x·E[S²] of a server the tail is ρ^m·exp(−2n·t·ρ(1−ρ)/L), m = √(2(n+1)) − 1, which has a hump at
-    ρ = (1 − √(1 − 4m·L/(n·t)))/4. Jobs whose E[S²]/E[S] is at most `longest` bring a load of ρ ≥ L/longest at least.
-    """
-    seconds, rho = np.asarray(t, dtype=np.float64), np.asarray(utilization, dtype=np.float64)
-    n, most = np.asarray(servers, dtype=np.float64), np.asarray(longest, dtype=np.float64)
-    second = _second_moment(wait, rho, n)
-    power = np.sqrt(2.0 * (n + 1.0)) - 1.0
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        rate = 2.0 * n * np.maximum(seconds, 0.0) / second
-        hump = (1.0 - np.sqrt(np.maximum(1.0 - 8.0 * power / rate, 0.0))) / 4.0
-        lightest = np.minimum(rho, second / most)
-        lighter = np.where(8.0 * power < rate, np.clip(hump, lightest, rho), rho)
-        tails = [np.exp(power * np.log(load) - rate * (load * (1.0 - load))) for load in (rho, lighter)]
-    tail = np.where(second > 0, np.maximum(*tails), 0.0)
-    return np.where(seconds < 0, 1.0, tail)
-
-
-def worst_wait_deviation(wait: ArrayLike, utilization: ArrayLike, servers: ArrayLike, longest: ArrayLike) -> Floats:
-    """Largest standard deviation of the wait of any load that a design admits, as in :func:`worst_wait_exceeds`.
-
-    The variance falls with the load, then rises: it is largest at either end.
-    """
-    rho, n = np.asarray(utilization, dtype=np.float64), np.asarray(servers, dtype=np.float64)
-    second = _second_moment(wait, rho, n)
-    lightest = np.clip(second / np.asarray(longest, dtype=np.float64), 1e-12, rho)
-    found = np.zeros(np.broadcast(second, lightest).shape)
-    for load in (rho, lightest):
-        mean = pooling_factor(load, n) * second / load
-        found = np.maximum(found, 2.0 * mean**2 / wait_probability(load, n) - mean**2)
-    return np.sqrt(found)
-
-
-def _second_moment(wait: ArrayLike, utilization: Floats, servers: Floats) -> Floats:
-    """Σ x·E[S²] of a server that makes jobs wait for so long on average at this utilisation."""
-    return np.asarray(np.asarray(wait) * utilization / pooling_factor(utilization, servers), dtype=np.float64)
-
-
 def poisson_mean_within(most: ArrayLike, percentile: float = PLANNING_PERCENTILE) -> Floats:
     """Largest Poisson mean at which an arrival finds a free slot among `most` with probability `percentile`.
 
