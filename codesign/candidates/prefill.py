@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from codesign.candidates.context import MEMORY_Z, MomentBook, OperatingPoints, Slice, tier_joules
 from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.flows import CallFlow
+from codesign.candidates.moments import PromptMoments
 from codesign.candidates.waiting import most_utilization
 
 ROW_NAMES = ("busy", "ttft", "capacity", "link")
@@ -154,7 +156,12 @@ class _Edges:
         looked = np.concatenate([most, between], axis=1)
         pools, largest = part.grids.pools, part.instance.options.max_utilization
         inverse = np.full((len(flows), len(part.index), len(pools), looked.shape[1]), np.inf)
+        first: dict[tuple[Any, ...], int] = {}
         for v, (flow, prompt) in enumerate(zip(flows, prompts, strict=True)):
+            known = first.setdefault(_promised(flow, prompt), v)
+            if known < v:
+                inverse[v] = inverse[known]
+                continue
             seconds = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send)
             steps = np.full(len(part.index), flow.tpot_level_s)
             # A session goes back to the replica that keeps its KV: no queue is pooled.
@@ -172,16 +179,15 @@ class _Edges:
         for i, pooled in enumerate(self.pools):
             wider: dict[int, _Offer] = {}
             for groups in self._choices():
-                asked = self._asked(groups)
-                inverse = self.inverse[:, :, i][:, :, asked]
+                inverse = self.inverse[:, :, i][:, :, self._asked(groups)]
                 members = np.flatnonzero(np.isin(self.group, groups))
-                order = sorted(members.tolist(), key=lambda v: -float(np.minimum(inverse[v], _NEVER).sum()))
+                alike = {inverse[v].tobytes(): v for v in members[::-1].tolist()}
+                order = sorted(alike.values(), key=lambda v: -float(np.minimum(inverse[v], _NEVER).sum()))
                 stricter: _Offer | None = None
-                for strict in order:
+                for n, strict in enumerate(order):
                     bound = inverse[strict]
-                    fresh: Bools = np.isfinite(bound).all(axis=1)
-                    for other in order[: order.index(strict)]:
-                        fresh &= ~np.all(inverse[other] == bound, axis=1)
+                    seen: Bools = (inverse[order[:n]] == bound).all(axis=2).any(axis=0)
+                    fresh: Bools = np.isfinite(bound).all(axis=1) & ~seen
                     if not fresh.any():
                         continue
                     admits = np.zeros((len(bound), len(self.group)), dtype=bool)
@@ -250,6 +256,21 @@ class _Offer:
         return _Offer(
             self.least, np.where(chosen, self.line, line), np.where(chosen[:, None], self.admits, admits), self.groups
         )
+
+
+def _promised(flow: CallFlow, prompt: PromptMoments) -> tuple[Any, ...]:
+    """What the most utilisation of a flow follows from."""
+    task = flow.calls.task
+    latency = (flow.ttft_level_s, flow.tpot_level_s) if task.task_latency_slo else ()
+    return (
+        task.name,
+        id(prompt),
+        flow.fabric_bytes_per_s,
+        flow.tier.name if flow.tier else "",
+        flow.residency == "prefill",
+        flow.admission,
+        latency,
+    )
 
 
 def _grouped(ratio: Floats) -> Ints:

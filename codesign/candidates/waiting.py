@@ -15,6 +15,8 @@ from codesign.candidates.data import Bools, Floats
 from codesign.candidates.flows import CallFlow, task_latency_probability
 from codesign.performance.queueing import pooling_factor, wait_exceeds, wait_probability
 
+Places = NDArray[np.intp]
+
 _HALVINGS = 12
 """Of the search for a utilisation: to a five-thousandth of it."""
 
@@ -36,35 +38,37 @@ def most_utilization(
     """
     found = np.zeros((len(ratio), len(pools), ratio.shape[1]))
     short = np.ones(ratio.shape, dtype=bool)
-    for i, servers in enumerate(pools):
+
+    def holds(rho: Floats, k: Places, servers: Places, m: Places) -> Bools:
+        return _holds(flow, rho, servers, ratio[k, m], seconds[k], weight, steps[k])
+
+    for i, servers in enumerate(pools):  # where so many may be as busy as can be, so may more
         k, m = np.nonzero(short)
-
-        def holds(rho: Floats, k: NDArray[np.intp], m: NDArray[np.intp], servers: int = servers) -> Bools:
-            return _holds(flow, rho, servers, ratio[k, m], seconds[k], weight, steps[k])
-
-        good = holds(np.full(len(k), largest), k, m)
+        if not len(k):
+            break
+        good = holds(np.full(len(k), largest), k, np.full(len(k), servers), m)
         found[k[good], i:, m[good]] = largest
         short[k[good], m[good]] = False
-        k, m = k[~good], m[~good]
-        low = found[k, max(i - 1, 0), m]
-        high = np.full(len(k), largest)
-        for _ in range(_HALVINGS if len(k) else 0):
-            middle = (low + high) / 2.0
-            good = holds(middle, k, m)
-            low, high = np.where(good, middle, low), np.where(good, high, middle)
-        found[k, i, m] = low
+    k, n, m = np.nonzero(found < largest)
+    servers_of = np.array(pools)[n]
+    low, high = np.zeros(len(k)), np.full(len(k), largest)
+    for _ in range(_HALVINGS if len(k) else 0):
+        middle = (low + high) / 2.0
+        good = holds(middle, k, servers_of, m)
+        low, high = np.where(good, middle, low), np.where(good, high, middle)
+    found[k, n, m] = low
     return found
 
 
 def _holds(
-    flow: CallFlow, rho: Floats, servers: int, ratio: Floats, seconds: Floats, weight: Floats, steps: Floats
+    flow: CallFlow, rho: Floats, servers: Places, ratio: Floats, seconds: Floats, weight: Floats, steps: Floats
 ) -> Bools:
-    """[E] do the promises hold at a utilisation [E]? `seconds` is [E, J]."""
+    """[E] do the promises hold at a utilisation [E], with `servers` [E] replicas? `seconds` is [E, J]."""
     wait = pooling_factor(rho, servers) * ratio
     good: Bools = np.ones(len(rho), dtype=bool)
     for percentile, target in flow.calls.task.ttft_slo:
         left = target - flow.admission.of(target) - seconds
-        late = wait_exceeds(left, wait[:, None], rho[:, None], servers)
+        late = wait_exceeds(left, wait[:, None], rho[:, None], servers[:, None])
         good = good & ((late * weight).sum(axis=1) <= 1.0 - percentile + 1e-12)
     if not flow.calls.task.task_latency_slo:
         return good
