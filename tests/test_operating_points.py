@@ -155,3 +155,22 @@ def test_no_grid_ends_where_it_would_be_worth_going_on(name):
         for grids in (usual, wider)
     ]
     assert found[1] >= 0.98 * found[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "part", "size", "rate", "lengths", "tpot", "most"),
+    [
+        ("DeepSeek-R1", "b200-sxm", 8, "4/s", (1000, 1000), "10 ms", 144),  # the mean step is 10.1 ms
+        ("MiniMax-M2", "h200-sxm", 2, "29.27/s", (8192, 128), "25.1468 ms", 32),  # at loads in between fewer are late
+    ],
+)
+def test_a_promise_of_the_median_is_kept_up_to_the_first_load_that_breaks_it(
+    model, part, size, rate, lengths, tpot, most
+):
+    asked = problem(
+        {"card": model, "weights": ["fp8"]}, part, "1 $/h", rate, *lengths, {"tpot": {"p50": tpot}},
+        disaggregation="never", max_replica_accelerators=size, max_sequences=2048, gap="1%",
+    )  # fmt: skip
+    solution = solve(asked)
+    assert solution.violations == ()
+    assert solution.objective.value <= most
