@@ -11,7 +11,15 @@ from codesign.cli import app
 from codesign.performance.profile import EngineProfile
 from codesign.validation.deployments import deployment_of, deployments_of
 from codesign.validation.measured import DataError, placed_rows, read_names, shipped_rows
-from codesign.validation.plans import DEPLOYMENTS, FACTORS, TTFT_SLACK, plan_deployment, problem_of, validate_plans
+from codesign.validation.plans import (
+    DEPLOYMENTS,
+    FACTORS,
+    TTFT_SLACK,
+    plan_deployment,
+    predicted_time,
+    problem_of,
+    validate_plans,
+)
 from codesign.validation.points import Skip, point_of
 from codesign.validation.predict import predict, stack_default
 from codesign.validation.ratios import PlannedRow, summary_of
@@ -85,7 +93,18 @@ def test_a_disaggregated_row_as_a_deployment():
     found = deployment(APART)
     assert (found.role, found.accelerators, found.engine_accelerators) == ("disaggregated", 10, 4)
     assert found.calls_per_s == pytest.approx(100)
-    assert (found.point.tp, found.point.concurrency) == (4, 160)
+    assert (found.point.tp, found.point.dp, found.point.concurrency) == (4, 1, 160)
+    # Prompts do not come between the steps of its engines, so less is predicted of them than of colocated ones.
+    engine = stack_default(found.point)
+    assert predicted_time(found, engine) < predicted_time(replace(found, role="colocated"), engine)
+
+
+def test_ranks_of_a_disaggregated_mixture_of_experts():
+    experts = {"model": "DeepSeek-R1", "decode_ep": "4", "prefill_ep": "2"}
+    shape = deployment(APART, **experts).point
+    assert (shape.tp, shape.ep, shape.dp) == (4, 4, 1)
+    shape = deployment(APART, **experts, decode_dp_attention="1").point
+    assert (shape.tp, shape.ep, shape.dp) == (1, 4, 4)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +165,8 @@ def test_the_models_own_prediction_is_planned_as_measured():
     ]
     assert rows[0].ratio == pytest.approx(1.0, abs=0.13)
     assert rows[0].planned_accelerators == rows[0].ratio
-    assert all(row.planned_engine == row.engine == "TP1" for row in rows)
+    assert rows[0].predicted_time == pytest.approx(1.0)
+    assert all(row.planned_engine == row.engine == (1, 1, 1) for row in rows)
     for way in (rows[:3], rows[3:]):
         ratios = [row.ratio for row in way]
         assert ratios == sorted(ratios, reverse=True)
@@ -181,8 +201,9 @@ def planned_row(**changes):
             osl=922.0,
             concurrency=32.0,
             calls_per_s=1.0,
-            engine="TP8",
-            planned_engine="TP8",
+            predicted_time=1.05,
+            engine=(8, 1, 1),
+            planned_engine=(8, 1, 1),
         ),
         **changes,
     )
@@ -192,17 +213,21 @@ def test_slices_by_hand():
     rows = [planned_row(ratio=ratio, planned_accelerators=8 * ratio) for ratio in (0.5, 1.0, 1.2)]
     unplanned = {"ratio": None, "planned_accelerators": None, "planned_engine": None}
     rows += [planned_row(status="infeasible", **unplanned), planned_row(status="no_solution", **unplanned)]
+    rows += [planned_row(planned_engine=(1, 1, 8), predicted_time=1.3), planned_row(planned_engine=(4, 1, 1))]
     rows += [planned_row(role="disaggregated", ratio=0.7), planned_row(tpot_factor=None, concurrency=math.inf)]
     slices = summary_of(rows)
     every = {(each.role, each.tpot_factor): each for each in slices if each.by == "all"}
     first = every["colocated", 1.15]
-    assert (first.rows, first.impossible, first.none_found, first.median) == (5, 1, 1, 1.0)
-    assert first.near == pytest.approx(2 / 5)
+    assert (first.rows, first.impossible, first.none_found, first.median) == (7, 1, 1, 1.0)
+    assert first.near == pytest.approx(4 / 7)
     assert every["disaggregated", 1.15].near == 1.0
     assert every["colocated", None].rows == 1
     assert {each.role for each in slices if each.by == "source"} == {"colocated"}
     assert {each.key for each in slices if each.by == "prompt and answer"} == {"1,024/1,024"}
-    assert {each.key for each in slices if each.by == "planned engine"} == {"as measured", "no plan"}
+    planned = {each.key: each.rows for each in slices if each.by == "planned engine" and each.tpot_factor}
+    assert planned == {"as measured": 3, "as large, another shape": 1, "of another size": 1, "no plan": 2}
+    predicted = {each.key: each.rows for each in slices if each.by == "predicted time per token" and each.tpot_factor}
+    assert predicted == {"within 10 %": 6, "further above": 1}
     assert {each.key for each in slices if each.by == "calls on an engine"} == {"17–64", "as many as fit"}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from codesign.catalog import models
 from codesign.validation.measured import DataError, Row, number, text
@@ -20,7 +20,7 @@ ROLES = (COLOCATED, DISAGGREGATED)
 FIGURES = (
     *("n_accel", "tp", "pp", "ep", "dp", "isl", "osl", "concurrency_or_batch", "ttft_ms_p50", "tpot_ms_p50"),
     *("output_tok_s_per_gpu", "total_tok_s_per_gpu", "prefill_workers", "prefill_tp", "prefill_accels"),
-    *("decode_workers", "decode_tp", "decode_ep", "decode_accels"),
+    *("decode_workers", "decode_tp", "decode_ep", "decode_dp_attention", "decode_accels"),
 )
 """Columns that a deployment is read from: numbers from 0, or nothing."""
 UNLIMITED = "max"
@@ -87,6 +87,8 @@ def deployment_of(row: Row, names: Mapping[tuple[str, str], str]) -> Deployment:
     calls = _calls_per_s(row, point, accelerators)
     tpot, ttft = (_seconds(point.measured.get(metric)) for metric in ("tpot_ms_p50", "ttft_ms_p50"))
     _refuse_contradiction(row, point, calls, tpot, ttft)
+    if apart:
+        point = replace(point, concurrency=point.concurrency / number(row, "decode_workers"))
     return Deployment(
         point=point,
         role=DISAGGREGATED if apart else COLOCATED,
@@ -108,14 +110,15 @@ def _refuse_words(place: str, row: Row) -> None:
 
 
 def _decode_engine(row: Row) -> Row:
-    """A disaggregated row as if its decode engines stood alone."""
+    """A disaggregated row as if one of its decode engines stood alone."""
+    ranks, attention = text(row, "decode_tp"), number(row, "decode_dp_attention") == 1
     return {
         **row,
         "disagg": "",
-        "n_accel": text(row, "decode_accels"),
-        "tp": text(row, "decode_tp"),
+        "n_accel": ranks,
+        "tp": "1" if attention else ranks,
         "ep": text(row, "decode_ep"),
-        "dp": "",
+        "dp": ranks if attention else "1",
     }
 
 

@@ -3,15 +3,18 @@
 A ratio planned/measured means something where whole numbers do not make it, so the load of :data:`DEPLOYMENTS` equal
 deployments is planned at once, accelerators are bought one by one at one price, and what is counted are those that
 replicas occupy.  Part, model, precisions and stack are the measured ones and no engine is larger than the largest
-measured one; its shape is the planner's to choose.  Calls arrive at random at the measured mean rate, while measured
-clients send as they are served: that, and the margins that every plan has, are part of the ratio.
+measured one; its shape is the planner's to choose.  A ratio near 1 is to be expected where the measured TPOT is
+promised: a promise above it lets engines hold more calls, so that a perfect model plans fewer accelerators.  Calls
+arrive at random at the measured mean rate, while measured clients send as they are served: that, and the margins that
+every plan has, are part of the ratio.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from codesign.processes import Processes, Tell
 from codesign.solution.schema import Solution
 from codesign.validation.deployments import COLOCATED, DISAGGREGATED, ROLES, Deployment, deployments_of
 from codesign.validation.measured import placed_rows, read_names
-from codesign.validation.predict import MAX_RUNNING, given_or_default
+from codesign.validation.predict import MAX_RUNNING, given_or_default, predict
 from codesign.validation.ratios import NEAR, PLANNED, PlannedRow, PlanSlice, summary_of
 
 FACTORS = (1.0, 1.15, 1.3)
@@ -127,6 +130,7 @@ def _work(asked: tuple[Deployment, EngineProfile], _: Tell) -> list[PlannedRow]:
 
 def plan_deployment(deployment: Deployment, engine: EngineProfile) -> list[PlannedRow]:
     """A deployment planned in each role at each promise; once a role where no TPOT was measured."""
+    predicted = predicted_time(deployment, engine)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         profile = Path(folder) / "engine.json"  # problems name profiles by their files
@@ -134,8 +138,25 @@ def plan_deployment(deployment: Deployment, engine: EngineProfile) -> list[Plann
         for role in ROLES:
             for factor in FACTORS if deployment.tpot_s is not None else (None,):
                 solution = solve(problem_of(deployment, role, factor, profile))
-                rows.append(_row(deployment, role, factor, solution))
+                rows.append(_row(deployment, role, factor, solution, predicted))
     return rows
+
+
+def predicted_time(deployment: Deployment, engine: EngineProfile) -> float:
+    """Predicted over measured time per token of the measured engine at its own load: how far off the model is.
+
+    TPOT, or the reciprocal of the throughput where no TPOT was measured; NaN where the engine would not fit.
+    """
+    point = deployment.point
+    if deployment.role == DISAGGREGATED:
+        engine = replace(engine, prefill_charge=0.0)  # no prompt comes between its steps
+    found = predict([point], lambda _: engine)
+    if not found.fits[0]:
+        return math.nan
+    if deployment.tpot_s is not None:
+        return float(found.values["tpot_ms_p50"][0]) / (1e3 * deployment.tpot_s)
+    tokens_per_s = deployment.calls_per_s * point.osl / deployment.accelerators
+    return tokens_per_s / float(found.values["output_tok_s_per_gpu"][0])
 
 
 def problem_of(deployment: Deployment, role: str, factor: float | None, profile: str | Path) -> Problem:
@@ -191,7 +212,9 @@ def problem_of(deployment: Deployment, role: str, factor: float | None, profile:
     )
 
 
-def _row(deployment: Deployment, role: str, factor: float | None, solution: Solution) -> PlannedRow:
+def _row(
+    deployment: Deployment, role: str, factor: float | None, solution: Solution, predicted: float
+) -> PlannedRow:
     point = deployment.point
     count = None
     if solution.status in PLANNED:
@@ -214,19 +237,15 @@ def _row(deployment: Deployment, role: str, factor: float | None, solution: Solu
         osl=point.osl,
         concurrency=point.concurrency,
         calls_per_s=deployment.calls_per_s,
-        engine=_shape(point.tp, point.pp, point.dp),
+        predicted_time=None if math.isnan(predicted) else predicted,
+        engine=(point.tp, point.pp, point.dp),
         planned_engine=_planned_engine(solution),
     )
 
 
-def _planned_engine(solution: Solution) -> str | None:
+def _planned_engine(solution: Solution) -> tuple[int, int, int] | None:
     decoding = [pool for pool in solution.fleet if pool.role != "prefill"]
     if not decoding:
         return None
     shape = max(decoding, key=lambda pool: pool.accelerators).parallelism
-    return None if shape is None else _shape(shape.tp, shape.pp, shape.dp)
-
-
-def _shape(tp: int, pp: int, dp: int) -> str:
-    """An engine's ranks; those of experts are left out, since they are the same ones."""
-    return "·".join([f"TP{tp}", *([f"PP{pp}"] if pp > 1 else []), *([f"DP{dp}"] if dp > 1 else [])])
+    return None if shape is None else (shape.tp, shape.pp, shape.dp)

@@ -94,7 +94,7 @@ def write_plan_plots(rows: Sequence[PlannedRow], directory: str | Path) -> list[
             series = panel.series.setdefault(f"{row.source}, {row.role}", Series())
             series.measured.append(row.measured_accelerators)
             series.found.append(row.planned_accelerators)
-            series.words.append(f"{row.row_id}<br>{row.accelerator} {row.model}<br>{row.engine}, {row.planned_engine}")
+            series.words.append(f"{row.row_id}<br>{row.accelerator} {row.model}<br>{row.stack}")
         panels.append(panel)
     return _write(panels, "planned accelerators", "", NEAR, Path(directory), "plans")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,10 +44,12 @@ class PlannedRow:
     """Calls at once on one engine that decodes; infinite where a queue never empties."""
     calls_per_s: float
     """Of one deployment."""
-    engine: str
-    """The measured engine that decodes, such as TP8, or TP1·DP8."""
-    planned_engine: str | None
-    """That of most of the plan's accelerators, in the same words."""
+    predicted_time: float | None
+    """Predicted over measured time per token at the measured load: the model's own error, before any plan."""
+    engine: tuple[int, int, int]
+    """TP, PP and attention DP of the measured engine that decodes."""
+    planned_engine: tuple[int, int, int] | None
+    """Those of the engine that most of the plan's accelerators decode in."""
 
     @property
     def as_measured(self) -> bool:
@@ -91,6 +94,7 @@ BY: dict[str, Callable[[PlannedRow], str]] = {
     "calls on an engine": lambda row: _load(row.concurrency),
     "prompt and answer": lambda row: f"{_nominal(row.isl)}/{_nominal(row.osl)}",
     "planned engine": lambda row: _beside(row),
+    "predicted time per token": lambda row: _error(row.predicted_time),
 }
 """What rows are sliced by, beside role and factor."""
 
@@ -98,7 +102,20 @@ BY: dict[str, Callable[[PlannedRow], str]] = {
 def _beside(row: PlannedRow) -> str:
     if row.planned_engine is None:
         return "no plan"
-    return "as measured" if row.planned_engine == row.engine else "another shape or size"
+    if row.planned_engine == row.engine:
+        return "as measured"
+    same = math.prod(row.planned_engine) == math.prod(row.engine)
+    return "as large, another shape" if same else "of another size"
+
+
+def _error(predicted: float | None) -> str:
+    if predicted is None:
+        return "does not fit"
+    if 0.9 <= predicted <= 1.1:
+        return "within 10 %"
+    if 0.8 <= predicted <= 1.25:
+        return "within 25 %"
+    return "further below" if predicted < 1.0 else "further above"
 
 
 def _load(concurrency: float) -> str:
