@@ -138,15 +138,17 @@ def test_decode_rows_are_the_edges_of_a_pool_s_fixed_point(candidates, residency
         w, o = calls.weight, calls.output
         own = decode_attention_seconds(table, calls.context + o / 2)[0]
 
-        def at(rate, w=w, o=o, own=own, table=table):
+        def at(rate, w=w, o=o, own=own, table=table, n=float(block.min_replicas[i])):
             """(mean step, its deviation) with so many calls/s."""
             t = 0.0
             for _ in range(300):
                 batch = rate * mean(w, o) * t
-                t = float(decode_step_seconds(table, np.array([batch]))[0, 0]) + rate * mean(w, o * own) * t
-            more = batch * 1.01 + 0.01
-            rise = np.diff(decode_step_seconds(table, np.array([batch, more]))[0])[0] / (more - batch)
-            return t, float(np.sqrt(t * rate * mean(w, o * (rise + own) ** 2)))
+                t = float(decode_step_seconds(table, np.array([batch + 1]))[0, 0]) + rate * mean(w, o * own) * t
+                t += mean(w, o * own) / mean(w, o)
+            more = (batch + 1) * 1.01 + 0.01
+            rise = np.diff(decode_step_seconds(table, np.array([batch + 1, more]))[0])[0] / (more - batch - 1)
+            swing = 1 / (1 - min(batch * rise / t + rate * mean(w, o * own), 0.95)) / n
+            return t, float(np.sqrt(max(swing, 1.0) * t * rate * mean(w, o * (rise + own) ** 2)))
 
         rates = {name: 1 / row(block, name, i, v)[0] for name in ("time", "slots", "capacity")}
         step, deviation = at(rates["time"])

@@ -12,6 +12,7 @@ from scipy.special import gammaincinv, ndtri
 
 Floats = NDArray[np.float64]
 
+_LARGEST_GAIN = 0.95
 PLANNING_PERCENTILE = 0.95
 """Percentile at which slots, memory and step time hold by design; SLOs at others are checked against it."""
 
@@ -53,6 +54,15 @@ def wait_exceeds(t: ArrayLike, wait: ArrayLike, utilization: ArrayLike, servers:
         tail = np.where(mean > 0, waits * np.exp(-np.maximum(seconds, 0.0) * waits / mean), 0.0)
     tail = np.where(np.isinf(mean), 1.0, tail)
     return np.where(seconds < 0, 1.0, tail)
+
+
+def batch_swing(gain: ArrayLike) -> Floats:
+    """Variance of a batch over its mean, where one percent more of it makes steps `gain` percent longer.
+
+    Longer steps keep calls for longer, which makes the batch larger: 1/(1 − gain), as in a processor that is shared
+    (1 where steps do not depend on the batch). Calls that go to the emptiest of n replicas swing together, each by 1/n.
+    """
+    return 1.0 / (1.0 - np.clip(np.asarray(gain, dtype=np.float64), 0.0, _LARGEST_GAIN))
 
 
 def poisson_mean_within(most: ArrayLike, percentile: float = PLANNING_PERCENTILE) -> Floats:
