@@ -153,7 +153,7 @@ def test_the_table_names_what_fails_and_what_is_too_large(tmp_path, monkeypatch,
         "2": result("colocated", [4], [5], (True, False, True)),
         "3": result("colocated", [2], None, (False, False, False)),
     }
-    asked = {"settings": 5, "seed": 1, "calls": 8000}
+    asked = {"settings": 5, "seed": 1, "calls": 4000}
     text = script.table({"asked": asked, "done": done})
     assert "| colocated | 3 | 1.11 | 1.11 | 1.11 | 0 | 0 | 2 | 1 |" in text
     assert "| disaggregated | 1 | 1.50 | 1.50 | 1.50 | 1 | 1 | 0 | 0 |" in text
@@ -177,7 +177,7 @@ def test_the_table_names_what_fails_and_what_is_too_large(tmp_path, monkeypatch,
     monkeypatch.setattr(sys, "argv", words)
     script.main()
     script.main()
-    assert seen == [(1, 4, 8000)]
+    assert seen == [(1, 4, 4000)]
     assert "| all | 5 |" in (tmp_path / "table.md").read_text()
     monkeypatch.setattr(sys, "argv", [*words, "--file", "2"])
     capsys.readouterr()
