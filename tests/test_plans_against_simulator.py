@@ -88,14 +88,16 @@ class Fleet:
     """A simulator that holds with so many replicas of each pool, and finishes half of the calls that it was given."""
 
     def __init__(self, *needed):
-        self.needed, self.seconds = needed, []
+        self.needed, self.seconds, self.behind = needed, [], 0
 
     def __call__(self, problem, plan, *, duration_s, seed):
         self.seconds.append(duration_s)
         counts = [pool.replicas for pool in plan.fleet]
         assert [pool.accelerators for pool in plan.fleet] == [2 * count for count in counts]
         ok = all(count >= least for count, least in zip(counts, self.needed, strict=True))
-        return SimpleNamespace(ok=ok, tasks=[SimpleNamespace(calls=round(4.0 * duration_s / 2))])
+        behind = 0.8 if min(counts) <= self.behind else 1.0
+        task = SimpleNamespace(calls=round(4.0 * duration_s / 2), offered=4.0, completed=behind * 4.0)
+        return SimpleNamespace(ok=ok, tasks=[task])
 
 
 def trials(fleet, needed):
@@ -121,6 +123,12 @@ def test_a_colocated_plan_and_one_that_nothing_saves():
     assert trials([pool("colocated", 3)], [5]).least() == (5,)
     assert trials([pool("colocated", 3)], [13]).least() is None
     assert trials([pool("prefill", 2), pool("decode", 2)], [9, 1]).least() is None
+
+
+def test_a_queue_that_grows_without_end_does_not_hold():
+    one = trials([pool("colocated", 12)], [5])
+    one.run.behind = 7
+    assert one.least() == (8,)
 
 
 def test_a_run_goes_on_until_its_calls_are_counted_and_is_kept():
