@@ -65,6 +65,7 @@ SEEDS = (11, 12, 13)
 GAP, LIMIT_S = 0.02, 20.0
 TOO_LARGE = 1.25
 """Ratio from which on a plan is named."""
+BATCHES = ((0.0, 1.0), (1.0, 8.0), (8.0, 64.0), (64.0, math.inf))
 ROUNDS = 6
 """Plans that a rate is looked for with."""
 FILLING = 3
@@ -393,6 +394,23 @@ def table(known: dict[str, Any]) -> str:
             f"| {role} | {len(chosen)} | {middle:.2f} | {high:.2f} | {max(ratios):.2f} | {len(over)} "
             f"| {several} | {sum(n > 0 for n in failed)} | {sum(n > 1 for n in failed)} |"
         )
+    lines += [
+        "",
+        "By the mean batch of the replicas that decode, as planned:",
+        "",
+        "| role | batch | settings | planned/least: median | worst | over 1.25 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for role in ROLES:
+        for low, high in BATCHES:
+            chosen = [found for found in plans.values() if found["setting"]["role"] == role and found["ratio"]]
+            ratios = [found["ratio"] for found in chosen if low <= found["pools"][-1]["batch"] < high]
+            if ratios:
+                told = f"{low:g} to {high:g}" if math.isfinite(high) else f"{low:g} and more"
+                over = sum(ratio > TOO_LARGE for ratio in ratios)
+                lines.append(
+                    f"| {role} | {told} | {len(ratios)} | {np.median(ratios):.2f} | {max(ratios):.2f} | {over} |"
+                )
     lines += [
         "",
         "Percentiles as planned over those simulated with the planned counts (first seed):",

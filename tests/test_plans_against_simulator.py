@@ -147,8 +147,9 @@ def result(role, planned, least, holds=(True, True, True)):
     run = {"slo": [slo], "ok": all(holds)}
     return {
         "setting": {"role": role, "words": f"{role}, a model on a part"}, "passed": ["infeasible"], "rate": "2/s",
-        "pools": [{"prefill_chunk": None}], "planned": planned, "least": least, "headroom": 0.1, "runs": 7,
-        "ratio": least and sum(planned) / sum(least), "holds": dict(zip(map(str, script.SEEDS), holds, strict=True)),
+        "pools": [{"prefill_chunk": None, "batch": 8.0}], "planned": planned, "least": least, "runs": 7,
+        "headroom": 0.1, "ratio": least and sum(planned) / sum(least),
+        "holds": dict(zip(map(str, script.SEEDS), holds, strict=True)),
         "own": {str(seed): run for seed in script.SEEDS}, "at_least": least and run, "seconds": 2.0,
         "problem": {"kind": "procurement"},
     }  # fmt: skip
