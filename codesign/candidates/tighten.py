@@ -29,9 +29,9 @@ def tightened(instance: Instance, block: ColumnBlock, role: str, model: str, har
         names = np.array([found.hardware is None or option.name == found.hardware for option in instance.hardware])
         chosen = names[hardware]
         if role in ("colocated", "decode"):
-            for row in ("tpot", "time", "capacity"):
+            for row in ("tpot", "itl", "time", "capacity"):
                 scale(row, chosen, found.z**-0.5)
-            for row in ("time", "tpot", "ttft", "task_latency", "busy"):
+            for row in ("time", "tpot", "itl", "ttft", "task_latency", "busy"):
                 scale(row, chosen, found.utilization)
             scale("ttft", chosen, found.wait)
             scale("link", chosen, found.link)

@@ -20,6 +20,9 @@ prompt decodes after it. Over o tokens its variance is
 
 where longer steps make larger batches, and those longer steps: ε = a·B/t is that loop's gain.
 
+A gap between two tokens is one step, not their mean: with a whole chunk in x·E[⌊c⌋]·t of all gaps, with the rest of
+prompts in 1 − exp(−x·t) of the others, without prompts in what is left.
+
 Arrays are [K, N]: K replicas, each at N loads; further axes come last.
 """
 
@@ -533,3 +536,82 @@ class Colocated:
             for x, s in self._both
         )
         return np.asarray(self.batch / np.maximum(self._tokens, 1e-12) * own)
+
+    # ---- gaps between tokens
+
+    def itl_exceeds(self, calls: Calls, t: ArrayLike) -> Floats:
+        """[K, N] P(gap between two tokens of such calls > t [N]): 0 where they have one token.
+
+        A gap is the step of its time. That holds no prompt, a whole chunk, or what whole ones leave: of one prompt, or
+        of several that came in the step before (a Poisson number). The first is gamma above the step of a call that is
+        alone, the others are normal, and none is longer than a full one.
+        """
+        limit = np.asarray(t, dtype=np.float64)
+        rate, rest = self._ends
+        total = np.maximum(rate.sum(axis=-1), 1e-300)
+        mean, square = ((rate * rest**power).sum(axis=-1) / total for power in (1, 2))
+        met = self._met_s(calls)
+        whole = np.minimum(met * self._whole, 1.0)
+        number = met * total
+        some = -np.expm1(-number)
+        # Those that come together came in a long step.
+        varied = number * square + whole * (self.full_step_s - self.quiet_s) ** 2
+        number = number * np.sqrt(1.0 + varied / self.step_s**2)
+        lone = number * np.exp(-number)
+        several = np.minimum(-np.expm1(-number) - lone, some)
+        each = np.maximum(-np.expm1(-number) - lone, 1e-300)
+        together = (number - lone) / each
+        spread = together * (square - mean**2) + ((number**2 + number - lone) / each - together**2) * mean**2
+        full = ndtr((self.full_step_s - limit) / self._full_gap_sd_s)
+        alone = ndtr((self.quiet_s[..., None] + rest - limit[..., None]) / self.quiet_sd_s[..., None])
+        alone = np.minimum((alone * rate).sum(axis=-1) / total, full)
+        shared = self.quiet_s + together * mean - limit
+        shared = np.minimum(ndtr(shared / np.sqrt(self.quiet_sd_s**2 + np.maximum(spread, 0.0))), full)
+        late = (some - several) * alone + several * shared + (1.0 - some) * self._quiet_exceeds(limit)
+        late = np.where(self.utilization < 1.0, whole * full + (1.0 - whole) * late, 1.0)
+        return np.where((calls.output * calls.answer_weight).sum(axis=-1) > 1.0, late, 0.0)
+
+    def _quiet_exceeds(self, limit: Floats) -> Floats:
+        lone, variance = self.lone_step_s, self.quiet_sd_s**2
+        excess = np.maximum(self.quiet_s - lone, 1e-12)
+        return np.asarray(gammaincc(excess**2 / variance, np.maximum(limit - lone, 0.0) * excess / variance))
+
+    def _met_s(self, calls: Calls) -> Floats:
+        """[K, N] seconds in which the prompts come that a gap of such calls meets, as many as it has.
+
+        Those of a mean step, and of what came before the first token, which is ahead of them.
+        """
+        tokens = np.maximum((calls.output * calls.answer_weight).sum(axis=-1), 1e-12)
+        added = np.maximum(self.step_s - self.quiet_s, 1e-12)
+        return np.asarray(self.step_s * np.maximum((self.answer_s(calls) / tokens - self.quiet_s) / added, 1.0))
+
+    @cached_property
+    def _whole(self) -> Floats:
+        """[K, N] whole chunks per second."""
+        return np.asarray(
+            sum(x * (np.floor(s.chunks) * s.weight).sum(axis=1, keepdims=True) for x, s in self._both)
+        )
+
+    @cached_property
+    def _ends(self) -> tuple[Floats, Floats]:
+        """[K, N, I] prompts per second of which whole chunks leave something, and seconds that it adds to a step."""
+        some = [s.calls if self.look == "exact" else s.calls.coarse() for s in self.streams]
+        left = [c.weight * (c.rest[..., 0] < 1.0 - 1e-9) for c in some]
+        rate = [x[..., None] * each for x, each in zip(self.rates, left, strict=True)]
+        return np.concatenate(rate, axis=-1), np.concatenate([self._rest(c) for c in some], axis=-1)
+
+    @cached_property
+    def quiet_sd_s(self) -> Floats:
+        """Standard deviation of the step without prompts by the batch."""
+        rise = self.steps.more[..., 0] - self.steps.seen[..., 0]
+        return np.maximum(np.sqrt(self._spread(rise) / (1.0 - self._rises[1])), 1e-12)
+
+    @cached_property
+    def _full_gap_sd_s(self) -> Floats:
+        """Of the full step, by the batch and by whose chunk it is: later ones of long prompts have more attention."""
+        chunks = np.maximum(self._chunks, 1e-300)
+        square = sum(
+            x * (s.attention**2 / s.chunks * s.weight).sum(axis=1, keepdims=True) for x, s in self._both
+        )
+        varied = np.maximum(square / chunks - (self._prompt_attention / chunks) ** 2, 0.0)
+        return np.asarray(np.maximum(np.sqrt(self.full_sd_s**2 + varied), 1e-12))
