@@ -148,7 +148,7 @@ class Gaps:
     quiet: float
     """Variance of steps without prompts by who is in them, s²."""
     full: float
-    """The same of steps with a whole chunk, also by whose it is, s²."""
+    """The same of steps with a whole chunk, with the safety factor, and by whose it is, s²."""
     whole: float
     """Whole chunks per second."""
     rate: Array
@@ -245,16 +245,19 @@ class Colocated:
         number, of_squares = (n - lone) / two, (n * n + n - lone) / two
         varied = number * (square - mean**2) + (of_squares - number**2) * mean**2
         within = max(float(np.sqrt(gaps.quiet)), 1e-12)
-        in_full = max(float(np.sqrt(gaps.full)), 1e-12)
         some = float(np.sqrt(within**2 + max(varied, 0.0)))
-        above = max(quiet - self.shortest_s, 1e-12)
+        fullest = self.shortest_s + float(at.added[0, -1])
+
+        def beyond(t: float, least: float, mean: float, variance: float) -> float:
+            above, squared = max(mean - least, 1e-12), max(variance, 1e-24)
+            return float(gammaincc(above**2 / squared, max(t - least, 0.0) * above / squared))
 
         def late(t: float) -> float:
-            full = float(ndtr((top - t) / in_full))
+            full = beyond(t, fullest, top, gaps.full)
             alone = min(float(weight @ ndtr((quiet + gaps.rest - t) / within)), full)
             several = min(float(ndtr((quiet + number * mean - t) / some)), full)
-            empty = gammaincc(above**2 / within**2, max(t - self.shortest_s, 0.0) * above / within**2)
-            ends = (any_ - share) * alone + share * several + (1.0 - any_) * float(empty)
+            empty = beyond(t, self.shortest_s, quiet, gaps.quiet)
+            ends = (any_ - share) * alone + share * several + (1.0 - any_) * empty
             return whole * full + (1.0 - whole) * ends
 
         return late
@@ -406,7 +409,7 @@ class _Load:
         by_chunk = max(squares / self.chunks - (self.attention / self.chunks) ** 2, 0.0)
         return Gaps(
             quiet=float(quiet),
-            full=float(full) + by_chunk,
+            full=CHUNK_SPREAD**2 * float(full) + by_chunk,
             whole=sum(t.rate * float(t.weight @ t.whole) for t in self.traffic),
             rate=np.concatenate([t.rate * t.weight * (t.left > 0) for t in self.traffic]),
             rest=np.concatenate([t.rest(at.added)[0] for t in self.traffic]),

@@ -325,8 +325,12 @@ class Colocated:
     @cached_property
     def full_step_s(self) -> Floats:
         """Step with a full chunk."""
-        added = self.steps.seen[..., -1] - self.steps.seen[..., 0]
-        return np.asarray(self.quiet_s + added + self._prompt_attention / np.maximum(self._chunks, 1e-300))
+        return np.asarray(self.quiet_s + self._full_s + self._prompt_attention / np.maximum(self._chunks, 1e-300))
+
+    @property
+    def _full_s(self) -> Floats:
+        """What a full chunk adds to a step, its attention left out."""
+        return np.asarray(self.steps.seen[..., -1] - self.steps.seen[..., 0])
 
     @cached_property
     def utilization(self) -> Floats:
@@ -543,8 +547,8 @@ class Colocated:
         """[K, N] P(gap between two tokens of such calls > t [N]): 0 where they have one token.
 
         A gap is the step of its time. That holds no prompt, a whole chunk, or what whole ones leave: of one prompt, or
-        of several that came in the step before (a Poisson number). The first is gamma above the step of a call that is
-        alone, the others are normal, and none is longer than a full one.
+        of several that came in the step before (a Poisson number). The first two are gamma above such steps of a call
+        that is alone, the others normal, and no longer than those with whole chunks.
         """
         limit = np.asarray(t, dtype=np.float64)
         rate, rest = self._ends
@@ -562,19 +566,15 @@ class Colocated:
         each = np.maximum(-np.expm1(-number) - lone, 1e-300)
         together = (number - lone) / each
         spread = together * (square - mean**2) + ((number**2 + number - lone) / each - together**2) * mean**2
-        full = ndtr((self.full_step_s - limit) / self._full_gap_sd_s)
+        full = _above(self.lone_step_s + self._full_s, self.full_step_s, self._full_gap_sd_s, limit)
         alone = ndtr((self.quiet_s[..., None] + rest - limit[..., None]) / self.quiet_sd_s[..., None])
         alone = np.minimum((alone * rate).sum(axis=-1) / total, full)
         shared = self.quiet_s + together * mean - limit
         shared = np.minimum(ndtr(shared / np.sqrt(self.quiet_sd_s**2 + np.maximum(spread, 0.0))), full)
-        late = (some - several) * alone + several * shared + (1.0 - some) * self._quiet_exceeds(limit)
+        quiet = _above(self.lone_step_s, self.quiet_s, self.quiet_sd_s, limit)
+        late = (some - several) * alone + several * shared + (1.0 - some) * quiet
         late = np.where(self.utilization < 1.0, whole * full + (1.0 - whole) * late, 1.0)
         return np.where((calls.output * calls.answer_weight).sum(axis=-1) > 1.0, late, 0.0)
-
-    def _quiet_exceeds(self, limit: Floats) -> Floats:
-        lone, variance = self.lone_step_s, self.quiet_sd_s**2
-        excess = np.maximum(self.quiet_s - lone, 1e-12)
-        return np.asarray(gammaincc(excess**2 / variance, np.maximum(limit - lone, 0.0) * excess / variance))
 
     def _met_s(self, calls: Calls) -> Floats:
         """[K, N] seconds in which the prompts come that a gap of such calls meets, as many as it has.
@@ -608,10 +608,16 @@ class Colocated:
 
     @cached_property
     def _full_gap_sd_s(self) -> Floats:
-        """Of the full step, by the batch and by whose chunk it is: later ones of long prompts have more attention."""
+        """Of the full step, by the batch and by whose chunk it is: those of long prompts have more attention."""
         chunks = np.maximum(self._chunks, 1e-300)
         square = sum(
             x * (s.attention**2 / s.chunks * s.weight).sum(axis=1, keepdims=True) for x, s in self._both
         )
         varied = np.maximum(square / chunks - (self._prompt_attention / chunks) ** 2, 0.0)
-        return np.asarray(np.maximum(np.sqrt(self.full_sd_s**2 + varied), 1e-12))
+        return np.asarray(np.maximum(np.sqrt((CHUNK_SPREAD * self.full_sd_s) ** 2 + varied), 1e-12))
+
+
+def _above(least: Floats, mean: Floats, deviation: Floats, t: Floats) -> Floats:
+    """P(value > t) of values above the `least`, gamma by mean and deviation."""
+    excess, variance = np.maximum(mean - least, 1e-12), deviation**2
+    return np.asarray(gammaincc(excess**2 / variance, np.maximum(t - least, 0.0) * excess / variance))
