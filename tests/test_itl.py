@@ -358,7 +358,7 @@ def test_rows_are_the_edges_of_the_accounts():
             assert tails[0](0.05) <= 0.01 * (1 + 1e-6)
             assert tails[1](0.05) > 0.01
             bound += 1
-    assert bound > 5
+    assert bound > 2
 
 
 def test_several_tasks_share_replicas_within_their_own_itl():
