@@ -20,6 +20,7 @@ from codesign.check.plan import read_plan
 from codesign.check.promises import _LATE as LATE
 from codesign.check.promises import quantile
 from codesign.check.report import Findings
+from codesign.explanation.slos import _easings
 from codesign.planner import explain, solve
 from codesign.problem import Problem, ProblemError, resolve
 from codesign.problem.extremes import at_extreme
@@ -329,6 +330,13 @@ def test_below_the_plain_step_there_is_no_plan():
     assert "tasks.t.slo.itl.p99" in str(found)
 
 
+def test_an_easier_itl_has_a_price():
+    easier = dict(_easings(resolve(problem("50 ms"))))["tasks.t.slo.itl.p99"]
+    assert [(unit, eased.tasks[0].itl_slo) for unit, eased in easier] == [
+        ("10 ms", ((0.99, pytest.approx(0.06)),)), ("10 %", ((0.99, pytest.approx(0.055)),)),
+    ]  # fmt: skip
+
+
 def test_a_broken_itl_tightens_its_rows():
     instance = resolve(problem("50 ms"))
     loose = build_candidates(instance).data.blocks
@@ -340,7 +348,7 @@ def test_a_broken_itl_tightens_its_rows():
 
 
 def test_rows_are_the_edges_of_the_accounts():
-    """As many calls as the row of ITL allows, alone on a replica: the promise is kept, and with 8 % more it is broken."""
+    """As many calls as the row of ITL allows, alone on a replica, keep the promise; 8 % more break it."""
     candidates = build_candidates(resolve(problem("50 ms")))
     bound = 0
     for block, points in zip(candidates.data.blocks, candidates.points, strict=True):
