@@ -245,18 +245,21 @@ class Colocated:
         number, of_squares = (n - lone) / two, (n * n + n - lone) / two
         varied = number * (square - mean**2) + (of_squares - number**2) * mean**2
         within = max(float(np.sqrt(gaps.quiet)), 1e-12)
-        some = float(np.sqrt(within**2 + max(varied, 0.0)))
-        fullest = self.shortest_s + float(at.added[0, -1])
+        of_one, of_several = (gaps.quiet + max(v, 0.0) for v in (square - mean**2, varied))
+        least = self.shortest_s
 
-        def beyond(t: float, least: float, mean: float, variance: float) -> float:
-            above, squared = max(mean - least, 1e-12), max(variance, 1e-24)
-            return float(gammaincc(above**2 / squared, max(t - least, 0.0) * above / squared))
+        def beyond(t: float, above: float, variance: float) -> float:
+            above, squared = max(above, 1e-12), max(variance, 1e-24)
+            return float(gammaincc(above**2 / squared, max(t, 0.0) * above / squared))
 
         def late(t: float) -> float:
-            full = beyond(t, fullest, top, gaps.full)
-            alone = min(float(weight @ ndtr((quiet + gaps.rest - t) / within)), full)
-            several = min(float(ndtr((quiet + number * mean - t) / some)), full)
-            empty = beyond(t, self.shortest_s, quiet, gaps.quiet)
+            chunk = float(at.added[0, -1])
+            full = beyond(t - least - chunk, top - least - chunk, gaps.full)
+            # Of lengths between the few that are known, and beyond them, their mean and variance say more.
+            known = float(weight @ ndtr((quiet + gaps.rest - t) / within))
+            alone = min(max(known, beyond(t - least, quiet - least + mean, of_one)), full)
+            several = min(beyond(t - least, quiet - least + number * mean, of_several), full)
+            empty = beyond(t - least, quiet - least, gaps.quiet)
             ends = (any_ - share) * alone + share * several + (1.0 - any_) * empty
             return whole * full + (1.0 - whole) * ends
 

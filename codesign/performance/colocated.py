@@ -547,8 +547,8 @@ class Colocated:
         """[K, N] P(gap between two tokens of such calls > t [N]): 0 where they have one token.
 
         A gap is the step of its time. That holds no prompt, a whole chunk, or what whole ones leave: of one prompt, or
-        of several that came in the step before (a Poisson number). The first two are gamma above such steps of a call
-        that is alone, the others normal, and no longer than those with whole chunks.
+        of several that came in the step before (a Poisson number). Each is gamma above such a step of a call that is
+        alone, or what the lengths that stand for all make it, and no longer than those with whole chunks.
         """
         limit = np.asarray(t, dtype=np.float64)
         rate, rest = self._ends
@@ -567,11 +567,13 @@ class Colocated:
         together = (number - lone) / each
         spread = together * (square - mean**2) + ((number**2 + number - lone) / each - together**2) * mean**2
         full = _above(self.lone_step_s + self._full_s, self.full_step_s, self._full_gap_sd_s, limit)
-        alone = ndtr((self.quiet_s[..., None] + rest - limit[..., None]) / self.quiet_sd_s[..., None])
-        alone = np.minimum((alone * rate).sum(axis=-1) / total, full)
-        shared = self.quiet_s + together * mean - limit
-        shared = np.minimum(ndtr(shared / np.sqrt(self.quiet_sd_s**2 + np.maximum(spread, 0.0))), full)
-        quiet = _above(self.lone_step_s, self.quiet_s, self.quiet_sd_s, limit)
+        known = ndtr((self.quiet_s[..., None] + rest - limit[..., None]) / self.quiet_sd_s[..., None])
+        varied, spread = (self.quiet_sd_s**2 + np.maximum(v, 0.0) for v in (square - mean**2, spread))
+        least = self.lone_step_s
+        alone = _above(least, self.quiet_s + mean, np.sqrt(varied), limit)
+        alone = np.minimum(np.maximum((known * rate).sum(axis=-1) / total, alone), full)
+        shared = np.minimum(_above(least, self.quiet_s + together * mean, np.sqrt(spread), limit), full)
+        quiet = _above(least, self.quiet_s, self.quiet_sd_s, limit)
         late = (some - several) * alone + several * shared + (1.0 - some) * quiet
         late = np.where(self.utilization < 1.0, whole * full + (1.0 - whole) * late, 1.0)
         return np.where((calls.output * calls.answer_weight).sum(axis=-1) > 1.0, late, 0.0)
