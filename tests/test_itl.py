@@ -306,6 +306,26 @@ def test_simulated_gaps_are_near_the_account(tightened):
     assert report.tasks[0].itl is None
 
 
+def test_chunks_after_long_contexts_are_told_apart_from_those_of_chats():
+    """One chunk in ten follows 90K tokens, whose attention makes its step twice as long: no mean says that."""
+    common = {"models": ["m"], "on_overlong": "truncate"}
+    slo = {"tpot": {"p95": "50 ms"}, "itl": {"p99": "120 ms"}}
+    asked = problem(
+        models={"m": {"card": "gpt-oss-120b"}},
+        tasks=[
+            common | {"name": "code", "preset": "coding", "rate": "0.5/s", "slo": slo | {"ttft": {"p95": "4 s"}}},
+            common | {"name": "chat", "preset": "chat", "rate": "10/s", "slo": slo | {"ttft": {"p95": "1 s"}}},
+        ],
+        options={"disaggregation": "never", "gap": "2%", "time_limit": "30 s"},
+    )
+    plan = solve(asked)
+    assert check(asked, plan).ok
+    for task in simulate(asked, plan, duration_s=200).tasks:
+        found = next(slo for slo in task.slo if slo.metric == "itl")
+        assert found.ok
+        assert found.planned == pytest.approx(found.simulated, rel=0.10)
+
+
 def test_the_check_refuses_a_plan_whose_gaps_are_longer(tightened):
     """The plan of 50 ms under a file that asks for 45 ms, whatever it says of itself."""
     plan, stricter = tightened["50 ms"], problem("45 ms")

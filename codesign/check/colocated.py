@@ -151,6 +151,11 @@ class Gaps:
     """The same of steps with a whole chunk, with the safety factor, and by whose it is, s²."""
     whole: float
     """Whole chunks per second."""
+    chunks: Array
+    """[I] whole chunks per second of each prompt, and [I] attention seconds of one."""
+    attention: Array
+    large: float
+    """Variance of steps with a whole chunk by who is in them alone, s²."""
     rate: Array
     """[I] prompts per second with something left beside whole chunks, and [I] seconds that it adds to a step."""
     rest: Array
@@ -246,18 +251,19 @@ class Colocated:
         varied = number * (square - mean**2) + (of_squares - number**2) * mean**2
         within = max(float(np.sqrt(gaps.quiet)), 1e-12)
         of_one, of_several = (gaps.quiet + max(v, 0.0) for v in (square - mean**2, varied))
-        least = self.shortest_s
+        least, chunk = self.shortest_s, float(at.added[0, -1])
+        of_chunk = gaps.chunks / max(gaps.whole, 1e-300)
 
         def beyond(t: float, above: float, variance: float) -> float:
             above, squared = max(above, 1e-12), max(variance, 1e-24)
             return float(gammaincc(above**2 / squared, max(t, 0.0) * above / squared))
 
         def late(t: float) -> float:
-            chunk = float(at.added[0, -1])
-            full = beyond(t - least - chunk, top - least - chunk, gaps.full)
+            far = (quiet + chunk + gaps.attention - t) / max(float(np.sqrt(gaps.large)), 1e-12)
+            full = max(float(of_chunk @ ndtr(far)), beyond(t - least - chunk, top - least - chunk, gaps.full))
             # Of lengths between the few that are known, and beyond them, their mean and variance say more.
             known = float(weight @ ndtr((quiet + gaps.rest - t) / within))
-            alone = min(max(known, beyond(t - least, quiet - least + mean, of_one)), full)
+            alone = max(known, min(beyond(t - least, quiet - least + mean, of_one), full))
             several = min(beyond(t - least, quiet - least + number * mean, of_several), full)
             empty = beyond(t - least, quiet - least, gaps.quiet)
             ends = (any_ - share) * alone + share * several + (1.0 - any_) * empty
@@ -413,6 +419,9 @@ class _Load:
         return Gaps(
             quiet=float(quiet),
             full=CHUNK_SPREAD**2 * float(full) + by_chunk,
+            chunks=np.concatenate([t.rate * t.weight * t.whole for t in self.traffic]),
+            attention=np.concatenate([t.attention / t.chunks for t in self.traffic]),
+            large=CHUNK_SPREAD**2 * float(full),
             whole=sum(t.rate * float(t.weight @ t.whole) for t in self.traffic),
             rate=np.concatenate([t.rate * t.weight * (t.left > 0) for t in self.traffic]),
             rest=np.concatenate([t.rest(at.added)[0] for t in self.traffic]),

@@ -144,6 +144,8 @@ class Stream:
             self.chunks[:, None],
             self.rest[:, None],
             (self.attention * (self.chunks % 1.0) / self.chunks)[:, None],
+            np.floor(self.chunks)[:, None],
+            (self.attention / self.chunks)[:, None],
             self.answer_weight[:, None],
             self.output[:, None],
         )
@@ -171,6 +173,9 @@ class Calls:
     """[K, N, J, Q]."""
     attention: Floats
     """[K, N, J] of what their full chunks leave, seconds."""
+    whole: Floats
+    """[K, N, J] full chunks, and [K, N, J] seconds of attention of one."""
+    whole_attention: Floats
     answer_weight: Floats
     """[K, N, P] of answers."""
     output: Floats
@@ -181,7 +186,7 @@ class Calls:
         """One kind of each of N streams; on all K replicas it has the same prompts and answers."""
 
         def each(name: str, empty: float = 0.0) -> Floats:
-            values = [getattr(s.calls, name)[: None if name == "attention" else 1] for s in streams]
+            values = [getattr(s.calls, name)[: None if "attention" in name else 1] for s in streams]
             longest = max(v.shape[2] for v in values)
             full = [
                 np.pad(v, ((0, 0), (0, 0), (0, longest - v.shape[2]), *((0, 0),) * (v.ndim - 3)), constant_values=empty)
@@ -190,8 +195,8 @@ class Calls:
             return np.concatenate(full, axis=1)
 
         return Calls(
-            each("weight"), each("chunks", 1.0), each("rest"), each("attention"), each("answer_weight"),
-            each("output", 1.0),
+            each("weight"), each("chunks", 1.0), each("rest"), each("attention"), each("whole"),
+            each("whole_attention"), each("answer_weight"), each("output", 1.0),
         )  # fmt: skip
 
     def coarse(self) -> Calls:
@@ -210,7 +215,10 @@ class Calls:
             total = np.add.reduceat(np.take_along_axis(values, place, axis=2) * share, begin, axis=2)
             return np.asarray(total / np.maximum(mass.reshape(mass.shape + more), 1e-300))
 
-        return Calls(mass, mean(self.chunks), mean(self.rest), mean(self.attention), self.answer_weight, self.output)
+        return Calls(
+            mass, mean(self.chunks), mean(self.rest), mean(self.attention), mean(self.whole),
+            mean(self.whole_attention), self.answer_weight, self.output,
+        )  # fmt: skip
 
     def take(self, rows: NDArray[np.intp]) -> Calls:
         """Those on some of the replicas."""
@@ -566,17 +574,28 @@ class Colocated:
         each = np.maximum(-np.expm1(-number) - lone, 1e-300)
         together = (number - lone) / each
         spread = together * (square - mean**2) + ((number**2 + number - lone) / each - together**2) * mean**2
-        full = _above(self.lone_step_s + self._full_s, self.full_step_s, self._full_gap_sd_s, limit)
+        full = self._full_exceeds(limit)
         known = ndtr((self.quiet_s[..., None] + rest - limit[..., None]) / self.quiet_sd_s[..., None])
         varied, spread = (self.quiet_sd_s**2 + np.maximum(v, 0.0) for v in (square - mean**2, spread))
         least = self.lone_step_s
-        alone = _above(least, self.quiet_s + mean, np.sqrt(varied), limit)
-        alone = np.minimum(np.maximum((known * rate).sum(axis=-1) / total, alone), full)
+        alone = np.minimum(_above(least, self.quiet_s + mean, np.sqrt(varied), limit), full)
+        alone = np.maximum((known * rate).sum(axis=-1) / total, alone)
         shared = np.minimum(_above(least, self.quiet_s + together * mean, np.sqrt(spread), limit), full)
         quiet = _above(least, self.quiet_s, self.quiet_sd_s, limit)
         late = (some - several) * alone + several * shared + (1.0 - some) * quiet
         late = np.where(self.utilization < 1.0, whole * full + (1.0 - whole) * late, 1.0)
         return np.where((calls.output * calls.answer_weight).sum(axis=-1) > 1.0, late, 0.0)
+
+    def _full_exceeds(self, limit: Floats) -> Floats:
+        """[K, N] P(step with a whole chunk > limit): chunks after long contexts are other ones than those of chats."""
+        added = self.quiet_s + self._full_s
+        rates = [x[..., None] * c.weight * c.whole for x, c in zip(self.rates, self._some, strict=True)]
+        rate, seconds = np.concatenate(rates, axis=-1), np.concatenate([c.whole_attention for c in self._some], axis=-1)
+        deviation = np.maximum(CHUNK_SPREAD * self.full_sd_s, 1e-12)
+        known = ndtr((added[..., None] + seconds - limit[..., None]) / deviation[..., None])
+        known = (known * rate).sum(axis=-1) / np.maximum(rate.sum(axis=-1), 1e-300)
+        alike = _above(self.lone_step_s + self._full_s, self.full_step_s, self._full_gap_sd_s, limit)
+        return np.asarray(np.maximum(known, alike))
 
     def _met_s(self, calls: Calls) -> Floats:
         """[K, N] seconds in which the prompts come that a gap of such calls meets, as many as it has.
@@ -595,12 +614,16 @@ class Colocated:
         )
 
     @cached_property
+    def _some(self) -> list[Calls]:
+        """Calls of each stream, at few points where many loads are looked at."""
+        return [s.calls if self.look == "exact" else s.calls.coarse() for s in self.streams]
+
+    @cached_property
     def _ends(self) -> tuple[Floats, Floats]:
         """[K, N, I] prompts per second of which whole chunks leave something, and seconds that it adds to a step."""
-        some = [s.calls if self.look == "exact" else s.calls.coarse() for s in self.streams]
-        left = [c.weight * (c.rest[..., 0] < 1.0 - 1e-9) for c in some]
+        left = [c.weight * (c.rest[..., 0] < 1.0 - 1e-9) for c in self._some]
         rate = [x[..., None] * each for x, each in zip(self.rates, left, strict=True)]
-        return np.concatenate(rate, axis=-1), np.concatenate([self._rest(c) for c in some], axis=-1)
+        return np.concatenate(rate, axis=-1), np.concatenate([self._rest(c) for c in self._some], axis=-1)
 
     @cached_property
     def quiet_sd_s(self) -> Floats:
