@@ -84,8 +84,9 @@ def decode_blocks(
 
 
 def promise_of(flow: CallFlow) -> Promise:
-    """What a flow needs of the steps: its task's TPOT, and the level that its commodity counts on."""
-    pairs = [(float(normal_quantile(percentile)), seconds) for percentile, seconds in flow.calls.task.tpot_slo]
+    """What a flow needs of the steps: its task's TPOT and ITL, and the level that its commodity counts on."""
+    task = flow.calls.task
+    pairs = [(float(normal_quantile(percentile)), seconds) for percentile, seconds in (*task.tpot_slo, *task.itl_slo)]
     if np.isfinite(flow.tpot_level_s):
         pairs.append((Z, flow.tpot_level_s))
     return tuple(sorted({pair for pair in pairs if not any(_tighter(other, pair) for other in pairs)}))

@@ -32,9 +32,9 @@ def tightened(instance: Instance, block: ColumnBlock, role: str, model: str, har
         chosen = names[hardware]
         scale("link", chosen, found.link)
         if role in _LOADS:
-            for row in ("tpot", "time", "capacity"):
+            for row in ("tpot", "itl", "time", "capacity"):
                 scale(row, chosen, found.z**-0.5)
-            for row in ("time", "tpot", "ttft", "task_latency", "busy"):
+            for row in ("time", "tpot", "itl", "ttft", "task_latency", "busy"):
                 scale(row, chosen, found.utilization)
             scale("ttft", chosen, found.wait if role == "colocated" else found.wait**0.5)
             continue
