@@ -143,12 +143,13 @@ def test_decode_rows_are_the_edges_of_a_pool_s_fixed_point(candidates, residency
             t = 0.0
             for _ in range(300):
                 batch = rate * mean(w, o) * t
-                t = float(decode_step_seconds(table, np.array([batch + 1]))[0, 0]) + rate * mean(w, o * own) * t
-                t += mean(w, o * own) / mean(w, o)
-            more = (batch + 1) * 1.01 + 0.01
-            rise = np.diff(decode_step_seconds(table, np.array([batch + 1, more]))[0])[0] / (more - batch - 1)
+                seen = max(batch, 1.0) if n >= 4 else batch + 1  # calls go to the emptiest of several
+                t = float(decode_step_seconds(table, np.array([seen]))[0, 0]) + mean(w, o * own) / mean(w, o) * seen
+            more = seen + np.sqrt(batch)
+            rise = np.diff(decode_step_seconds(table, np.array([seen, more]))[0])[0] / (more - seen)
             swing = 1 / (1 - min(batch * rise / t + rate * mean(w, o * own), 0.95)) / n
-            return t, float(np.sqrt(max(swing, 1.0) * t * rate * mean(w, o * (rise + own) ** 2)))
+            swing = max(swing, min(batch, 1.0) if n >= 4 else 1.0)
+            return t, float(np.sqrt(swing * t * rate * mean(w, o * (rise + own) ** 2)))
 
         rates = {name: 1 / row(block, name, i, v)[0] for name in ("time", "slots", "capacity")}
         step, deviation = at(rates["time"])

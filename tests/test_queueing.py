@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import poisson
 
 from codesign.performance.queueing import (
+    batch_swing,
     mean_wait,
     normal_quantile,
     poisson_mean_within,
@@ -115,3 +116,22 @@ def test_of_one_ratio_waits_are_longer_where_replicas_are_busier(servers, ratio)
     deviation = np.sqrt(2 * wait**2 / wait_probability(rho, servers) - wait**2)
     for rising in (wait, deviation, *(wait_exceeds(t, wait, rho, servers) for t in (0.05, 0.3, 1.0, 4.0))):
         assert np.all(np.diff(rising) >= -1e-12)
+
+
+def test_a_batch_that_lengthens_its_own_steps_swings_as_a_shared_processor():
+    """In one, n jobs have mean ρ/(1−ρ) and variance ρ/(1−ρ)²; the share of a step that grows with them is ρ there."""
+    load = np.array([0.0, 0.3, 0.6, 0.9])
+    assert batch_swing(load, 5.0, 1) == pytest.approx(1 / (1 - load))
+    assert batch_swing(load, 5.0, 4) == pytest.approx(np.maximum(1 / (1 - load) / 4, 1.0))
+    assert batch_swing(0.0, 0.3, 4) == pytest.approx(0.3)
+    rng = np.random.default_rng(3)
+    jobs, time, held, square, now = 0, 0.0, 0.0, 0.0, rng.exponential(1 / 0.6, 200_000)
+    for gap in now:  # M/M/1 counts are those of a shared processor
+        left = gap
+        while jobs and (done := rng.exponential(1.0)) < left:
+            time, held, square = time + done, held + done * jobs, square + done * jobs**2
+            left, jobs = left - done, jobs - 1
+        time, held, square = time + left, held + left * jobs, square + left * jobs**2
+        jobs += 1
+    mean = held / time
+    assert (square / time - mean**2) / mean == pytest.approx(batch_swing(0.6, mean, 1), rel=0.1)

@@ -2,7 +2,7 @@
 
 A column is a configuration, what it promises of its steps, and the tasks that it may serve. Its rows are Σ x/X ≤ 1,
 with X the most calls/s of each flow alone at which the steps, the slots or the memory are at their limit: those of the
-pool's fixed point t = step(B+1) + r·(B+1), B = x·E[o]·t, so no step limit or spread is chosen from a grid.
+pool's fixed point t = step(b) + r·b at the batch b that a call sees, so no step limit or spread is chosen from a grid.
 """
 
 from __future__ import annotations
@@ -30,16 +30,13 @@ from codesign.candidates.flows import CallFlow
 from codesign.candidates.loads import batches, within_slots
 from codesign.candidates.prefixes import sets_of_tasks
 from codesign.performance import decode_step_seconds
-from codesign.performance.queueing import batch_swing, normal_quantile
+from codesign.performance.queueing import EVEN_REPLICAS, batch_swing, normal_quantile, seen_batch
 
 ROW_NAMES = ("time", "slots", "capacity", "link")
 _SAFE = 0.998
 """Of an edge: what lies between two loads is known to about as much."""
 _WORTH = 0.002
 """By how much a column must offer more than one that admits more flows, to stand beside it."""
-
-_MANY = 4
-"""Replicas among which calls that no replica keeps go to the emptiest: enough for their batches to be even."""
 
 Promise = tuple[tuple[float, float], ...]
 """(deviations of the step above its mean, seconds) that it keeps within."""
@@ -57,11 +54,11 @@ def decode_blocks(
     stays = np.array([flow.residency == "decode" for flow in flows])
     pooled = np.ones(len(found.rows), dtype=np.int64)
     if not stays.all():
-        more = _Edges(part, book, flows, _MANY).columns(~stays)
+        more = _Edges(part, book, flows, EVEN_REPLICAS).columns(~stays)
         found = _Columns(
             *(np.concatenate([getattr(found, f.name), getattr(more, f.name)]) for f in fields(_Columns))
         )
-        pooled = np.concatenate([pooled, np.full(len(more.rows), _MANY)])
+        pooled = np.concatenate([pooled, np.full(len(more.rows), EVEN_REPLICAS)])
     if not len(found.rows):
         return []
     power = np.stack([decode_power(part, book, flow) + tier_joules(part, flow) for flow in flows], axis=1)
@@ -153,10 +150,11 @@ class _Edges:
         fabric = np.array([f.fabric_bytes_per_s for f in flows])
         self._reached = part.link[:, None] >= fabric
         self._batch = within_slots(batches(part.slots * part.table.dp.astype(np.float64)))
-        seen = self._batch + 1.0  # a call is in its own steps
-        self._step = decode_step_seconds(part.table, seen)
-        more = seen * 1.01 + 0.01
-        self._slope = (decode_step_seconds(part.table, more) - self._step) / (more - seen)
+        self._seen = seen_batch(self._batch, replicas)
+        self._step = decode_step_seconds(part.table, self._seen)
+        # Over as much as batches vary: steps have kinks.
+        more = np.sqrt(self._batch)
+        self._slope = (decode_step_seconds(part.table, self._seen + more) - self._step) / more
         self._alone = self._load(np.eye(len(kinds))[None])
 
     # ---- loads
@@ -166,11 +164,11 @@ class _Edges:
         tokens = np.maximum((mix * self._tokens).sum(axis=-1), 1e-300)[..., None]
         of = {word: (mix * each[:, None, :]).sum(axis=-1)[..., None] for word, each in self._moments.items()}
         batch, slope = self._batch[:, None], self._slope[:, None]
-        step = self._step[:, None] + of["attention"] / tokens * (batch + 1.0)
+        step = self._step[:, None] + of["attention"] / tokens * self._seen[:, None]
         calls = batch / tokens  # in the batch at a time
         variance = calls * (tokens * slope**2 + 2.0 * slope * of["attention"] + of["attention_square"])
         gain = batch * (slope + of["attention"] / tokens) / step
-        variance = variance * np.maximum(batch_swing(gain) / self.replicas, 1.0)
+        variance = variance * batch_swing(gain, batch, self.replicas)
         active = calls * of["bytes_tokens"], calls * of["square_tokens"]
         return _Load(calls / step, step, np.sqrt(np.maximum(variance, 0.0)), active)
 

@@ -150,8 +150,8 @@ def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
         own = attention / tokens if tokens > 0 else 0.0
 
         def step(seconds: Array) -> Array:
-            """Of a call that sees those that are there beside itself."""
-            return np.asarray(decode_step_seconds(table, tokens * seconds + 1.0)[0] + attention * seconds + own)
+            seen = _seen(pool, routes, tokens * seconds)
+            return np.asarray(decode_step_seconds(table, seen)[0] + own * seen)
 
         t = fixed_point(step, float(decode_step_seconds(table, np.ones(1))[0, 0]) + own)
         if not np.isfinite(t):
@@ -216,15 +216,20 @@ def _split_steps(
     )
 
 
+def _seen(pool: ModelledPool, routes: list[ModelledRoute], batch: Array) -> Array:
+    """Sequences in a call's steps: those that are there and itself; no more than there are where routing evens them."""
+    even = pool.entry.replicas >= 4 and not any(route.calls.policy == "decode" for route in routes)
+    return np.maximum(batch, 1.0) if even else batch + 1.0
+
+
 def _step_deviation(pool: ModelledPool, routes: list[ModelledRoute], t: float, batch: float) -> float:
     """Standard deviation of the step: Poisson arrivals, each adding slope + r for its stay.
 
     A larger batch has longer steps, which make it larger still: with a step that grows by g percent for one percent of
     the batch, its variance is 1/(1 − g) times its mean, as of a shared processor. Calls that go to the emptiest of n
-    replicas swing together, and never less than Poisson calls do.
+    replicas swing together, and less than Poisson calls do only where there are fewer than one a replica.
     """
-    seen = batch + 1.0
-    more = seen * 0.01 + 0.01
+    seen, more = float(_seen(pool, routes, np.array(batch))), max(float(np.sqrt(batch)), 1e-6)
     both = decode_step_seconds(pool.table, np.array([seen, seen + more]))[0]
     slope = float(both[1] - both[0]) / more
     parts = []
@@ -236,7 +241,7 @@ def _step_deviation(pool: ModelledPool, routes: list[ModelledRoute], t: float, b
         growth += float(stay @ r)
         parts.append((route.calls.policy == "decode", t * float(stay @ (slope + r) ** 2)))
     swing = 1.0 / (1.0 - min(growth, 0.95))
-    even = max(swing / pool.entry.replicas, 1.0)
+    even = max(swing / pool.entry.replicas, min(batch, 1.0) if pool.entry.replicas >= 4 else 1.0)
     return float(np.sqrt(sum(own * (swing if stays else even) for stays, own in parts)))
 
 

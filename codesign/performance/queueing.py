@@ -12,6 +12,8 @@ from scipy.special import gammaincinv, ndtri
 
 Floats = NDArray[np.float64]
 
+EVEN_REPLICAS = 4
+"""Replicas from which on calls that no replica keeps, and that go to the emptiest, make batches even."""
 _LARGEST_GAIN = 0.95
 PLANNING_PERCENTILE = 0.95
 """Percentile at which slots, memory and step time hold by design; SLOs at others are checked against it."""
@@ -56,13 +58,26 @@ def wait_exceeds(t: ArrayLike, wait: ArrayLike, utilization: ArrayLike, servers:
     return np.where(seconds < 0, 1.0, tail)
 
 
-def batch_swing(gain: ArrayLike) -> Floats:
-    """Variance of a batch over its mean, where one percent more of it makes steps `gain` percent longer.
+def seen_batch(batch: ArrayLike, replicas: int) -> Floats:
+    """Sequences in the steps of a call, itself included, where `batch` are under way on a replica on average.
+
+    Those that come by chance find as many as there are on average. Calls that go to the emptiest of several replicas
+    find one less than that, or none.
+    """
+    there = np.asarray(batch, dtype=np.float64)
+    return np.maximum(there, 1.0) if replicas >= EVEN_REPLICAS else there + 1.0
+
+
+def batch_swing(gain: ArrayLike, batch: ArrayLike, replicas: int) -> Floats:
+    """Variance of a replica's batch over its mean `batch`, where one percent more makes steps `gain` percent longer.
 
     Longer steps keep calls for longer, which makes the batch larger: 1/(1 − gain), as in a processor that is shared
-    (1 where steps do not depend on the batch). Calls that go to the emptiest of n replicas swing together, each by 1/n.
+    (1 where steps do not depend on the batch). Calls that go to the emptiest of n `replicas` swing together, each by
+    1/n; less than by chance only where there are fewer than one a replica, which seldom meet.
     """
-    return 1.0 / (1.0 - np.clip(np.asarray(gain, dtype=np.float64), 0.0, _LARGEST_GAIN))
+    swing = 1.0 / (1.0 - np.clip(np.asarray(gain, dtype=np.float64), 0.0, _LARGEST_GAIN))
+    least = np.minimum(np.asarray(batch, dtype=np.float64), 1.0) if replicas >= EVEN_REPLICAS else 1.0
+    return np.maximum(swing / replicas, least)
 
 
 def poisson_mean_within(most: ArrayLike, percentile: float = PLANNING_PERCENTILE) -> Floats:
