@@ -102,7 +102,7 @@ def _least_slo(instance: Instance, gap: float, clock: Clock, heard: Heard) -> Ex
 
 def _without_slos(instance: Instance) -> Instance:
     """The problem whose SLOs any plan meets: what it cannot do no factor can."""
-    tasks = tuple(replace(task, ttft_slo=(), tpot_slo=(), task_latency_slo=()) for task in instance.tasks)
+    tasks = tuple(task.unpromised for task in instance.tasks)
     stages = tuple(replace(stage, instance=_without_slos(stage.instance)) for stage in instance.stages)
     return replace(instance, tasks=tasks, stages=stages)
 

@@ -16,6 +16,7 @@ from codesign.problem import Problem, resolve
 from codesign.simulate.arrivals import Arrivals
 from codesign.simulate.components import build, components
 from codesign.simulate.fleet import RECORD
+from codesign.simulate.gaps import Told
 from codesign.simulate.statistics import percentile
 from codesign.solution.schema import Parallelism, Pool, Precision, Route, Utilization
 
@@ -44,7 +45,8 @@ class Replica:
                 "tasks": [
                     {
                         "name": "t", "rate": f"{self.rate}/s", "context": self.context, "output": self.output,
-                        "models": ["m"], "slo": {"ttft": {"p95": "9 s"}, "tpot": {"p95": "9 s"}},
+                        "models": ["m"],
+                        "slo": {"ttft": {"p95": "9 s"}, "tpot": {"p95": "9 s"}, "itl": {"p99": "9 s"}},
                     }
                 ],
                 "hardware": {"h": {"accelerator": self.part, "server": {"accelerators": 8}, "price": "2 $/h"}},
@@ -90,6 +92,8 @@ class Seen:
     tpot: float
     """95th percentiles."""
     ttft: float
+    gaps: Told
+    """Between tokens."""
 
 
 def together(replicas: Sequence[Replica]) -> Plan:
@@ -107,11 +111,13 @@ def together(replicas: Sequence[Replica]) -> Plan:
 def simulated(plan: Plan, seconds: float, seed: int) -> list[Seen]:
     """What the calls of each route see in so many seconds, the first tenth of which does not count."""
     fleet = build(plan, components(plan)[0], seconds, seed, Arrivals())
-    records = dict(zip(RECORD, fleet.run(seconds, 2).records.T, strict=True))
+    outcome = fleet.run(seconds, 10)
+    records = dict(zip(RECORD, outcome.records.T, strict=True))
     seen = []
     for i in range(len(plan.routes)):
         counts = (records["start"] > 0.1 * seconds) & (records["route"] == i)
         found = {name: values[counts] for name, values in records.items()}
+        gaps = outcome.gaps[(outcome.gaps[:, 0] > 0) & (outcome.gaps[:, 1] == i)]
         several = found["output"] > 1
         decoding, tokens = (found["end"] - found["first"])[several], found["output"][several] - 1
         seen.append(
@@ -119,6 +125,7 @@ def simulated(plan: Plan, seconds: float, seed: int) -> list[Seen]:
                 step=float(decoding.sum() / tokens.sum()),
                 tpot=percentile(decoding / tokens, 0.95),
                 ttft=percentile(found["first"] - found["start"], 0.95),
+                gaps=Told.of(gaps[:, [0, 2, 3]], 10),
             )
         )
     return seen

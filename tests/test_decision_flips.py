@@ -93,7 +93,8 @@ def test_the_pools_of_both_plans_by_hand(by_tpot):
     assert flight == pytest.approx(400 * 300, rel=0.01)
     each = float(decode_attention_seconds(card, np.array([450.0]))[0, 0])  # a sequence's mean context
     for pool in decode:
-        step = float(decode_step_seconds(card, np.array([pool.batch]))[0, 0]) + pool.batch * each
+        seen = pool.batch if pool.replicas >= 4 else pool.batch + 1
+        step = float(decode_step_seconds(card, np.array([seen]))[0, 0]) + seen * each
         assert pool.step_time_s == pytest.approx(step, rel=0.02)
         assert pool.step_time_s <= pool.step_limit_s <= 0.008
     for tpot in ("8 ms", "60 ms"):
@@ -112,7 +113,7 @@ def by_memory():
     choices = {"fp8": ["fp8"], "int4": ["int4"], "both": ["fp8", "int4"]}
     return {
         memory: {
-            word: solved(problem("Llama-3.1-70B", 500, 500, "20/s", "50 ms", chosen, memory_capacity=memory))
+            word: solved(problem("Llama-3.1-70B", 500, 500, "200/s", "50 ms", chosen, memory_capacity=memory))
             for word, chosen in choices.items()
         }
         for memory in ("80 GiB", "141 GB")
@@ -122,8 +123,8 @@ def by_memory():
 def test_small_memory_takes_fewer_bits_and_large_memory_more_flops(by_memory):
     """INT4 weights save bytes and no FLOP; FP8 runs at twice the rate of BF16. Which counts is the memory's choice."""
     small, large = by_memory["80 GiB"], by_memory["141 GB"]
-    assert small["int4"][1] <= 0.5 * small["fp8"][1]
-    assert large["fp8"][1] <= large["int4"][1]
+    assert small["int4"][1] < 0.5 * small["fp8"][1]
+    assert large["fp8"][1] < large["int4"][1]
 
     def decoding(plan, weights):
         pools = [pool for pool in plan.fleet if pool.role != "prefill"]

@@ -140,6 +140,8 @@ CHAINS = {
     "ttft percentile": [{"p90": "2 s"}, {"p95": "2 s"}, {"p99": "2 s"}],
     "tpot": [{"p95": "320 ms"}, {"p95": "80 ms"}, {"p95": "40 ms"}, {"p95": "20 ms"}],
     "tpot percentile": [{"p50": "40 ms"}, {"p90": "40 ms"}, {"p95": "40 ms"}, {"p99": "40 ms"}],
+    "itl": [{"p99": "1 s"}, {"p99": "80 ms"}, {"p99": "40 ms"}, {"p99": "20 ms"}],
+    "itl percentile": [{"p50": "60 ms"}, {"p90": "60 ms"}, {"p99": "60 ms"}, {"p999": "60 ms"}],
     "task_latency": [{"p90": "10 min"}, {"p90": "90 s"}, {"p90": "60 s"}, {"p90": "50 s"}],
     "task_latency percentile": [{"p50": "80 s"}, {"p90": "80 s"}, {"p95": "80 s"}],
 }
@@ -160,6 +162,8 @@ FINE_CHAINS = {
     "ttft levels": [{"p95": "2 s"}, {"p95": "2 s", "p99": "4 s"}, {"p50": "1 s", "p95": "2 s", "p99": "3 s"}],
     "tpot": [{"p95": f"{ms} ms"} for ms in (640, 320, 160, 80, 40, 20, 10)],
     "tpot percentile": [{f"p{p}": "40 ms"} for p in (50, 90, 95, 98, 99)],
+    "itl": [{"p99": f"{ms} ms"} for ms in (1000, 300, 200, 140, 100, 70, 50, 40, 30, 20)],
+    "itl percentile": [{f"p{p}": "60 ms"} for p in (50, 90, 95, 98, 99, 999)],
     "task_latency": [{"p90": f"{s} s"} for s in (900, 600, 300, 200, 150, 120, 90, 75, 60, 50)],
     "task_latency percentile": [{f"p{p}": "80 s"} for p in (50, 75, 90, 95)],
 }

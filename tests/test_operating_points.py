@@ -4,9 +4,16 @@ Each was called optimal at up to four times its cost, or infeasible, when operat
 of a colocated replica was charged a full chunk of prompts.
 """
 
+import time
+from dataclasses import replace
+
 import pytest
 
-from codesign import simulate, solve
+from codesign import load_problem, simulate, solve
+from codesign.candidates.build import build_candidates
+from codesign.candidates.grids import Grids
+from codesign.optimize.relaxation import relax
+from codesign.optimize.strengthen import strengthened
 from codesign.problem import Problem, ProblemError, resolve
 
 RERANKER = {
@@ -123,10 +130,47 @@ def test_a_queue_pools_as_many_replicas_as_there_are():
             "options": {"max_replica_accelerators": 8},
         }
     )  # fmt: skip
-    assert solve(asked).objective.value < 0.55
+    assert solve(asked).objective.value <= 0.54
 
 
 def test_prompt_and_answer_fit_the_model():
     asked = problem({"card": "Llama-3.1-8B"}, "h100-sxm", "2 $/h", "0.05/s", 131072, 4096, within("60 s", "50 ms"))
     with pytest.raises(ProblemError, match="with answers of 4096 tokens"):
         resolve(asked)
+
+
+@pytest.mark.parametrize("name", [*RIGHT, "azure-chat", "coding-agents"])
+def test_no_grid_ends_where_it_would_be_worth_going_on(name):
+    """Chunks of 64 and of 32,768, and queues of 2,048 replicas, take no 2 % off the relaxation."""
+    asked = RIGHT[name][0] if name in RIGHT else load_problem(f"problems/{name}.yaml")
+    usual = Grids()
+    wider = replace(
+        usual,
+        chunks=(64.0, 128.0, *usual.chunks, 32768.0),
+        pools=(*usual.pools, 724, 1024, 1448, 2048),
+        batches=(*usual.batches, 65536.0),
+    )
+    found = [
+        relax(strengthened(build_candidates(resolve(asked), grids=grids).data), time.monotonic() + 60).value
+        for grids in (usual, wider)
+    ]
+    assert found[1] >= 0.98 * found[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "part", "size", "rate", "lengths", "tpot", "most"),
+    [
+        ("DeepSeek-R1", "b200-sxm", 8, "4/s", (1000, 1000), "10 ms", 144),  # the mean step is 10.1 ms
+        ("MiniMax-M2", "h200-sxm", 2, "29.27/s", (8192, 128), "25.1468 ms", 32),  # at loads in between fewer are late
+    ],
+)
+def test_a_promise_of_the_median_is_kept_up_to_the_first_load_that_breaks_it(
+    model, part, size, rate, lengths, tpot, most
+):
+    asked = problem(
+        {"card": model, "weights": ["fp8"]}, part, "1 $/h", rate, *lengths, {"tpot": {"p50": tpot}},
+        disaggregation="never", max_replica_accelerators=size, max_sequences=2048, gap="1%",
+    )  # fmt: skip
+    solution = solve(asked)
+    assert solution.violations == ()
+    assert solution.objective.value <= most

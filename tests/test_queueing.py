@@ -7,14 +7,13 @@ import pytest
 from scipy.stats import poisson
 
 from codesign.performance.queueing import (
+    batch_swing,
     mean_wait,
     normal_quantile,
     poisson_mean_within,
     pooling_factor,
     wait_exceeds,
     wait_probability,
-    worst_wait_deviation,
-    worst_wait_exceeds,
 )
 
 
@@ -104,34 +103,35 @@ def test_normal_quantiles():
     assert normal_quantile([0.5, 0.95, 0.99]) == pytest.approx([0.0, 1.6448536, 2.3263479])
 
 
-# ---- loads within a design ---------------------------------------------------------------------------------
+# ---- loads of one ratio ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("rho", "servers", "wait", "longest"), [(0.85, 1, 0.05, 30.0), (0.5, 1, 0.2, 2.0), (0.7, 4, 0.1, 5.0)]
-)
-def test_worst_tail_is_that_of_the_worst_load(rho, servers, wait, longest):
-    """Against all loads up to the design's on a fine grid: busy row and wait row hold, S is at most `longest`."""
-    second = wait * rho / pooling_factor(rho, servers)
-    loads = np.append(np.linspace(1e-4, rho, 20001), min(rho, second / longest))
-    most = np.minimum(second, loads * longest)
-    means = mean_wait(loads * servers, most * servers, servers)
-    for t in (0.05, 0.3, 1.0, 4.0):
-        worst = wait_exceeds(t, means, loads, servers).max()
-        assert worst_wait_exceeds(t, wait, rho, servers, longest) == pytest.approx(worst, rel=1e-5)
-    variance = 2 * means**2 / wait_probability(loads, servers) - means**2
-    assert worst_wait_deviation(wait, rho, servers, longest) == pytest.approx(np.sqrt(variance.max()), rel=1e-3)
+@pytest.mark.parametrize("servers", [1, 4, 64])
+@pytest.mark.parametrize("ratio", [0.02, 0.5, 4.0])
+def test_of_one_ratio_waits_are_longer_where_replicas_are_busier(servers, ratio):
+    """E[S²] grows with the load: prefill columns look for the most utilisation by halves."""
+    rho = np.linspace(0.01, 0.99, 99)
+    wait = pooling_factor(rho, servers) * ratio
+    assert wait == pytest.approx(mean_wait(servers * rho, servers * rho * ratio, servers))
+    deviation = np.sqrt(2 * wait**2 / wait_probability(rho, servers) - wait**2)
+    for rising in (wait, deviation, *(wait_exceeds(t, wait, rho, servers) for t in (0.05, 0.3, 1.0, 4.0))):
+        assert np.all(np.diff(rising) >= -1e-12)
 
 
-def test_few_long_jobs_wait_longer_than_a_full_queue_of_short_ones():
-    """ρ = 0.85 and a mean wait of 50 ms mean E[S²] = 15 ms; at ρ = 0.05 that is a mean of 8 ms, and a longer tail."""
-    design = wait_exceeds(0.4, 0.05, 0.85, 1)
-    assert design == pytest.approx(0.85 * np.exp(-0.4 * 0.85 / 0.05))  # 1 of 1,000 waits 0.4 s
-    light = wait_exceeds(0.4, mean_wait(0.05, 0.015, 1), 0.05, 1)
-    assert light == pytest.approx(0.05 * np.exp(-0.4 * 0.05 / (0.015 / (2 * 0.95))))  # 4 of 1,000 do
-    assert light > 4 * design
-    assert worst_wait_exceeds(0.4, 0.05, 0.85, 1, 30.0) >= light
-    # Where no job is longer than those of the design, no load is worse than the design.
-    assert worst_wait_exceeds(0.4, 0.05, 0.85, 1, 0.015 / 0.85) == pytest.approx(design)
-    assert worst_wait_exceeds(-1.0, 0.05, 0.85, 1, 30.0) == 1.0
-    assert worst_wait_exceeds(0.1, 0.0, 0.85, 1, 30.0) == 0.0
+def test_a_batch_that_lengthens_its_own_steps_swings_as_a_shared_processor():
+    """In one, n jobs have mean ρ/(1−ρ) and variance ρ/(1−ρ)²; the share of a step that grows with them is ρ there."""
+    load = np.array([0.0, 0.3, 0.6, 0.9])
+    assert batch_swing(load, 5.0, 1) == pytest.approx(1 / (1 - load))
+    assert batch_swing(load, 5.0, 4) == pytest.approx(np.maximum(1 / (1 - load) / 4, 1.0))
+    assert batch_swing(0.0, 0.3, 4) == pytest.approx(0.3)
+    rng = np.random.default_rng(3)
+    jobs, time, held, square, now = 0, 0.0, 0.0, 0.0, rng.exponential(1 / 0.6, 200_000)
+    for gap in now:  # M/M/1 counts are those of a shared processor
+        left = gap
+        while jobs and (done := rng.exponential(1.0)) < left:
+            time, held, square = time + done, held + done * jobs, square + done * jobs**2
+            left, jobs = left - done, jobs - 1
+        time, held, square = time + left, held + left * jobs, square + left * jobs**2
+        jobs += 1
+    mean = held / time
+    assert (square / time - mean**2) / mean == pytest.approx(batch_swing(0.6, mean, 1), rel=0.1)

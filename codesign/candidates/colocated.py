@@ -22,7 +22,7 @@ from codesign.candidates.context import (
     tier_joules,
 )
 from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
-from codesign.candidates.edges import SHARED_ROWS, Edges, FlowCalls
+from codesign.candidates.edges import Edges, FlowCalls
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.prefixes import sets_of_tasks
 
@@ -47,11 +47,10 @@ def colocated_blocks(
         return []
     power = np.stack([decode_power(part, book, f) + _prompt_joules(part, book, f) for f in flows], axis=1)
     configuration = part.index[found.rows]
-    row_names: tuple[str, ...] = SHARED_ROWS
-    use = found.use
+    row_names, use = edges[0].row_names, found.use
     if any(flow.tier is not None for flow in flows):
         moved = np.stack([each.moved_bytes for each in calls], axis=1) / part.link[:, None]
-        row_names, use = (*SHARED_ROWS, "link"), np.concatenate([use, moved[found.rows, None]], axis=1)
+        row_names, use = (*row_names, "link"), np.concatenate([use, moved[found.rows, None]], axis=1)
     block = ColumnBlock(
         flows=np.array(select, dtype=np.int64),
         row_names=row_names,
@@ -127,11 +126,11 @@ def _room(edges: Edges, chosen: tuple[int, ...]) -> Floats:
 def _sets(edges: Sequence[Edges]) -> list[tuple[int, ...]]:
     """Sets of flows that columns are offered for, larger ones first: those no stricter than two levels.
 
-    One of TPOT and one of TTFT; among the flows of all tasks and of some, since memory holds the prefixes of a set, and
-    among those alone whose history is kept, or is not.
+    One of steps (TPOT and ITL) and one of TTFT; among the flows of all tasks and of some, since memory holds the
+    prefixes of a set, and among those alone whose history is kept, or is not.
     """
     calls = edges[0].calls
-    tpot, ttft = (np.sum([_ease(edge, kind) for edge in edges], axis=0) for kind in ("tpot", "ttft"))
+    steps, ttft = (np.sum([_ease(edge, kinds) for edge in edges], axis=0) for kinds in (("tpot", "itl"), ("ttft",)))
     found = set()
     some = [
         [v for v, each in enumerate(calls) if each.task in among]
@@ -140,16 +139,17 @@ def _sets(edges: Sequence[Edges]) -> list[tuple[int, ...]]:
     dropped = [each.flow.residency == "drop" for each in calls]
     for flows in [*some, *([v for v in own if dropped[v] is without] for own in some for without in (True, False))]:
         mine = np.array(flows, dtype=np.int64)
-        for fast in _levels(tpot[mine]):
+        for fast in _levels(steps[mine]):
             for prompt in _levels(ttft[mine]):
-                found.add(tuple(mine[(tpot[mine] >= fast) & (ttft[mine] >= prompt)].tolist()))
+                found.add(tuple(mine[(steps[mine] >= fast) & (ttft[mine] >= prompt)].tolist()))
     return sorted(found - {()}, key=lambda chosen: (-len(chosen), chosen))
 
 
-def _ease(edges: Edges, kind: str) -> Floats:
-    """[V] how much may come until a flow's promises of a kind break: of what slots hold, over all flows that come."""
+def _ease(edges: Edges, kinds: Sequence[str]) -> Floats:
+    """[V] how much may come until a flow's promises of kinds break: of what slots hold, over all flows that come."""
     slots = edges.replica["slots"][:, None, :]
-    return np.asarray((np.minimum(edges.promises[kind], slots) / np.maximum(slots, 1e-300)).sum(axis=(0, 2)))
+    most = np.min([edges.promises[kind] for kind in kinds if kind in edges.kinds], axis=0)
+    return np.asarray((np.minimum(most, slots) / np.maximum(slots, 1e-300)).sum(axis=(0, 2)))
 
 
 def _levels(scores: Floats) -> Floats:

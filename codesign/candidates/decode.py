@@ -2,13 +2,13 @@
 
 A column is a configuration, what it promises of its steps, and the tasks that it may serve. Its rows are Σ x/X ≤ 1,
 with X the most calls/s of each flow alone at which the steps, the slots or the memory are at their limit: those of the
-pool's fixed point t = step(B) + r·B, B = x·E[o]·t, so no step limit or spread is chosen from a grid.
+pool's fixed point t = step(b) + r·b at the batch b that a call sees, so no step limit or spread is chosen from a grid.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import combinations
 
@@ -30,7 +30,7 @@ from codesign.candidates.flows import CallFlow
 from codesign.candidates.loads import batches, within_slots
 from codesign.candidates.prefixes import sets_of_tasks
 from codesign.performance import decode_step_seconds
-from codesign.performance.queueing import normal_quantile
+from codesign.performance.queueing import EVEN_REPLICAS, batch_swing, normal_quantile, seen_batch
 
 ROW_NAMES = ("time", "slots", "capacity", "link")
 _SAFE = 0.998
@@ -49,8 +49,16 @@ def decode_blocks(
     flows = [part.book.flows[f] for f in select]
     if not flows or not len(part.index) or not np.any(part.room > 0):
         return []
-    edges = _Edges(part, book, flows)
-    found = edges.columns()
+    few = _Edges(part, book, flows)
+    found = few.columns()
+    stays = np.array([flow.residency == "decode" for flow in flows])
+    pooled = np.ones(len(found.rows), dtype=np.int64)
+    if not stays.all():
+        more = _Edges(part, book, flows, EVEN_REPLICAS).columns(~stays)
+        found = _Columns(
+            *(np.concatenate([getattr(found, f.name), getattr(more, f.name)]) for f in fields(_Columns))
+        )
+        pooled = np.concatenate([pooled, np.full(len(more.rows), EVEN_REPLICAS)])
     if not len(found.rows):
         return []
     power = np.stack([decode_power(part, book, flow) + tier_joules(part, flow) for flow in flows], axis=1)
@@ -66,15 +74,16 @@ def decode_blocks(
         packing=part.configurations.packing[configuration],
         packed=part.configurations.packed[configuration],
         group=part.group("decode", configuration),
-        min_replicas=np.ones(len(configuration), dtype=np.int64),
+        min_replicas=pooled,
     )
     nothing = np.full(len(configuration), np.nan)
     return [(block, OperatingPoints("decode", configuration, found.limit_s, nothing, nothing, nothing))]
 
 
 def promise_of(flow: CallFlow) -> Promise:
-    """What a flow needs of the steps: its task's TPOT, and the level that its commodity counts on."""
-    pairs = [(float(normal_quantile(percentile)), seconds) for percentile, seconds in flow.calls.task.tpot_slo]
+    """What a flow needs of the steps: its task's TPOT and ITL, and the level that its commodity counts on."""
+    task = flow.calls.task
+    pairs = [(float(normal_quantile(percentile)), seconds) for percentile, seconds in (*task.tpot_slo, *task.itl_slo)]
     if np.isfinite(flow.tpot_level_s):
         pairs.append((Z, flow.tpot_level_s))
     return tuple(sorted({pair for pair in pairs if not any(_tighter(other, pair) for other in pairs)}))
@@ -116,8 +125,8 @@ class _Load:
 class _Edges:
     """The most calls/s of flows on the configurations of a slice."""
 
-    def __init__(self, part: Slice, book: MomentBook, flows: Sequence[CallFlow]) -> None:
-        self.part, self.flows = part, flows
+    def __init__(self, part: Slice, book: MomentBook, flows: Sequence[CallFlow], replicas: int = 1) -> None:
+        self.part, self.flows, self.replicas = part, flows, replicas
         kinds: dict[tuple[str, str], int] = {}
         self.kind = [kinds.setdefault((f.calls.task.name, f.calls.variant.name), len(kinds)) for f in flows]
         """[V] of answers: whose prompts were computed where makes no difference to them."""
@@ -141,9 +150,11 @@ class _Edges:
         fabric = np.array([f.fabric_bytes_per_s for f in flows])
         self._reached = part.link[:, None] >= fabric
         self._batch = within_slots(batches(part.slots * part.table.dp.astype(np.float64)))
-        self._step = decode_step_seconds(part.table, self._batch)
-        more = self._batch * 1.01 + 0.01
-        self._slope = (decode_step_seconds(part.table, more) - self._step) / (more - self._batch)
+        self._seen = seen_batch(self._batch, replicas)
+        self._step = decode_step_seconds(part.table, self._seen)
+        # Over as much as batches vary: steps have kinks.
+        more = np.sqrt(self._batch)
+        self._slope = (decode_step_seconds(part.table, self._seen + more) - self._step) / more
         self._alone = self._load(np.eye(len(kinds))[None])
 
     # ---- loads
@@ -153,9 +164,11 @@ class _Edges:
         tokens = np.maximum((mix * self._tokens).sum(axis=-1), 1e-300)[..., None]
         of = {word: (mix * each[:, None, :]).sum(axis=-1)[..., None] for word, each in self._moments.items()}
         batch, slope = self._batch[:, None], self._slope[:, None]
-        step = self._step[:, None] + of["attention"] / tokens * batch
+        step = self._step[:, None] + of["attention"] / tokens * self._seen[:, None]
         calls = batch / tokens  # in the batch at a time
         variance = calls * (tokens * slope**2 + 2.0 * slope * of["attention"] + of["attention_square"])
+        gain = batch * (slope + of["attention"] / tokens) / step
+        variance = variance * batch_swing(gain, batch, self.replicas)
         active = calls * of["bytes_tokens"], calls * of["square_tokens"]
         return _Load(calls / step, step, np.sqrt(np.maximum(variance, 0.0)), active)
 
@@ -233,8 +246,8 @@ class _Edges:
 
     # ---- columns
 
-    def columns(self) -> _Columns:
-        """Those that offer more than a column which admits more flows."""
+    def columns(self, among: Bools | None = None) -> _Columns:
+        """Those that offer more than a column which admits more flows; of flows `among` [V] alone."""
         flow_promises = [promise_of(flow) for flow in self.flows]
         promises = sorted(set(flow_promises), key=lambda p: (sum(implies(p, other) for other in set(flow_promises)), p))
         on_time = {promise: self._on_time(self._alone, promise) for promise in promises}
@@ -248,6 +261,7 @@ class _Edges:
             held = self._mixed_memory(room, memory)
             pairs = [n for n, pair in enumerate(self._pairs) if {self._tasks[m] for m in pair} <= tasks]
             served = np.array([flow.calls.task.name in tasks for flow in self.flows])
+            served = served if among is None else served & among
             stricter: tuple[Floats, Bools] | None = None
             for promise in promises[::-1]:
                 admits = served & np.array([implies(promise, other) for other in flow_promises])

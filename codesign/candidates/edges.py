@@ -24,10 +24,11 @@ from codesign.performance import kv_bytes
 from codesign.performance.colocated import Calls, Colocated, Steps, Stream, stacked
 from codesign.workload.population import answer_lengths
 
-PROMISES = ("tpot", "ttft", "task_latency")
+_ALIKE = ("tpot", "itl")
+"""Promises of answers: whoever has the same prompts and answers keeps them alike."""
 MIXES = (0.3, 0.7)
 """Shares of the first of two flows: deviations add up less than loads do, most so where one is a quarter."""
-SHARED_ROWS = (*PROMISES, "slots", "busy", "capacity")
+_ROOM = ("slots", "busy", "capacity")
 _GROUPS = 16
 """Of answers of about a length."""
 _ANSWERS = {"rough": 12, "close": 30}
@@ -147,6 +148,11 @@ class _Promises:
             def late(pool: Colocated, here: Calls, read: Floats) -> Floats:
                 return pool.ttft_exceeds(here, read, target)
 
+        elif kind == "itl":
+
+            def late(pool: Colocated, here: Calls, read: Floats) -> Floats:
+                return pool.itl_exceeds(here, target)
+
         elif kind == "tpot":
             every = [answer_lengths(m.flow.calls.task, m.flow.calls.population) for m in mine]
             answers = {look: _stacked([_lumped(*each, most) for each in every]) for look, most in _ANSWERS.items()}
@@ -198,6 +204,11 @@ class Edges:
     def __init__(self, part: Slice, calls: Sequence[FlowCalls], chunk: float) -> None:
         self.part, self.calls, self.chunk = part, calls, chunk
         self._count = len(part.index)
+        gaps = any(each.flow.calls.task.itl_slo for each in calls)
+        self.kinds: tuple[str, ...] = ("tpot", "ttft", "task_latency", *(["itl"] if gaps else []))
+        """Of promises: those on gaps between tokens cost problems without them no row."""
+        self.row_names = (*self.kinds, *_ROOM)
+        """Of `rows`."""
         self._steps = Steps.at(part.table, batches(part.slots * part.table.dp.astype(np.float64)), chunk)
         self._streams = [each.stream(part, chunk) for each in calls]
         self._like = _like(calls)
@@ -212,7 +223,7 @@ class Edges:
         asked = [n for n, v in enumerate(differ) if v not in between]
         loads = alone.take(self._rows(np.array(asked)))
         self.promises = {
-            kind: self._spread(self._of_like(kind, loads), [differ[n] for n in asked], between) for kind in PROMISES
+            kind: self._spread(self._of_like(kind, loads), [differ[n] for n in asked], between) for kind in self.kinds
         }
         """[K, U, V] by kind: the most of flow v at which flow u keeps its promises; inf where it has none."""
 
@@ -233,7 +244,7 @@ class Edges:
         return self._by_flow(self._alone.until(self._bytes, np.tile(room, len(self.calls))))
 
     def rows(self, chosen: tuple[int, ...], room: Floats) -> tuple[Floats, Bools]:
-        """([K, R, V] what a call/s of each flow takes of SHARED_ROWS, [K, V] which may come) for a set of flows.
+        """([K, R, V] what a call/s of each flow takes of the rows, [K, V] which may come) for a set of flows.
 
         They keep the promises of all flows of the set, in `room` [K] bytes.
         """
@@ -242,7 +253,7 @@ class Edges:
         open_ = self.open & members
         most = np.stack(
             [
-                *(np.where(open_[:, :, None], self.promises[kind], np.inf).min(axis=1) for kind in PROMISES),
+                *(np.where(open_[:, :, None], self.promises[kind], np.inf).min(axis=1) for kind in self.kinds),
                 self.replica["slots"],
                 self.replica["busy"],
                 self.capacity(room),
@@ -301,16 +312,16 @@ class Edges:
 
     @cached_property
     def _mixed_promises(self) -> Floats:
-        """[pairs, K, 5] what mixes carry over what rows say, at most 1: promises, slots and the queue."""
+        """[pairs, K, R − 1] what mixes carry over what rows say, at most 1: promises, slots and the queue."""
         loads, shape = self._pair_loads, (len(self._pairs), self._count)
-        found = np.ones((*shape, 5))
+        found = np.ones((*shape, len(self.kinds) + 2))
         for first in range(0, len(self._pairs), len(MIXES)):
             mixes = np.arange(first, first + len(MIXES))
             tasks = {self.calls[v].task for v in self._pairs[first]}
             flows = [u for u, each in enumerate(self.calls) if each.task in tasks]
             own = loads.take(self._rows(mixes))
-            for r, kind in enumerate(PROMISES):
-                asked = [u for u in flows if u == self._like[u] or kind != "tpot"]
+            for r, kind in enumerate(self.kinds):
+                asked = [u for u in flows if u == self._like[u] or kind not in _ALIKE]
                 kept = self._kept(_Promises.of(kind, self.calls, self._streams, asked), own)
                 for n, edges in zip(mixes.tolist(), kept.reshape(len(MIXES), self._count, -1), strict=True):
                     for u in asked:
@@ -318,11 +329,11 @@ class Edges:
                         found[n, :, r] = np.minimum(found[n, :, r], np.where(self.open[:, u], less, 1.0))
         for r, (row, edges) in enumerate(self._room_of(loads).items()):
             for n in range(len(self._pairs)):
-                found[n, :, 3 + r] = self._over(n, edges.reshape(shape)[n], self.replica[row])
+                found[n, :, len(self.kinds) + r] = self._over(n, edges.reshape(shape)[n], self.replica[row])
         return found
 
     def _mixed(self, room: Floats) -> Floats:
-        """[pairs, K, 6] the same with the memory of `room` [K] bytes."""
+        """[pairs, K, R] the same with the memory of `room` [K] bytes."""
         held = self._pair_loads.until(self._pair_bytes, np.tile(room, len(self._pairs)))
         held, alone = held.reshape(len(self._pairs), self._count), self.capacity(room)
         memory = np.stack([self._over(n, held[n], alone) for n in range(len(self._pairs))])
@@ -381,10 +392,10 @@ class Edges:
 
     def _of_like(self, kind: str, loads: Loads) -> Floats:
         """[rows, U] the most of a mix at which each flow keeps its promises of a kind."""
-        whose = sorted(set(self._like)) if kind == "tpot" else range(len(self.calls))
+        whose = sorted(set(self._like)) if kind in _ALIKE else range(len(self.calls))
         most = self._kept(_Promises.of(kind, self.calls, self._streams, whose), loads)
         # Answers are written alike wherever a history comes from; how long that takes is each one's own.
-        return most[:, self._like] if kind == "tpot" else most
+        return most[:, self._like] if kind in _ALIKE else most
 
     def _kept(self, asked: _Promises | None, loads: Loads) -> Floats:
         """[rows, U] the most of a mix at which each flow asked about keeps its promises; inf for others."""

@@ -270,14 +270,14 @@ def latency_levels(grids: Grids, calls: TaskCalls, steps_s: tuple[float, float])
     `steps_s` are the shortest and the longest step of an empty batch of any configuration.
     """
     task = calls.task
-    target = min((seconds for _, seconds in task.tpot_slo), default=np.inf)
+    target = min((seconds for _, seconds in (*task.tpot_slo, *task.itl_slo)), default=np.inf)
     if not task.task_latency_slo:
         levels = grids.admissions(steps_s[1])
         if min((seconds for _, seconds in task.ttft_slo), default=np.inf) < grids.quick_ttft_s:
             levels = [*grids.quick_admission_s, *levels]
         first = next((level for level in levels if level >= target), levels[-1])
         return [(np.inf, level) for level in levels if level <= first]
-    # Levels above the first that reaches the TPOT target add no decode column and cost latency.
+    # Levels above the first that reaches the target of steps add no decode column and cost latency.
     levels = grids.tpot_levels(*steps_s)
     useful = next((i for i, level in enumerate(levels) if level >= target), len(levels) - 1)
     # A mean or deviation of the TTFT beyond this would break the TTFT's own SLO: a higher level adds nothing.

@@ -36,13 +36,8 @@ class Grids:
     """Shares of the step limit that decode pools keep free for fluctuation."""
     memory_spreads: tuple[float, ...] = (0.06, 0.2, 0.4)
     """Shares of the memory that decode pools keep free for fluctuation."""
-    prefill_memory_spreads: tuple[float, ...] = (0.1, 0.4)
-    utilizations: tuple[float, ...] = (0.3, 0.45, 0.6, 0.7, 0.78, 0.84, 0.87, 0.9)
-    """Of prefill queues, below the largest that the options allow."""
     pools: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512)
     """Replicas that pool one prefill queue."""
-    waits_s: tuple[float, ...] = tuple(0.004 * 1.25**i for i in range(-25, 42))
-    """Mean waits of prompt queues."""
     prefix_worth: float = 0.05
     """By how much columns that serve fewer tasks, and hold fewer prefixes, must leave more memory for sessions."""
     chunks: tuple[float, ...] = (256.0, 1024.0, 2048.0, 4096.0, 16384.0)

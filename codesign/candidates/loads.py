@@ -31,6 +31,9 @@ _HALVINGS, _SECANTS, _LOOKS = 5, 1, 2
 _ASIDE, _CLOSE, _INSIDE, _FAR = 0.02, 0.005, 0.02, 8.0
 """Deviations by which promises are kept for safety, and aimed at below that; share of an interval that is left at its
 ends; deviations that are certain."""
+_MEDIANS = 0.25
+"""Share of calls that may be late, from which on it may fall for a while where the load rises: answers that no prompt
+meets become fewer, and those that prompts hold up longer."""
 _NEAR = 3
 """Loads on both sides over which a slope is taken, wider than kinks are."""
 _SAFE = 0.995
@@ -50,6 +53,11 @@ def batches(most: Floats) -> Floats:
 def within_slots(batch: Floats) -> Floats:
     """[K, N] those of `batches` that slots hold."""
     return np.asarray(batch[:, : batch.shape[1] - _BEYOND])
+
+
+def _normal(share: Floats) -> Floats:
+    """Deviations of a normal distribution below which a share lies."""
+    return np.asarray(ndtri(np.clip(share, 1e-15, 1.0 - 1e-15)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,20 +125,28 @@ class Loads:
     def edges(self, late: Callable[[Colocated], Floats], allowed: Floats) -> Floats:
         """[K, U] the most calls/s at which shares `late` [K, U] are no more than `allowed` [U]; 0 where none is so few.
 
-        Shares rise with the load. Close to the edge they do so as those of a normal distribution.
+        Shares rise with the load; of promises of medians not always, so that the first load that breaks one is looked
+        for step by step. Close to the edge they rise as those of a normal distribution.
         """
         shape, last = (len(self.rate), len(allowed)), float(self.full)
         low, high = np.zeros(shape), np.full(shape, last)
         below, above = np.full(shape, -_FAR), np.full(shape, _FAR)
         wanted = ndtri(allowed) - _ASIDE
-        for number in range(_HALVINGS + _SECANTS + _LOOKS):
+        steps = 2**_HALVINGS if np.any(allowed > _MEDIANS) else 0
+        for place in np.linspace(0.0, last, steps + 1)[1:-1]:
+            found = _normal(late(self.at(np.full(shape, place), "rough")))
+            good = (found <= wanted) & (low >= place - 1.5 * last / steps)
+            low, below = np.where(good, place, low), np.where(good, found, below)
+            first = ~good & (high >= last)
+            high, above = np.where(first, place, high), np.where(first, found, above)
+        for number in range(_HALVINGS if steps else 0, _HALVINGS + _SECANTS + _LOOKS):
             part = 0.5
             if number >= _HALVINGS:
                 aim = (wanted - _CLOSE - below) / np.maximum(above - below, 1e-9)
                 part = np.clip(aim, _INSIDE, 1.0 - _INSIDE)
             middle = low + part * (high - low)
             look = "rough" if number < _HALVINGS + _SECANTS else "close"
-            found = ndtri(np.clip(late(self.at(middle, look)), 1e-15, 1.0 - 1e-15))
+            found = _normal(late(self.at(middle, look)))
             good = found <= wanted
             low, below = np.where(good, middle, low), np.where(good, found, below)
             high, above = np.where(good, high, middle), np.where(good, above, found)

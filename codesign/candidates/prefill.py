@@ -1,15 +1,36 @@
-"""Prefill columns: operating points (utilisation ρ, mean wait w, pooled replicas n₁) and rows (DESIGN 3.4)."""
+"""Prefill columns: how many replicas pool their queue, and which flows share it, at the edge of TTFTs (DESIGN 3.4).
+
+A queue's wait depends on its utilisation ρ and on the ratio r = E[S²]/E[S] of what it serves. The most utilisation at
+which a promise holds falls with r, so what a pool carries is bounded by a line Σ x·(α·E[S] + β·E[S²]) ≤ 1 with
+α + β·r ≥ 1/ρ(r) for all ratios that its flows can have together. Of flows with one ratio the line is exact: no
+utilisation and no wait is chosen from a grid.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
-from codesign.candidates.context import MEMORY_Z, MomentBook, OperatingPoints, Slice, joined, tier_joules
+from codesign.candidates.context import MEMORY_Z, MomentBook, OperatingPoints, Slice, tier_joules
 from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.flows import CallFlow
-from codesign.candidates.waiting import Queues, longest_waits
+from codesign.candidates.moments import PromptMoments
+from codesign.candidates.waiting import most_utilization
 
-ROW_NAMES = ("busy", "wait", "capacity", "capacity spread", "link")
+ROW_NAMES = ("busy", "ttft", "capacity", "link")
+_GROUPS = 6
+"""Of flows of about one ratio."""
+_WORTH = 0.005
+"""By how much a column must leave more than one of fewer replicas, or for more flows, to be offered beside it."""
+_SAFE = 0.998
+"""Of an edge: between the ratios at which it was looked for, lines are taken for it."""
+_STEEPEST = 0.05
+"""Of a line's height at the least ratio, what does not depend on the ratio is at least so much."""
+_NEVER = 1e6
+"""1/ρ where a promise is kept at no utilisation, as far as the order of flows goes."""
 
 
 def prefill_blocks(
@@ -19,120 +40,244 @@ def prefill_blocks(
     flows = [part.book.flows[f] for f in select]
     if not flows or not len(part.index):
         return []
-    grids = part.grids
-    largest = part.instance.options.max_utilization
-    utilizations = (*(rho for rho in grids.utilizations if rho < largest), largest)
-    queues = Queues.product(utilizations, grids.pools, grids.waits_s)
-    prompts = [book.prompt(flow.calls, flow.residency) for flow in flows]
-    longest = np.max([prompt.busy_square / prompt.busy for prompt in prompts], axis=0)
-    waits = np.stack([_waits(part, queues, book, flow, longest) for flow in flows], axis=2)
-    keep_k, keep_o, wait = distinct_waits(waits, (waits >= 0) & ~_in_vain(queues, waits, longest, len(grids.pools)))
-    if not len(keep_k):
+    use, spread_bytes, power = _use(part, book, flows)
+    edges = _Edges.of(part, book, flows)
+    found = list(edges.columns())
+    if not found:
         return []
-    capacity = part.room
-    use, power = _use(part, book, flows)
-    blocks = [
-        _block(part, queues, select, (use, power), capacity, spread, waits, keep_k, keep_o, wait)
-        for spread in grids.prefill_memory_spreads
-    ]
-    return joined(blocks)
+    rows = np.concatenate([each.rows for each in found])
+    line = np.concatenate([each.line for each in found], axis=1)
+    admissible = np.concatenate([each.admissible for each in found])
+    pooled = np.repeat([each.pooled for each in found], [len(each.rows) for each in found])
+    largest = part.instance.options.max_utilization
+    limit = np.stack(
+        [
+            np.full(len(rows), largest),
+            1.0 / line[0],
+            (part.room - spread_bytes / 2.0)[rows],
+            part.link[rows],
+        ],
+        axis=1,
+    )
+    some = np.flatnonzero(np.all(limit > 0, axis=1))
+    if not len(some):
+        return []
+    rows, line, admissible, pooled, limit = rows[some], line[:, some], admissible[some], pooled[some], limit[some]
+    configuration = part.index[rows]
+    scaled = np.zeros_like(use)
+    scaled[:, 1] = edges.square
+    block = ColumnBlock(
+        flows=np.array(select, dtype=np.int64),
+        row_names=ROW_NAMES,
+        use=RowUse(use, scaled, np.array([0.0, 1.0, 0.0, 0.0]), rows, line[1] / line[0]),
+        limit=limit,
+        admissible=admissible,
+        flow_power_w=power,
+        replica_power_w=part.base_power_w[rows],
+        packing=part.configurations.packing[configuration],
+        packed=part.configurations.packed[configuration],
+        group=part.group("prefill", configuration),
+        min_replicas=pooled.astype(np.int64),
+    )
+    nothing = np.full(len(configuration), np.nan)
+    return [(block, OperatingPoints("prefill", configuration, nothing, np.full(len(rows), largest), nothing, nothing))]
 
 
-def distinct_waits(waits: Ints, wanted: Bools) -> tuple[Ints, Ints, Ints]:
-    """Columns (k, o, wait position) from longest waits [K, O, V]: one for each distinct wait of some flow `wanted`.
+def _use(part: Slice, book: MomentBook, flows: list[CallFlow]) -> tuple[Floats, Floats, Floats]:
+    """[K, R, V] use of the rows, [K] bytes that memory keeps free for fluctuation, and [K, V] joules per call.
 
-    A wait between two of them admits the same flows as the next one up and offers less: it is dominated.
+    Memory is mean + z·√variance ≤ room, whose tangent at a deviation σ is mean + z²·variance/(2σ) ≤ room − σ/2: safe
+    everywhere, and off by the square of how far the deviation is from σ.
     """
-    first = wanted.copy()
-    for v in range(1, waits.shape[2]):
-        first[:, :, v] &= np.all((waits[:, :, :v] != waits[:, :, [v]]) | ~wanted[:, :, :v], axis=2)
-    k, o, flow = np.nonzero(first)
-    return k, o, waits[k, o, flow]
-
-
-def _in_vain(queues: Queues, waits: Ints, longest: Floats, pools: int) -> Bools:
-    """[K, O, V] does a flow wait no longer than it may at this utilisation whatever comes, even in a smaller pool?
-
-    E[S²] of all that comes is at most `longest` [K] times their E[S].
-    """
-    every = np.broadcast_to(np.arange(len(queues.pooled))[None, :, None], waits.shape)
-    limit = queues.second_moment_limit(every, np.maximum(waits, 0))
-    never = (waits >= 0) & (limit >= queues.utilization[None, :, None] * longest[:, None, None])
-    by_pool = never.reshape(waits.shape[0], -1, pools, waits.shape[2])
-    before = np.zeros_like(by_pool)
-    before[:, :, 1:] = np.logical_or.accumulate(by_pool, axis=2)[:, :, :-1]
-    return np.asarray(before.reshape(waits.shape))
-
-
-def _waits(part: Slice, queues: Queues, book: MomentBook, flow: CallFlow, longest: Floats) -> Ints:
-    """[K, O] longest wait of a flow: what reload, prefill and transfer leave of its TTFT."""
-    prompt = book.prompt(flow.calls, flow.residency)
-    seconds = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send)
-    steps = np.full(len(part.index), flow.tpot_level_s)
-    waits = longest_waits(flow, queues, seconds, prompt.weight, steps, longest)
-    waits[part.link < flow.fabric_bytes_per_s] = -1
-    if flow.residency == "prefill":
-        waits[:, queues.pooled > 1] = -1  # a session goes back to the replica that keeps its KV
-    return waits
-
-
-def _use(part: Slice, book: MomentBook, flows: list[CallFlow]) -> tuple[Floats, Floats]:
-    """[K, R, V] use of the rows and [K, V] joules per call."""
     count = len(part.index)
     use = np.zeros((count, len(ROW_NAMES), len(flows)))
-    power = np.zeros((count, len(flows)))
+    square, power = np.zeros((count, len(flows))), np.zeros((count, len(flows)))
     for v, flow in enumerate(flows):
         prompt, after = book.prompt(flow.calls, flow.residency), book.decode(flow.calls)
         stays = flow.residency == "prefill"
         held = flow.calls.held_s if stays else 0.0
-        use[:, 0, v] = prompt.busy
-        use[:, 1, v] = prompt.busy_square
+        use[:, 0, v] = use[:, 1, v] = prompt.busy
         there = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send)
         if stays:  # what is here stays while the decode side answers
             there = there + prompt.answer_tokens * flow.tpot_level_s
         use[:, 2, v] = (there * prompt.held) @ prompt.weight + held * after.bytes_after
-        use[:, 3, v] = (there * prompt.held**2) @ prompt.weight + held * after.square_after
-        use[:, 4, v] = np.maximum(prompt.arriving, prompt.leaving)
+        square[:, v] = (there * prompt.held**2) @ prompt.weight + held * after.square_after
+        use[:, 3, v] = np.maximum(prompt.arriving, prompt.leaving)
         power[:, v] = prompt.energy_j + tier_joules(part, flow)
-    return use, power
+    square *= MEMORY_Z**2
+    # The deviation of a flow that fills the memory alone: √x solves mean·x + √(square·x) = room.
+    mean = np.maximum(use[:, 2], 1e-300)
+    root = (np.sqrt(square + 4.0 * mean * part.room[:, None]) - np.sqrt(square)) / (2.0 * mean)
+    spread = np.clip(np.median(np.sqrt(square) * root, axis=1), 1e-3 * part.room, part.room)
+    use[:, 2] += square / (2.0 * np.maximum(spread, 1.0))[:, None]
+    return use, spread, power
 
 
-def _block(
-    part: Slice,
-    queues: Queues,
-    select: list[int],
-    rows: tuple[Floats, Floats],
-    capacity: Floats,
-    spread: float,
-    waits: Ints,
-    keep_k: Ints,
-    keep_o: Ints,
-    wait: Ints,
-) -> tuple[ColumnBlock, OperatingPoints]:
-    use, power = rows
-    limit = np.zeros((len(keep_k), len(ROW_NAMES)))
-    limit[:, 0] = queues.utilization[keep_o]
-    limit[:, 1] = queues.second_moment_limit(keep_o, wait)
-    limit[:, 2] = capacity[keep_k] * (1 - spread)
-    limit[:, 3] = (capacity[keep_k] * spread / MEMORY_Z) ** 2
-    limit[:, 4] = part.link[keep_k]
-    chosen = np.flatnonzero(np.all(limit > 0, axis=1))
-    keep_k, keep_o, wait = keep_k[chosen], keep_o[chosen], wait[chosen]
-    configuration = part.index[keep_k]
-    block = ColumnBlock(
-        flows=np.array(select, dtype=np.int64),
-        row_names=ROW_NAMES,
-        use=RowUse(use, np.zeros_like(use), np.zeros(len(ROW_NAMES)), keep_k, np.ones(len(keep_k))),
-        limit=limit[chosen],
-        admissible=waits[keep_k, keep_o] >= wait[:, None],
-        flow_power_w=power,
-        replica_power_w=part.base_power_w[keep_k],
-        packing=part.configurations.packing[configuration],
-        packed=part.configurations.packed[configuration],
-        group=part.group("prefill", configuration),
-        min_replicas=queues.pooled[keep_o],
+@dataclass(frozen=True, eq=False)
+class _Columns:
+    """Columns of one number of replicas."""
+
+    rows: Ints
+    """[n] configurations of the slice."""
+    line: Floats
+    """[2, n] α and β."""
+    admissible: Bools
+    """[n, V]."""
+    pooled: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Edges:
+    """The most utilisation of queues by the ratio of what they serve."""
+
+    square: Floats
+    """[K, V] E[S²] of a call."""
+    pools: Sequence[int]
+    group: Ints
+    """[V] of flows of about one ratio, ascending."""
+    least: Floats
+    """[K, G] least ratio of each group, seconds."""
+    between: Floats
+    """[K, G−1] ratios half-way from one group to the next."""
+    inverse: Floats
+    """[V, K, N, 2G−1] 1/ρ at which each flow keeps its promises: at the largest ratio of each group, then between."""
+
+    @staticmethod
+    def of(part: Slice, book: MomentBook, flows: list[CallFlow]) -> _Edges:
+        """Those of a slice."""
+        prompts = [book.prompt(flow.calls, flow.residency) for flow in flows]
+        busy = np.stack([prompt.busy for prompt in prompts], axis=1)
+        square = np.stack([prompt.busy_square for prompt in prompts], axis=1)
+        ratio = square / busy
+        group = _grouped(ratio)
+        members = [ratio[:, group == g] for g in range(int(group.max()) + 1)]
+        least, most = (np.stack([of(each, axis=1) for each in members], axis=1) for of in (np.min, np.max))
+        between = (most[:, :-1] + least[:, 1:]) / 2.0
+        looked = np.concatenate([most, between], axis=1)
+        pools, largest = part.grids.pools, part.instance.options.max_utilization
+        inverse = np.full((len(flows), len(part.index), len(pools), looked.shape[1]), np.inf)
+        first: dict[tuple[Any, ...], int] = {}
+        for v, (flow, prompt) in enumerate(zip(flows, prompts, strict=True)):
+            known = first.setdefault(_promised(flow, prompt), v)
+            if known < v:
+                inverse[v] = inverse[known]
+                continue
+            seconds = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send)
+            steps = np.full(len(part.index), flow.tpot_level_s)
+            # A session goes back to the replica that keeps its KV: no queue is pooled.
+            mine = pools[:1] if flow.residency == "prefill" else pools
+            found = most_utilization(flow, mine, looked, seconds, prompt.weight, steps, largest)
+            found = np.where(found < largest, _SAFE * found, found)
+            found[part.link < flow.fabric_bytes_per_s] = 0.0
+            with np.errstate(divide="ignore"):
+                inverse[v, :, : len(mine)] = 1.0 / found
+        return _Edges(square, pools, group, least, between, inverse)
+
+    def columns(self) -> Iterator[_Columns]:
+        """Columns that leave more than those of fewer replicas, than those for more flows, and than stricter ones."""
+        smaller: dict[tuple[int, tuple[int, ...]], _Offer] = {}
+        for i, pooled in enumerate(self.pools):
+            wider: dict[int, _Offer] = {}
+            for groups in self._choices():
+                inverse = self.inverse[:, :, i][:, :, self._asked(groups)]
+                members = np.flatnonzero(np.isin(self.group, groups))
+                alike = {inverse[v].tobytes(): v for v in members[::-1].tolist()}
+                order = sorted(alike.values(), key=lambda v: -float(np.minimum(inverse[v], _NEVER).sum()))
+                stricter: _Offer | None = None
+                for n, strict in enumerate(order):
+                    bound = inverse[strict]
+                    seen: Bools = (inverse[order[:n]] == bound).all(axis=2).any(axis=0)
+                    fresh: Bools = np.isfinite(bound).all(axis=1) & ~seen
+                    if not fresh.any():
+                        continue
+                    admits = np.zeros((len(bound), len(self.group)), dtype=bool)
+                    admits[:, members] = (np.all(inverse[members] <= bound, axis=2) & fresh).T
+                    offer = _Offer(self.least, self._line(bound, groups), admits, groups)
+                    known = (stricter, wider.get(strict), smaller.get((strict, groups)))
+                    needed = fresh & admits.any(axis=1)
+                    for other_offer in known:
+                        if other_offer is not None:
+                            needed &= ~offer.no_better_than(other_offer)
+                    rows = np.flatnonzero(needed)
+                    if len(rows):
+                        yield _Columns(rows, offer.line[:, rows], admits[rows], pooled)
+                    stricter = offer.where(needed, stricter)
+                    wider.setdefault(strict, offer.where(needed, None))
+                    smaller[strict, groups] = offer.where(needed, smaller.get((strict, groups)))
+
+    def _choices(self) -> list[tuple[int, ...]]:
+        """Groups of flows that share a queue, larger choices first: all, those of short prompts, and each alone."""
+        count = int(self.group.max()) + 1
+        return [*(tuple(range(last)) for last in range(count, 1, -1)), *((g,) for g in range(count))]
+
+    def _asked(self, groups: tuple[int, ...]) -> list[int]:
+        """Which of the ratios that were looked at lie from the first of the groups to the last."""
+        count = self.least.shape[1]
+        return [*groups, *(count + g for g in groups[:-1])]
+
+    def _line(self, inverse: Floats, groups: tuple[int, ...]) -> Floats:
+        """[2, K] α and β of a line above `inverse` [K, asked] at all ratios from the first group's to the last's."""
+        if len(groups) == 1:
+            return np.stack([inverse[:, 0], np.zeros(len(inverse))])
+        first, last, end = groups[0], groups[-1], len(groups) - 1
+        own = np.concatenate([self.least[:, first : last + 1], self.between[:, first:last]], axis=1)
+        known = np.isfinite(inverse).all(axis=1, keepdims=True)
+        needed = np.where(known, inverse, 1.0)
+        apart = own[:, end] - own[:, 0]  # groups are in the order of most configurations
+        slope = np.where(apart > 0, (needed[:, end] - needed[:, 0]) / np.where(apart > 0, apart, 1.0), 0.0)
+        height = np.max(needed - slope[:, None] * own, axis=1)
+        height = np.maximum(height, _STEEPEST * needed[:, 0])
+        slope = np.maximum(np.max((needed - height[:, None]) / own, axis=1), 0.0)
+        return np.stack([height, slope])
+
+
+@dataclass(frozen=True, eq=False)
+class _Offer:
+    """What columns of K configurations leave, and for whom."""
+
+    least: Floats
+    """[K, G] seconds."""
+    line: Floats
+    """[2, K]; inf where none is offered."""
+    admits: Bools
+    """[K, V]."""
+    groups: tuple[int, ...]
+
+    def no_better_than(self, other: _Offer) -> Bools:
+        """[K] does another offer admit these flows too, and leave them about as much?"""
+        ratios = self.least[:, list(self.groups)]
+        mine, theirs = (o.line[0][:, None] + o.line[1][:, None] * ratios for o in (self, other))
+        return np.asarray(np.all(theirs <= mine * (1.0 + _WORTH), axis=1) & np.all(other.admits | ~self.admits, axis=1))
+
+    def where(self, chosen: Bools, other: _Offer | None) -> _Offer:
+        """This one for some configurations, the other (or none) for the rest."""
+        line = np.full_like(self.line, np.inf) if other is None else other.line
+        admits = np.zeros_like(self.admits) if other is None else other.admits
+        return _Offer(
+            self.least, np.where(chosen, self.line, line), np.where(chosen[:, None], self.admits, admits), self.groups
+        )
+
+
+def _promised(flow: CallFlow, prompt: PromptMoments) -> tuple[Any, ...]:
+    """What the most utilisation of a flow follows from."""
+    task = flow.calls.task
+    latency = (flow.ttft_level_s, flow.tpot_level_s) if task.task_latency_slo else ()
+    return (
+        task.name,
+        id(prompt),
+        flow.fabric_bytes_per_s,
+        flow.tier.name if flow.tier else "",
+        flow.residency == "prefill",
+        flow.admission,
+        latency,
     )
-    nothing = np.full(len(configuration), np.nan)
-    return block, OperatingPoints(
-        "prefill", configuration, nothing, queues.utilization[keep_o], queues.waits[wait], nothing
-    )
+
+
+def _grouped(ratio: Floats) -> Ints:
+    """[V] groups of flows by their ratios [K, V], in the order of these: neighbours share one where there are many."""
+    typical = np.exp(np.log(ratio).mean(axis=0))
+    distinct, group = np.unique(np.round(np.log(typical), 9), return_inverse=True)
+    group = group.ravel()
+    if len(distinct) > _GROUPS:
+        group = (group * _GROUPS) // len(distinct)
+    return np.asarray(group, dtype=np.int64)

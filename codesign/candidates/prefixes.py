@@ -45,22 +45,21 @@ def by_prefixes(
     where = np.zeros(int(memory.index.max()) + 1, dtype=np.int64)
     where[memory.index] = np.arange(len(memory.index))
     position = where[points.configuration]
-    capacity, spread = (block.row_names.index(name) for name in ("capacity", "capacity spread"))
+    capacity = block.row_names.index("capacity")
     sizes = np.stack([memory.prefix(tokens[name]) for name in order])
     others = place < 0
     bare = others.any() & (memory.room >= (1.0 + worth) * (memory.room - sizes.sum(axis=0)))
     found = []
     for first, last, kept in (*_sets(sizes, memory.room, worth), (0, 0, bare)):
         own = (place >= first) & (place < last)
-        left = np.maximum(1.0 - sizes[first:last].sum(axis=0) / memory.room, 0.0)[position]
+        taken = sizes[first:last].sum(axis=0)[position]
         # Tasks without a prefix have columns with more memory, or those of all tasks.
         alone = kept if last == first else ~bare & (last - first == len(order))
         needed = block.admissible & (own | (others & alone[position][:, None]))
-        rows = np.flatnonzero(kept[position] & (left > 0) & needed.any(axis=1))
+        rows = np.flatnonzero(kept[position] & (taken < block.limit[:, capacity]) & needed.any(axis=1))
         if len(rows):
             limit = block.limit[rows]
-            limit[:, capacity] *= left[rows]
-            limit[:, spread] *= left[rows] ** 2
+            limit[:, capacity] -= taken[rows]
             part = block.take(rows)
             admissible = part.admissible & (own | others)
             found.append((replace(part, limit=limit, admissible=admissible), points.take(rows)))

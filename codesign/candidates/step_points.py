@@ -61,8 +61,8 @@ def own_limits(grids: Grids, empty: Floats, spread: float) -> Floats:
 
 
 def longest_step(flow: CallFlow, spread: float) -> float:
-    """Longest step (at the planning percentile) that meets a flow's TPOT SLO and its commodity's level."""
+    """Longest step (at the planning percentile) that meets a flow's SLOs of TPOT and ITL and its commodity's level."""
     limits = [flow.tpot_level_s]
-    for percentile, seconds in flow.calls.task.tpot_slo:
+    for percentile, seconds in (*flow.calls.task.tpot_slo, *flow.calls.task.itl_slo):
         limits.append(seconds / (1.0 - spread * (1.0 - float(normal_quantile(percentile)) / Z)))
     return float(min(limits))

@@ -9,13 +9,15 @@ import numpy as np
 from codesign.candidates.data import ColumnBlock, Ints
 from codesign.problem.instance import Instance
 
+_LOADS = ("prefill", "decode", "colocated")
+
 
 def tightened(instance: Instance, block: ColumnBlock, role: str, model: str, hardware: Ints) -> ColumnBlock:
     """The block with the instance's tightenings in its limits; the block itself where none concerns it.
 
     `hardware` [K] is the option of each column. A spread row reads Σ variance ≤ (room/z)², so a factor f on z divides
-    its limit by f². Rows of decode and colocated columns are loads, of which fluctuation takes
-    about half: f there divides by √f.
+    its limit by f². Rows of prefill, decode and colocated columns are loads, of which fluctuation takes about half: f
+    there divides by √f. A wait grows faster than the load of a prefill queue: f on it is √f on the load.
     """
     factors: dict[str, np.ndarray] = {}
 
@@ -28,19 +30,16 @@ def tightened(instance: Instance, block: ColumnBlock, role: str, model: str, har
             continue
         names = np.array([found.hardware is None or option.name == found.hardware for option in instance.hardware])
         chosen = names[hardware]
-        if role in ("colocated", "decode"):
-            for row in ("tpot", "time", "capacity"):
+        scale("link", chosen, found.link)
+        if role in _LOADS:
+            for row in ("tpot", "itl", "time", "capacity"):
                 scale(row, chosen, found.z**-0.5)
-            for row in ("time", "tpot", "ttft", "task_latency", "busy"):
+            for row in ("time", "tpot", "itl", "ttft", "task_latency", "busy"):
                 scale(row, chosen, found.utilization)
-            scale("ttft", chosen, found.wait)
-            scale("link", chosen, found.link)
+            scale("ttft", chosen, found.wait if role == "colocated" else found.wait**0.5)
             continue
         scale("spread", chosen, found.z**-2)
         scale("capacity spread", chosen, found.z**-2)
-        scale("busy", chosen, found.utilization)
-        scale("wait", chosen, found.wait)
-        scale("link", chosen, found.link)
     if not any(row in block.row_names for row in factors):
         return block
     limit = block.limit.copy()

@@ -1,89 +1,85 @@
-"""How long a prompt may queue: the longest mean wait on an absolute grid that keeps a flow's TTFT SLOs."""
+"""How busy a queue of prompts may be: the most at which a flow's TTFT keeps its promises, by what jobs are in it.
+
+Of n replicas that pool a queue, the wait depends on their utilisation ρ and on the ratio E[S²]/E[S] of what they serve,
+whichever flows that is: a mix of flows has a ratio between theirs. At each ratio the tail rises with ρ.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.candidates.data import Floats, Ints
+from codesign.candidates.data import Bools, Floats
 from codesign.candidates.flows import CallFlow, task_latency_probability
-from codesign.performance.queueing import pooling_factor, worst_wait_deviation, worst_wait_exceeds
+from codesign.performance.queueing import pooling_factor, wait_exceeds, wait_probability
+
+Places = NDArray[np.intp]
+
+_HALVINGS = 12
+"""Of the search for a utilisation: to a five-thousandth of it."""
 
 
-@dataclass(frozen=True)
-class Queues:
-    """[O] queue settings: utilisation ρ and the number of replicas that pool their queue."""
-
-    utilization: Floats
-    pooled: Ints
-    waits: Floats
-    """[W] mean waits, seconds."""
-
-    @staticmethod
-    def product(
-        utilizations: tuple[float, ...], pools: tuple[int, ...], waits: tuple[float, ...]
-    ) -> Queues:
-        """Every combination of utilisation and pool."""
-        rho, n = np.meshgrid(utilizations, pools, indexing="ij")
-        return Queues(rho.ravel(), n.ravel().astype(np.int64), np.array(waits))
-
-    def second_moment_limit(self, queue: Ints, wait: Ints) -> Floats:
-        """w·ρ/κ [K]: what Σ x·E[S²] per replica may be, by position of queue and wait."""
-        factor = self.utilization / pooling_factor(self.utilization, self.pooled)
-        return np.asarray(self.waits[wait] * factor[queue])
-
-
-def longest_waits(
-    flow: CallFlow, queues: Queues, seconds: Floats, weight: Floats, steps: Floats, longest: Floats
-) -> NDArray[np.int64]:
-    """[K, O] position in `queues.waits` of the longest mean wait that meets the flow's SLOs, -1 where none does.
-
-    At every load within the rows: one that fills the wait's row alone has a worse tail than one that fills both.
-    `seconds` [K, J] is the rest of the TTFT of each prompt point, without the flow's admission, `weight` [J]; `steps`
-    [K] the decode step that a task-latency SLO counts on; `longest` [K] the largest E[S²]/E[S] of a flow that may come.
-    """
-    low = np.full((seconds.shape[0], len(queues.pooled)), -1)
-    high = np.full_like(low, len(queues.waits) - 1)
-    while np.any(low < high):
-        middle = (low + high + 1) // 2
-        good = _holds(flow, queues, seconds, weight, steps, longest, queues.waits[middle])
-        low = np.where(good & (low < high), middle, low)
-        high = np.where(~good & (low < high), middle - 1, high)
-    return low
-
-
-def _holds(
+def most_utilization(
     flow: CallFlow,
-    queues: Queues,
+    pools: Sequence[int],
+    ratio: Floats,
     seconds: Floats,
     weight: Floats,
     steps: Floats,
-    longest: Floats,
-    wait: Floats,
-) -> NDArray[np.bool_]:
-    good = np.ones(wait.shape, dtype=bool)
+    largest: float,
+) -> Floats:
+    """[K, N, M] the most utilisation, at most `largest`, at which the flow's SLOs hold; 0 where they do at none.
+
+    In queues that `pools` [N] replicas share (ascending), of jobs with E[S²]/E[S] = `ratio` [K, M] seconds. `seconds`
+    [K, J] is the rest of the TTFT of each prompt point, without the flow's admission, `weight` [J]; `steps` [K] the
+    decode step that a task-latency SLO counts on.
+    """
+    found = np.zeros((len(ratio), len(pools), ratio.shape[1]))
+    short = np.ones(ratio.shape, dtype=bool)
+
+    def holds(rho: Floats, k: Places, servers: Places, m: Places) -> Bools:
+        return _holds(flow, rho, servers, ratio[k, m], seconds[k], weight, steps[k])
+
+    for i, servers in enumerate(pools):  # where so many may be as busy as can be, so may more
+        k, m = np.nonzero(short)
+        if not len(k):
+            break
+        good = holds(np.full(len(k), largest), k, np.full(len(k), servers), m)
+        found[k[good], i:, m[good]] = largest
+        short[k[good], m[good]] = False
+    k, n, m = np.nonzero(found < largest)
+    servers_of = np.array(pools)[n]
+    low, high = np.zeros(len(k)), np.full(len(k), largest)
+    for _ in range(_HALVINGS if len(k) else 0):
+        middle = (low + high) / 2.0
+        good = holds(middle, k, servers_of, m)
+        low, high = np.where(good, middle, low), np.where(good, high, middle)
+    found[k, n, m] = low
+    return found
+
+
+def _holds(
+    flow: CallFlow, rho: Floats, servers: Places, ratio: Floats, seconds: Floats, weight: Floats, steps: Floats
+) -> Bools:
+    """[E] do the promises hold at a utilisation [E], with `servers` [E] replicas? `seconds` is [E, J]."""
+    wait = pooling_factor(rho, servers) * ratio
+    good: Bools = np.ones(len(rho), dtype=bool)
     for percentile, target in flow.calls.task.ttft_slo:
-        late = worst_wait_exceeds(
-            target - flow.admission.of(target) - seconds[:, None, :],
-            wait[:, :, None],
-            queues.utilization[None, :, None],
-            queues.pooled[None, :, None],
-            longest[:, None, None],
-        )
-        good &= late @ weight <= 1.0 - percentile + 1e-12
+        left = target - flow.admission.of(target) - seconds
+        late = wait_exceeds(left, wait[:, None], rho[:, None], servers[:, None])
+        good = good & ((late * weight).sum(axis=1) <= 1.0 - percentile + 1e-12)
     if not flow.calls.task.task_latency_slo:
         return good
-    mean = seconds @ weight
-    spread = np.maximum(seconds**2 @ weight - mean**2, 0.0)
-    ttft = wait + mean[:, None]
-    own = worst_wait_deviation(wait, queues.utilization[None, :], queues.pooled[None, :], longest[:, None])
-    deviation = np.sqrt(spread[:, None] + own**2)
+    mean = (seconds * weight).sum(axis=1)
+    spread = np.maximum((seconds**2 * weight).sum(axis=1) - mean**2, 0.0)
+    ttft = wait + mean
+    deviation = np.sqrt(spread + 2.0 * wait**2 / np.maximum(wait_probability(rho, servers), 1e-300) - wait**2)
     if np.isfinite(flow.ttft_level_s):
         mean_s = ttft + flow.admission.of(flow.ttft_level_s)
-        return good & (np.maximum(mean_s, deviation) <= flow.ttft_level_s)
+        return np.asarray(good & (np.maximum(mean_s, deviation) <= flow.ttft_level_s))
     for percentile, target in flow.calls.task.task_latency_slo:
-        in_time = task_latency_probability(flow.calls, ttft, deviation, steps[:, None], target)
-        good &= in_time >= percentile - 1e-12
-    return good
+        in_time = task_latency_probability(flow.calls, ttft, deviation, steps, target)
+        good = good & (in_time >= percentile - 1e-12)
+    return np.asarray(good)

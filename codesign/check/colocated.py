@@ -77,9 +77,13 @@ class _Traffic:
         shared = added[:, -1] * float(self.weight @ self.chunks)
         return np.asarray(np.maximum(alone, shared) + float(self.weight @ self.attention))
 
+    def rest(self, added: Array) -> Array:
+        """[n, J] seconds that what whole chunks leave of a prompt adds to a step."""
+        return np.asarray(added @ self.between.T + self.attention * self.left / self.chunks)
+
     def last_step(self, added: Array, mean: Array, full: Array) -> Array:
         """[n, J] seconds of the step with a prompt's rest: an average one and the rest, not beyond a full one."""
-        rest = added @ self.between.T + self.attention * self.left / self.chunks
+        rest = self.rest(added)
         return np.where(self.left > 0, np.minimum(mean[:, None] + rest, full[:, None]), 0.0)
 
 
@@ -138,6 +142,26 @@ class Shared:
 
 
 @dataclass(frozen=True, eq=False)
+class Gaps:
+    """What the steps of a replica hold, one by one."""
+
+    quiet: float
+    """Variance of steps without prompts by who is in them, s²."""
+    full: float
+    """The same of steps with a whole chunk, with the safety factor, and by whose it is, s²."""
+    whole: float
+    """Whole chunks per second."""
+    chunks: Array
+    """[I] whole chunks per second of each prompt, and [I] attention seconds of one."""
+    attention: Array
+    large: float
+    """Variance of steps with a whole chunk by who is in them alone, s²."""
+    rate: Array
+    """[I] prompts per second with something left beside whole chunks, and [I] seconds that it adds to a step."""
+    rest: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Colocated:
     """A replica's state, as far as promises need it."""
 
@@ -151,6 +175,7 @@ class Colocated:
     """The same by chunks, of all its steps together, s² for each second from its arrival on."""
     full: float
     """Variance of full steps by who is in them, s²."""
+    gaps: Gaps
 
     @property
     def batch(self) -> float:
@@ -197,6 +222,54 @@ class Colocated:
             return float(weight @ np.minimum(each, ndtr((top - t) / spread)))
 
         return beyond
+
+    def gap_late(self, route: ModelledRoute) -> Callable[[float], float]:
+        """P(a gap between two tokens of a route's answers > t): over the kinds of steps that a token may wait for.
+
+        Whoever decodes meets prompts at their rate in a step, and those that came before its first token. Prompts that
+        leave less than a chunk are alone in a step, or with those that came in the same step: a Poisson number, more
+        often two where steps are long.
+        """
+        at, traffic, gaps = self.shared, _Traffic.of(route.prefill, route), self.gaps
+        tokens = float(traffic.answers @ traffic.tokens)
+        if tokens <= 1.0:
+            return lambda t: 0.0
+        quiet, step, top = float(at.quiet[0]), self.step_s, self.full_step_s
+        longer = float(traffic.answers @ self.decoding(route)) / tokens - quiet
+        seconds = step * max(longer / max(step - quiet, 1e-12), 1.0)
+        whole = min(seconds * gaps.whole, 1.0)
+        coming = float(gaps.rate.sum())
+        weight = gaps.rate / max(coming, 1e-300)
+        mean, square = float(weight @ gaps.rest), float(weight @ gaps.rest**2)
+        n = seconds * coming
+        any_ = 1.0 - float(np.exp(-n))
+        n *= float(np.sqrt(1.0 + (n * square + whole * (top - quiet) ** 2) / step**2))
+        lone = n * float(np.exp(-n))
+        two = max(1.0 - float(np.exp(-n)) - lone, 1e-300)
+        share = min(1.0 - float(np.exp(-n)) - lone, any_)
+        number, of_squares = (n - lone) / two, (n * n + n - lone) / two
+        varied = number * (square - mean**2) + (of_squares - number**2) * mean**2
+        within = max(float(np.sqrt(gaps.quiet)), 1e-12)
+        of_one, of_several = (gaps.quiet + max(v, 0.0) for v in (square - mean**2, varied))
+        least, chunk = self.shortest_s, float(at.added[0, -1])
+        of_chunk = gaps.chunks / max(gaps.whole, 1e-300)
+
+        def beyond(t: float, above: float, variance: float) -> float:
+            above, squared = max(above, 1e-12), max(variance, 1e-24)
+            return float(gammaincc(above**2 / squared, max(t, 0.0) * above / squared))
+
+        def late(t: float) -> float:
+            far = (quiet + chunk + gaps.attention - t) / max(float(np.sqrt(gaps.large)), 1e-12)
+            full = max(float(of_chunk @ ndtr(far)), beyond(t - least - chunk, top - least - chunk, gaps.full))
+            # Of lengths between the few that are known, and beyond them, their mean and variance say more.
+            known = float(weight @ ndtr((quiet + gaps.rest - t) / within))
+            alone = max(known, min(beyond(t - least, quiet - least + mean, of_one), full))
+            several = min(beyond(t - least, quiet - least + number * mean, of_several), full)
+            empty = beyond(t - least, quiet - least, gaps.quiet)
+            ends = (any_ - share) * alone + share * several + (1.0 - any_) * empty
+            return whole * full + (1.0 - whole) * ends
+
+        return late
 
     def prefilling(self, route: ModelledRoute) -> tuple[Array, Array]:
         """(weight [J], seconds [J]) of a route's prompts in steps of their own, beside wait and reload."""
@@ -335,6 +408,23 @@ class _Load:
             others=float(loop * (self._by_sequences(batch, longer) / free**2 + together)),
             chunks=float(loop * self.squares * chunk**2),
             full=float(loop * self._by_sequences(batch, float(steps[1, -1] - steps[0, -1]))),
+            gaps=self._gaps(at, batch, loop, steps),
+        )
+
+    def _gaps(self, at: Shared, batch: float, loop: float, steps: Array) -> Gaps:
+        """Steps one by one, by those with one more sequence [2, Q]."""
+        quiet, full = (loop * self._by_sequences(batch, float(steps[1, q] - steps[0, q])) for q in (0, -1))
+        squares = sum(t.rate * float(t.weight @ (t.attention**2 / t.chunks)) for t in self.traffic)
+        by_chunk = max(squares / self.chunks - (self.attention / self.chunks) ** 2, 0.0)
+        return Gaps(
+            quiet=float(quiet),
+            full=CHUNK_SPREAD**2 * float(full) + by_chunk,
+            chunks=np.concatenate([t.rate * t.weight * t.whole for t in self.traffic]),
+            attention=np.concatenate([t.attention / t.chunks for t in self.traffic]),
+            large=CHUNK_SPREAD**2 * float(full),
+            whole=sum(t.rate * float(t.weight @ t.whole) for t in self.traffic),
+            rate=np.concatenate([t.rate * t.weight * (t.left > 0) for t in self.traffic]),
+            rest=np.concatenate([t.rest(at.added)[0] for t in self.traffic]),
         )
 
     def _by_sequences(self, batch: float, longer: float) -> float:

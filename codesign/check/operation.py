@@ -144,13 +144,16 @@ def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
         shared = colocated(pool, routes, fixed_point)
         if shared is None:
             return overloaded
-        t, batch, deviation = shared.step_s, shared.batch, float(np.sqrt(shared.others))
+        t, batch, deviation = shared.step_s, shared.batch, float(np.sqrt(max(shared.others, 0.0)))
     else:
 
-        def step(seconds: Array) -> Array:
-            return np.asarray(decode_step_seconds(table, tokens * seconds)[0] + attention * seconds)
+        own = attention / tokens if tokens > 0 else 0.0
 
-        t = fixed_point(step, float(decode_step_seconds(table, np.zeros(1))[0, 0]))
+        def step(seconds: Array) -> Array:
+            seen = _seen(pool, routes, tokens * seconds)
+            return np.asarray(decode_step_seconds(table, seen)[0] + own * seen)
+
+        t = fixed_point(step, float(decode_step_seconds(table, np.ones(1))[0, 0]) + own)
         if not np.isfinite(t):
             return overloaded
         batch, deviation = tokens * t, _step_deviation(pool, routes, t, tokens * t)
@@ -213,18 +216,33 @@ def _split_steps(
     )
 
 
+def _seen(pool: ModelledPool, routes: list[ModelledRoute], batch: Array) -> Array:
+    """Sequences in a call's steps: those that are there and itself; no more than there are where routing evens them."""
+    even = pool.entry.replicas >= 4 and not any(route.calls.policy == "decode" for route in routes)
+    return np.maximum(batch, 1.0) if even else batch + 1.0
+
+
 def _step_deviation(pool: ModelledPool, routes: list[ModelledRoute], t: float, batch: float) -> float:
-    """Standard deviation of the step: Poisson arrivals, each adding slope + r for its stay."""
-    more = batch * 0.01 + 0.01
-    both = decode_step_seconds(pool.table, np.array([batch, batch + more]))[0]
+    """Standard deviation of the step: Poisson arrivals, each adding slope + r for its stay.
+
+    A larger batch has longer steps, which make it larger still: with a step that grows by g percent for one percent of
+    the batch, its variance is 1/(1 − g) times its mean, as of a shared processor. Calls that go to the emptiest of n
+    replicas swing together, and less than Poisson calls do only where there are fewer than one a replica.
+    """
+    seen, more = float(_seen(pool, routes, np.array(batch))), max(float(np.sqrt(batch)), 1e-6)
+    both = decode_step_seconds(pool.table, np.array([seen, seen + more]))[0]
     slope = float(both[1] - both[0]) / more
-    variance = 0.0
+    parts = []
+    growth = batch * slope / t
     for route in routes:
         points = route.calls.population
+        stay = points.weight * points.output * route.calls.rate / pool.entry.replicas
         r = decode_attention_seconds(pool.table, points.context + points.output / 2.0)[0]
-        share = route.calls.rate / pool.entry.replicas
-        variance += t * share * float((points.weight * points.output) @ (slope + r) ** 2)
-    return float(np.sqrt(variance))
+        growth += float(stay @ r)
+        parts.append((route.calls.policy == "decode", t * float(stay @ (slope + r) ** 2)))
+    swing = 1.0 / (1.0 - min(growth, 0.95))
+    even = max(swing / pool.entry.replicas, min(batch, 1.0) if pool.entry.replicas >= 4 else 1.0)
+    return float(np.sqrt(sum(own * (swing if stays else even) for stays, own in parts)))
 
 
 def _queue(

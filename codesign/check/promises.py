@@ -1,4 +1,4 @@
-"""SLOs: percentiles of TTFT, TPOT and task latency of each task, over all the routes that its calls take."""
+"""SLOs: percentiles of TTFT, TPOT, ITL and task latency of each task, over all the routes that its calls take."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def check_slos(plan: Plan, states: Mapping[str, PoolState], findings: Findings) 
             continue
         entries = {(str(e.metric), round(e.percentile, 9)): e for e in reported[task.name].slo}
         for metric, levels in _promised(task):
-            late = mixture(routes, [_LATE[metric](route, states) for route in routes])
+            tails = [_LATE[metric](route, states) for route in routes]
+            late = mixture(routes, tails, [_tokens(r) if metric == "itl" else 1.0 for r in routes])
             for percentile, target in levels:
                 name = f"task {task.name}: {metric} p{100 * percentile:g}, seconds"
                 achieved = quantile(late, percentile)
@@ -43,10 +44,10 @@ def check_slos(plan: Plan, states: Mapping[str, PoolState], findings: Findings) 
             findings.fail(f"task {task.name}: SLO of the problem", None, f"{metric} p{100 * percentile:g}")
 
 
-def mixture(routes: list[ModelledRoute], tails: list[Late]) -> Late:
-    """The tail over all calls of a task, whichever route they take."""
-    total = sum(route.calls.rate for route in routes)
-    shares = [route.calls.rate / total for route in routes]
+def mixture(routes: list[ModelledRoute], tails: list[Late], each: list[float]) -> Late:
+    """The tail over all calls of a task, whichever route they take; each counts so many times."""
+    rates = [route.calls.rate * count for route, count in zip(routes, each, strict=True)]
+    shares = [rate / max(sum(rates), 1e-300) for rate in rates]
     return lambda t: sum(share * late(t) for share, late in zip(shares, tails, strict=True))
 
 
@@ -64,8 +65,14 @@ def quantile(late: Late, percentile: float) -> float:
     return high
 
 
+def _tokens(route: ModelledRoute) -> float:
+    """Of an answer, on average."""
+    return float(route.calls.population.weight @ route.calls.population.output)
+
+
 def _promised(task: TaskClass) -> tuple[tuple[str, tuple[tuple[float, float], ...]], ...]:
-    return ("ttft", task.ttft_slo), ("tpot", task.tpot_slo), ("task_latency", task.task_latency_slo)
+    steps = ("tpot", task.tpot_slo), ("itl", task.itl_slo)
+    return ("ttft", task.ttft_slo), *steps, ("task_latency", task.task_latency_slo)
 
 
 def _ttft(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late:
@@ -80,6 +87,16 @@ def _tpot(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late:
     decode = states[route.decode.entry.pool]
     if decode.colocated is not None:
         return decode.colocated.late(route)
+    return _step(decode)
+
+
+def _itl(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late:
+    decode = states[route.decode.entry.pool]
+    return _step(decode) if decode.colocated is None else decode.colocated.gap_late(route)
+
+
+def _step(decode: PoolState) -> Late:
+    """Of steps in which nothing but answers is written."""
     deviation = max(decode.step_sd_s, 1e-12)
     return lambda t: float(ndtr((decode.step_s - t) / deviation)) if np.isfinite(decode.step_s) else 1.0
 
@@ -121,5 +138,6 @@ def _task_latency(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late
 _LATE: dict[str, Callable[[ModelledRoute, Mapping[str, PoolState]], Late]] = {
     "ttft": _ttft,
     "tpot": _tpot,
+    "itl": _itl,
     "task_latency": _task_latency,
 }

@@ -35,7 +35,8 @@ def _check_limits(pool: ModelledPool, state: PoolState, findings: Findings) -> N
         findings.fail(f"{name}: load of the prompt queue", 1.0, state.busy)
     # Design limits are the planner's own promises: the unlinearised pool must keep them too.
     for word, limit, found in (
-        ("step_limit_s", entry.step_limit_s, state.step_s),
+        # Of a colocated pool it is what promises of TPOT leave, perhaps of a median: they are checked themselves.
+        ("step_limit_s", entry.step_limit_s if entry.role != "colocated" else None, state.step_s),
         ("utilization_limit", entry.utilization_limit, state.busy),
         ("wait_limit_s", entry.wait_limit_s, state.wait_s),
     ):

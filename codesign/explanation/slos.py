@@ -18,12 +18,11 @@ from codesign.candidates.data import FleetData, Floats
 from codesign.optimize.dominance import undominated
 from codesign.optimize.relaxation import Relaxation, relax
 from codesign.optimize.strengthen import strengthened
-from codesign.problem.instance import Instance, SloLevels
+from codesign.problem.instance import METRICS, Instance, SloLevels
 from codesign.solution.schema import ShadowPrice
 
 _EASED_S = 0.010
 _EASED_SHARE = 0.10
-_METRICS = ("ttft", "tpot", "task_latency")
 _NOISE = 1e-7
 """Relative change of the relaxation's value that counts."""
 _SUPPORT = 1e-6
@@ -66,7 +65,7 @@ def slo_prices(
 def _easings(instance: Instance) -> Iterator[tuple[str, list[tuple[str, Instance]]]]:
     """Every SLO of a modelled task by its name in the file, with the instances where it alone is easier."""
     for c, task in enumerate(instance.tasks):
-        for metric in _METRICS if task.variants else ():
+        for metric in METRICS if task.variants else ():
             levels: SloLevels = getattr(task, f"{metric}_slo")
             for i, (percentile, target) in enumerate(levels):
                 easings = []

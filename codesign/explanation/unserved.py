@@ -13,7 +13,7 @@ from codesign.clock import Clock, StoppedError
 from codesign.explanation.schema import Conflict, Relaxation
 from codesign.optimize.alone import first_columns
 from codesign.planning import ANY_PLAN, enumerated, plan_fleet
-from codesign.problem.instance import Instance, SloLevels, TaskClass
+from codesign.problem.instance import METRICS, Instance, SloLevels, TaskClass
 
 _FACTORS = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
 """Multiples of an SLO that are tried to find what it would have to be."""
@@ -29,7 +29,7 @@ def unserved(
     task = instance.tasks[c]
     found: list[tuple[Conflict, Relaxation | None]] = []
     if task.variants:
-        for metric in ("ttft", "tpot", "task_latency"):
+        for metric in METRICS:
             levels: SloLevels = getattr(task, f"{metric}_slo")
             if not levels:
                 continue
@@ -51,11 +51,10 @@ def unserved(
     if not found:
         limits = [
             (f"tasks.{task.name}.slo.{metric}.p{p * 100:g}", seconds)
-            for metric in ("ttft", "tpot", "task_latency")
+            for metric in METRICS
             for p, seconds in getattr(task, f"{metric}_slo")
         ]
-        bare = replace(task, ttft_slo=(), tpot_slo=(), task_latency_slo=())
-        if task.variants and _servable(instance, bare):
+        if task.variants and _servable(instance, task.unpromised):
             found = [(Conflict(name, "s", target, None), None) for name, target in limits]
         else:
             found = [
@@ -85,7 +84,7 @@ def _under(instance: Instance, ways: list[Relaxation]) -> Instance:
     tasks = []
     for task in instance.tasks:
         for way in ways:
-            for metric in ("ttft", "tpot", "task_latency"):
+            for metric in METRICS:
                 if way.limit.startswith(f"tasks.{task.name}.slo.{metric}."):
                     task = _eased(task, metric, way.needed / way.allowed)
         tasks.append(task)

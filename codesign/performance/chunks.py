@@ -19,9 +19,10 @@ Floats = NDArray[np.float64]
 KNOTS = (0.0, 1 / 64, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
 """[Q] shares of a chunk at which a step is evaluated; linear between them, as in the simulator's step table."""
 CHUNK_SPREAD = 1.15
-"""Safety factor on the standard deviation of a call's mean step by its chunks: what is worked out at the mean batch
-leaves out that batches are large just when prompts come. Source: one replica under Poisson arrivals, simulated in 40
-cases (half of them in tests/test_colocated_accounts.py); with less, p95 of TPOT is below in some by more than noise."""
+"""Safety factor on the standard deviation of a call's mean step by its chunks, and of steps with one by their batch:
+what is worked out at the mean batch leaves out that batches are large just when prompts come. Source: one replica under
+Poisson arrivals, simulated in 40 cases (half of them in tests/test_colocated_accounts.py); with less, p95 of TPOT is
+below in some by more than noise."""
 WAIT_SPREAD = 1.25
 """Safety factor on the second moment of prompts in the wait for them, for the same reason and of that source."""
 

@@ -20,6 +20,9 @@ prompt decodes after it. Over o tokens its variance is
 
 where longer steps make larger batches, and those longer steps: ε = a·B/t is that loop's gain.
 
+A gap between two tokens is one step, not their mean: with a whole chunk in x·E[⌊c⌋]·t of all gaps, with the rest of
+prompts in 1 − exp(−x·t) of the others, without prompts in what is left.
+
 Arrays are [K, N]: K replicas, each at N loads; further axes come last.
 """
 
@@ -141,6 +144,8 @@ class Stream:
             self.chunks[:, None],
             self.rest[:, None],
             (self.attention * (self.chunks % 1.0) / self.chunks)[:, None],
+            np.floor(self.chunks)[:, None],
+            (self.attention / self.chunks)[:, None],
             self.answer_weight[:, None],
             self.output[:, None],
         )
@@ -168,6 +173,9 @@ class Calls:
     """[K, N, J, Q]."""
     attention: Floats
     """[K, N, J] of what their full chunks leave, seconds."""
+    whole: Floats
+    """[K, N, J] full chunks, and [K, N, J] seconds of attention of one."""
+    whole_attention: Floats
     answer_weight: Floats
     """[K, N, P] of answers."""
     output: Floats
@@ -178,7 +186,7 @@ class Calls:
         """One kind of each of N streams; on all K replicas it has the same prompts and answers."""
 
         def each(name: str, empty: float = 0.0) -> Floats:
-            values = [getattr(s.calls, name)[: None if name == "attention" else 1] for s in streams]
+            values = [getattr(s.calls, name)[: None if "attention" in name else 1] for s in streams]
             longest = max(v.shape[2] for v in values)
             full = [
                 np.pad(v, ((0, 0), (0, 0), (0, longest - v.shape[2]), *((0, 0),) * (v.ndim - 3)), constant_values=empty)
@@ -187,8 +195,8 @@ class Calls:
             return np.concatenate(full, axis=1)
 
         return Calls(
-            each("weight"), each("chunks", 1.0), each("rest"), each("attention"), each("answer_weight"),
-            each("output", 1.0),
+            each("weight"), each("chunks", 1.0), each("rest"), each("attention"), each("whole"),
+            each("whole_attention"), each("answer_weight"), each("output", 1.0),
         )  # fmt: skip
 
     def coarse(self) -> Calls:
@@ -207,7 +215,10 @@ class Calls:
             total = np.add.reduceat(np.take_along_axis(values, place, axis=2) * share, begin, axis=2)
             return np.asarray(total / np.maximum(mass.reshape(mass.shape + more), 1e-300))
 
-        return Calls(mass, mean(self.chunks), mean(self.rest), mean(self.attention), self.answer_weight, self.output)
+        return Calls(
+            mass, mean(self.chunks), mean(self.rest), mean(self.attention), mean(self.whole),
+            mean(self.whole_attention), self.answer_weight, self.output,
+        )  # fmt: skip
 
     def take(self, rows: NDArray[np.intp]) -> Calls:
         """Those on some of the replicas."""
@@ -322,8 +333,12 @@ class Colocated:
     @cached_property
     def full_step_s(self) -> Floats:
         """Step with a full chunk."""
-        added = self.steps.seen[..., -1] - self.steps.seen[..., 0]
-        return np.asarray(self.quiet_s + added + self._prompt_attention / np.maximum(self._chunks, 1e-300))
+        return np.asarray(self.quiet_s + self._full_s + self._prompt_attention / np.maximum(self._chunks, 1e-300))
+
+    @property
+    def _full_s(self) -> Floats:
+        """What a full chunk adds to a step, its attention left out."""
+        return np.asarray(self.steps.seen[..., -1] - self.steps.seen[..., 0])
 
     @cached_property
     def utilization(self) -> Floats:
@@ -533,3 +548,101 @@ class Colocated:
             for x, s in self._both
         )
         return np.asarray(self.batch / np.maximum(self._tokens, 1e-12) * own)
+
+    # ---- gaps between tokens
+
+    def itl_exceeds(self, calls: Calls, t: ArrayLike) -> Floats:
+        """[K, N] P(gap between two tokens of such calls > t [N]): 0 where they have one token.
+
+        A gap is the step of its time. That holds no prompt, a whole chunk, or what whole ones leave: of one prompt, or
+        of several that came in the step before (a Poisson number). Each is gamma above such a step of a call that is
+        alone, or what the lengths that stand for all make it, and no longer than those with whole chunks.
+        """
+        limit = np.asarray(t, dtype=np.float64)
+        rate, rest = self._ends
+        total = np.maximum(rate.sum(axis=-1), 1e-300)
+        mean, square = ((rate * rest**power).sum(axis=-1) / total for power in (1, 2))
+        met = self._met_s(calls)
+        whole = np.minimum(met * self._whole, 1.0)
+        number = met * total
+        some = -np.expm1(-number)
+        # Those that come together came in a long step.
+        varied = number * square + whole * (self.full_step_s - self.quiet_s) ** 2
+        number = number * np.sqrt(1.0 + varied / self.step_s**2)
+        lone = number * np.exp(-number)
+        several = np.minimum(-np.expm1(-number) - lone, some)
+        each = np.maximum(-np.expm1(-number) - lone, 1e-300)
+        together = (number - lone) / each
+        spread = together * (square - mean**2) + ((number**2 + number - lone) / each - together**2) * mean**2
+        full = self._full_exceeds(limit)
+        known = ndtr((self.quiet_s[..., None] + rest - limit[..., None]) / self.quiet_sd_s[..., None])
+        varied, spread = (self.quiet_sd_s**2 + np.maximum(v, 0.0) for v in (square - mean**2, spread))
+        least = self.lone_step_s
+        alone = np.minimum(_above(least, self.quiet_s + mean, np.sqrt(varied), limit), full)
+        alone = np.maximum((known * rate).sum(axis=-1) / total, alone)
+        shared = np.minimum(_above(least, self.quiet_s + together * mean, np.sqrt(spread), limit), full)
+        quiet = _above(least, self.quiet_s, self.quiet_sd_s, limit)
+        late = (some - several) * alone + several * shared + (1.0 - some) * quiet
+        late = np.where(self.utilization < 1.0, whole * full + (1.0 - whole) * late, 1.0)
+        return np.where((calls.output * calls.answer_weight).sum(axis=-1) > 1.0, late, 0.0)
+
+    def _full_exceeds(self, limit: Floats) -> Floats:
+        """[K, N] P(step with a whole chunk > limit): chunks after long contexts are other ones than those of chats."""
+        added = self.quiet_s + self._full_s
+        rates = [x[..., None] * c.weight * c.whole for x, c in zip(self.rates, self._some, strict=True)]
+        rate, seconds = np.concatenate(rates, axis=-1), np.concatenate([c.whole_attention for c in self._some], axis=-1)
+        deviation = np.maximum(CHUNK_SPREAD * self.full_sd_s, 1e-12)
+        known = ndtr((added[..., None] + seconds - limit[..., None]) / deviation[..., None])
+        known = (known * rate).sum(axis=-1) / np.maximum(rate.sum(axis=-1), 1e-300)
+        alike = _above(self.lone_step_s + self._full_s, self.full_step_s, self._full_gap_sd_s, limit)
+        return np.asarray(np.maximum(known, alike))
+
+    def _met_s(self, calls: Calls) -> Floats:
+        """[K, N] seconds in which the prompts come that a gap of such calls meets, as many as it has.
+
+        Those of a mean step, and of what came before the first token, which is ahead of them.
+        """
+        tokens = np.maximum((calls.output * calls.answer_weight).sum(axis=-1), 1e-12)
+        added = np.maximum(self.step_s - self.quiet_s, 1e-12)
+        return np.asarray(self.step_s * np.maximum((self.answer_s(calls) / tokens - self.quiet_s) / added, 1.0))
+
+    @cached_property
+    def _whole(self) -> Floats:
+        """[K, N] whole chunks per second."""
+        return np.asarray(
+            sum(x * (np.floor(s.chunks) * s.weight).sum(axis=1, keepdims=True) for x, s in self._both)
+        )
+
+    @cached_property
+    def _some(self) -> list[Calls]:
+        """Calls of each stream, at few points where many loads are looked at."""
+        return [s.calls if self.look == "exact" else s.calls.coarse() for s in self.streams]
+
+    @cached_property
+    def _ends(self) -> tuple[Floats, Floats]:
+        """[K, N, I] prompts per second of which whole chunks leave something, and seconds that it adds to a step."""
+        left = [c.weight * (c.rest[..., 0] < 1.0 - 1e-9) for c in self._some]
+        rate = [x[..., None] * each for x, each in zip(self.rates, left, strict=True)]
+        return np.concatenate(rate, axis=-1), np.concatenate([self._rest(c) for c in self._some], axis=-1)
+
+    @cached_property
+    def quiet_sd_s(self) -> Floats:
+        """Standard deviation of the step without prompts by the batch."""
+        rise = self.steps.more[..., 0] - self.steps.seen[..., 0]
+        return np.maximum(np.sqrt(self._spread(rise) / (1.0 - self._rises[1])), 1e-12)
+
+    @cached_property
+    def _full_gap_sd_s(self) -> Floats:
+        """Of the full step, by the batch and by whose chunk it is: those of long prompts have more attention."""
+        chunks = np.maximum(self._chunks, 1e-300)
+        square = sum(
+            x * (s.attention**2 / s.chunks * s.weight).sum(axis=1, keepdims=True) for x, s in self._both
+        )
+        varied = np.maximum(square / chunks - (self._prompt_attention / chunks) ** 2, 0.0)
+        return np.asarray(np.maximum(np.sqrt((CHUNK_SPREAD * self.full_sd_s) ** 2 + varied), 1e-12))
+
+
+def _above(least: Floats, mean: Floats, deviation: Floats, t: Floats) -> Floats:
+    """P(value > t) of values above the `least`, gamma by mean and deviation."""
+    excess, variance = np.maximum(mean - least, 1e-12), deviation**2
+    return np.asarray(gammaincc(excess**2 / variance, np.maximum(t - least, 0.0) * excess / variance))

@@ -12,6 +12,9 @@ from scipy.special import gammaincinv, ndtri
 
 Floats = NDArray[np.float64]
 
+EVEN_REPLICAS = 4
+"""Replicas from which on calls that no replica keeps, and that go to the emptiest, make batches even."""
+_LARGEST_GAIN = 0.95
 PLANNING_PERCENTILE = 0.95
 """Percentile at which slots, memory and step time hold by design; SLOs at others are checked against it."""
 
@@ -55,47 +58,26 @@ def wait_exceeds(t: ArrayLike, wait: ArrayLike, utilization: ArrayLike, servers:
     return np.where(seconds < 0, 1.0, tail)
 
 
-def worst_wait_exceeds(
-    t: ArrayLike, wait: ArrayLike, utilization: ArrayLike, servers: ArrayLike, longest: ArrayLike
-) -> Floats:
-    """Largest P(wait > t) of any load that a design admits: up to `utilization`, with E[S²] that makes `wait` there.
+def seen_batch(batch: ArrayLike, replicas: int) -> Floats:
+    """Sequences in the steps of a call, itself included, where `batch` are under way on a replica on average.
 
-    A load that is lighter and yet has all of that E[S²] is one of few long jobs: it waits more seldom, and longer. With
-    L = Σ x·E[S²] of a server the tail is ρ^m·exp(−2n·t·ρ(1−ρ)/L), m = √(2(n+1)) − 1, which has a hump at
-    ρ = (1 − √(1 − 4m·L/(n·t)))/4. Jobs whose E[S²]/E[S] is at most `longest` bring a load of ρ ≥ L/longest at least.
+    Those that come by chance find as many as there are on average. Calls that go to the emptiest of several replicas
+    find one less than that, or none.
     """
-    seconds, rho = np.asarray(t, dtype=np.float64), np.asarray(utilization, dtype=np.float64)
-    n, most = np.asarray(servers, dtype=np.float64), np.asarray(longest, dtype=np.float64)
-    second = _second_moment(wait, rho, n)
-    power = np.sqrt(2.0 * (n + 1.0)) - 1.0
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        rate = 2.0 * n * np.maximum(seconds, 0.0) / second
-        hump = (1.0 - np.sqrt(np.maximum(1.0 - 8.0 * power / rate, 0.0))) / 4.0
-        lightest = np.minimum(rho, second / most)
-        lighter = np.where(8.0 * power < rate, np.clip(hump, lightest, rho), rho)
-        tails = [np.exp(power * np.log(load) - rate * (load * (1.0 - load))) for load in (rho, lighter)]
-    tail = np.where(second > 0, np.maximum(*tails), 0.0)
-    return np.where(seconds < 0, 1.0, tail)
+    there = np.asarray(batch, dtype=np.float64)
+    return np.maximum(there, 1.0) if replicas >= EVEN_REPLICAS else there + 1.0
 
 
-def worst_wait_deviation(wait: ArrayLike, utilization: ArrayLike, servers: ArrayLike, longest: ArrayLike) -> Floats:
-    """Largest standard deviation of the wait of any load that a design admits, as in :func:`worst_wait_exceeds`.
+def batch_swing(gain: ArrayLike, batch: ArrayLike, replicas: int) -> Floats:
+    """Variance of a replica's batch over its mean `batch`, where one percent more makes steps `gain` percent longer.
 
-    The variance falls with the load, then rises: it is largest at either end.
+    Longer steps keep calls for longer, which makes the batch larger: 1/(1 − gain), as in a processor that is shared
+    (1 where steps do not depend on the batch). Calls that go to the emptiest of n `replicas` swing together, each by
+    1/n; less than by chance only where there are fewer than one a replica, which seldom meet.
     """
-    rho, n = np.asarray(utilization, dtype=np.float64), np.asarray(servers, dtype=np.float64)
-    second = _second_moment(wait, rho, n)
-    lightest = np.clip(second / np.asarray(longest, dtype=np.float64), 1e-12, rho)
-    found = np.zeros(np.broadcast(second, lightest).shape)
-    for load in (rho, lightest):
-        mean = pooling_factor(load, n) * second / load
-        found = np.maximum(found, 2.0 * mean**2 / wait_probability(load, n) - mean**2)
-    return np.sqrt(found)
-
-
-def _second_moment(wait: ArrayLike, utilization: Floats, servers: Floats) -> Floats:
-    """Σ x·E[S²] of a server that makes jobs wait for so long on average at this utilisation."""
-    return np.asarray(np.asarray(wait) * utilization / pooling_factor(utilization, servers), dtype=np.float64)
+    swing = 1.0 / (1.0 - np.clip(np.asarray(gain, dtype=np.float64), 0.0, _LARGEST_GAIN))
+    least = np.minimum(np.asarray(batch, dtype=np.float64), 1.0) if replicas >= EVEN_REPLICAS else 1.0
+    return np.maximum(swing / replicas, least)
 
 
 def poisson_mean_within(most: ArrayLike, percentile: float = PLANNING_PERCENTILE) -> Floats:

@@ -38,5 +38,6 @@ def _with_slos(task: TaskClass, factor: float) -> TaskClass:
         task,
         ttft_slo=scaled(task.ttft_slo),
         tpot_slo=scaled(task.tpot_slo),
+        itl_slo=scaled(task.itl_slo),
         task_latency_slo=scaled(task.task_latency_slo),
     )

@@ -8,10 +8,10 @@ quantities are SI (tokens, seconds, bytes, watts, dollars) except where a name s
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,9 @@ ALL_HOURS, NOMINAL = "all", "nominal"
 """The period of a problem without periods, and the scenario that its file describes."""
 EXISTING = "existing"
 """What the offers of servers that are there already are called."""
+Metric = Literal["ttft", "tpot", "itl", "task_latency"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+"""What SLOs are on: the levels of a task stand in `<metric>_slo`."""
 SloLevels = tuple[tuple[float, float], ...]
 """(percentile as a fraction, seconds), ascending by percentile."""
 
@@ -158,9 +161,15 @@ class TaskClass:
     """Least quality of a variant in the number formats of every pool that serves it."""
     ttft_slo: SloLevels = ()
     tpot_slo: SloLevels = ()
+    itl_slo: SloLevels = ()
     task_latency_slo: SloLevels = ()
     task_latency_at: Literal["population", "reference"] = "population"
     on_overlong: Literal["refuse", "truncate"] = "refuse"
+
+    @property
+    def unpromised(self) -> TaskClass:
+        """The same without any SLO."""
+        return replace(self, ttft_slo=(), tpot_slo=(), itl_slo=(), task_latency_slo=())
 
     @property
     def gap(self) -> Distribution:

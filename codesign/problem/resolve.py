@@ -284,6 +284,7 @@ class _Resolver:
             min_quality=task.min_quality,
             ttft_slo=_levels(slo.ttft),
             tpot_slo=_levels(slo.tpot),
+            itl_slo=_levels(slo.itl),
             task_latency_slo=_levels(latency),
             task_latency_at=latency.at if latency else "population",
             on_overlong=task.on_overlong,

@@ -218,7 +218,10 @@ class Slo(Part):
     ttft: Percentiles | None = None
     """Time to first token of a call."""
     tpot: Percentiles | None = None
-    """Time per output token after the first."""
+    """Time per output token after the first: of a call, on average over its tokens."""
+    itl: Percentiles | None = None
+    """Inter-token latency: time between two tokens of an answer, over all gaps of all answers. Where prompts are
+    computed in the same steps, {p99: 60 ms} holds if steps with them keep it, or if they are fewer than one in 100."""
     task_latency: TaskLatency | None = None
     """Time of a task from start to end, tool waits included."""
 

@@ -362,7 +362,7 @@ def _promises(solution: Solution) -> Table:
             met = slo.achieved <= slo.target * (1 + 1e-6)
             table.add_row(
                 labelled(task.name, task),
-                {"ttft": "TTFT", "tpot": "TPOT"}.get(slo.metric, "task latency"),
+                {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL"}.get(slo.metric, "task latency"),
                 f"p{100 * slo.percentile:g}",
                 quantity(slo.target, "time", 3),
                 quantity(slo.achieved, "time", 3),

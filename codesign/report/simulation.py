@@ -13,7 +13,7 @@ from codesign.report.console import joules, line, make_table, number, percent, q
 from codesign.simulate import SimulationReport
 from codesign.simulate.report import PoolOutcome, SloOutcome, TaskOutcome
 
-_METRICS = {"ttft": "TTFT", "tpot": "TPOT", "task_latency": "task latency"}
+_METRICS = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "task_latency": "task latency"}
 _RESOURCES = ("busy", "compute", "bandwidth", "capacity", "link")
 
 

@@ -30,7 +30,7 @@ def validation_report(found: Validation) -> Group:
     parts += [_bands(found), _ranks(found)]
     if found.user_calibration:
         parts.append(_stacks(found))
-    parts += [_counts("Not predicted", found.skipped), _counts("Not scored", found.out_of_score)]
+    parts += [counts("Not predicted", found.skipped), counts("Not scored", found.out_of_score)]
     parts.append(
         line("These rows do not validate disaggregated, prefix-cached or agentic serving.", "yellow")
     )
@@ -92,9 +92,10 @@ def _stacks(found: Validation) -> Table:
     return table
 
 
-def _counts(title: str, counts: Mapping[str, int]) -> Table:
+def counts(title: str, found: Mapping[str, int]) -> Table:
+    """How many rows there are for each reason."""
     table = make_table(title, ("reason",), ("rows",))
-    for reason, count in counts.items():
+    for reason, count in found.items():
         table.add_row(reason, str(count))
     return table
 

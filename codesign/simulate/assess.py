@@ -16,6 +16,7 @@ from codesign.problem.instance import SloLevels, TaskClass
 from codesign.simulate.arrivals import Arrivals
 from codesign.simulate.components import Component
 from codesign.simulate.fleet import RECORD, Failure, Outcome
+from codesign.simulate.gaps import Told
 from codesign.simulate.measured import Queue, queue_pool, queue_task, queues, wait_percentiles, warm_up
 from codesign.simulate.pools import PoolView, pool_outcome
 from codesign.simulate.report import (
@@ -102,7 +103,8 @@ def assess(
             continue
         # After a failure, those that came before it are not its victims alone: judge who came after.
         since = calls.fields["start"] if failures else calls.fields["end"]
-        tasks.append(_task(plan, calls.take(since >= begin), states, views, duration_s - begin, seed))
+        gaps = _gaps(task, parts, outcomes, begin)
+        tasks.append(_task(plan, calls.take(since >= begin), gaps, states, views, duration_s - begin, seed))
     pools = [pool_outcome(views[name]) for name in plan.modelled if name in views]
     pools += [queue_pool(plan, name, queue, begin, duration_s, samples) for name, queue in known.items()]
     finished = sum(len(outcome.records) for outcome in outcomes)
@@ -151,6 +153,20 @@ def _served(task: TaskClass, parts: list[Component], outcomes: list[Outcome]) ->
     return _Served(task, np.concatenate(numbers), tuple(routes), dict(zip(RECORD, table.T, strict=True)))
 
 
+def _gaps(task: TaskClass, parts: list[Component], outcomes: list[Outcome], begin_s: float) -> Told | None:
+    """Those between the tokens of a task, from the first look after `begin_s` on; None where it promises none."""
+    if not task.itl_slo:
+        return None
+    times = np.array([sample.time_s for sample in next(iter(outcomes[0].samples.values()))])
+    first = min(int(np.searchsorted(times, begin_s)) + 1, times.size - 1)
+    rows = []
+    for part, outcome in zip(parts, outcomes, strict=True):
+        mine = [i for i, route in enumerate(part.routes) if route.calls.task.name == task.name]
+        found = outcome.gaps[np.isin(outcome.gaps[:, 1], mine) & (outcome.gaps[:, 0] >= first)]
+        rows.append(found[:, [0, 2, 3]] - [first, 0, 0])
+    return Told.of(np.concatenate(rows), times.size - first)
+
+
 def _warm_up(calls: _Served, duration_s: float) -> float:
     """MSER-5 of the latency, and no less than a long call takes: the batch must have filled."""
     if not calls.latency.size:
@@ -162,6 +178,7 @@ def _warm_up(calls: _Served, duration_s: float) -> float:
 def _task(
     plan: Plan,
     calls: _Served,
+    gaps: Told | None,
     states: Mapping[str, PoolState],
     views: Mapping[str, PoolView],
     seconds: float,
@@ -191,11 +208,12 @@ def _task(
         restarted=int((fields["again"] > 0).sum()),
         ttft=_percentiles(calls.ttft),
         tpot=_percentiles(calls.tpot),
+        itl=None if gaps is None else Percentiles(**{f"p{n}": _number(gaps.percentile(n / 100)) for n in (50, 95, 99)}),
         task_latency=_percentiles(longest),
         wait=wait_percentiles(calls.parts()[_PARTS.index("wait")]),
         parts=TtftParts(**dict(zip(_PARTS, parts.tolist(), strict=True))),
         planned_parts=TtftParts(**dict(zip(_PARTS, ((rates @ planned) / offered).tolist(), strict=True))),
-        slo=tuple(_slos(plan, calls, longest, planned, views)),
+        slo=tuple(_slos(plan, calls, gaps, longest, planned, views)),
     )
 
 
@@ -240,22 +258,26 @@ def _chained(calls: _Served, seed: int) -> Array:
 
 
 def _slos(
-    plan: Plan, calls: _Served, longest: Array, planned: Array, views: Mapping[str, PoolView]
+    plan: Plan,
+    calls: _Served,
+    gaps: Told | None,
+    longest: Array,
+    planned: Array,
+    views: Mapping[str, PoolView],
 ) -> list[SloOutcome]:
     task = calls.task
     reported = {t.name: t for t in plan.solution.tasks}.get(task.name)
     achieved = {(str(s.metric), round(s.percentile, 9)): s.achieved for s in (reported.slo if reported else ())}
     found = []
-    metrics: tuple[tuple[str, SloLevels, Array], ...] = (
+    metrics: tuple[tuple[str, SloLevels, Array | Told | None], ...] = (
         ("ttft", task.ttft_slo, calls.ttft),
         ("tpot", task.tpot_slo, calls.tpot),
+        ("itl", task.itl_slo, gaps),
         ("task_latency", task.task_latency_slo, longest),
     )
     for metric, levels, values in metrics:
         for share, target in levels:
-            simulated = percentile(values, share)
-            order = calls.fields["end"] if metric != "task_latency" else np.arange(values.size, dtype=np.float64)
-            low, high = percentile_interval(order, values, share)
+            simulated, low, high = _figures(calls, metric, values, share)
             ok = bool(simulated <= target or low <= target)
             found.append(
                 SloOutcome.model_validate(
@@ -273,6 +295,19 @@ def _slos(
                 )
             )
     return found
+
+
+def _figures(
+    calls: _Served, metric: str, values: Array | Told | None, share: float
+) -> tuple[float, float, float]:
+    """A percentile and its 95 % confidence interval."""
+    if isinstance(values, Told):
+        if calls.ttft.size and not values.count.sum():  # answers of one token have no gaps: none is late
+            return 0.0, 0.0, 0.0
+        return values.percentile(share), *values.interval(share)
+    assert values is not None
+    order = calls.fields["end"] if metric != "task_latency" else np.arange(values.size, dtype=np.float64)
+    return percentile(values, share), *percentile_interval(order, values, share)
 
 
 def _planned_parts(route: ModelledRoute, states: Mapping[str, PoolState]) -> list[float]:
@@ -304,7 +339,7 @@ def _suspect(
         route = max(calls.routes, key=lambda r: r.calls.rate)
         view = views[route.prefill.entry.pool]
         return Suspect(pool=view.name, resource=view.scarcest, reason="no call finished")
-    decoding = metric == "tpot"
+    decoding = metric in ("tpot", "itl")
     if metric == "task_latency":
         # The metric whose excess over the plan costs a call more seconds.
         first = float((calls.parts().sum(axis=0) - planned[calls.route].sum(axis=1)).mean())

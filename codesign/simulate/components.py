@@ -97,6 +97,7 @@ def build(plan: Plan, component: Component, horizon_s: float, seed: int, arrival
             demand=Demand(route),
             tier_bytes_per_s=route.tier.session_bytes_per_s if route.tier is not None else np.inf,
             tier_latency_s=route.tier.latency_s if route.tier is not None else 0.0,
+            itl=bool(route.calls.task.itl_slo),
         )
         for route in component.routes
     ]

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from simpy import Environment, Event
 
+from codesign.simulate.gaps import Gaps
 from codesign.simulate.link import Link
 from codesign.simulate.memory import KvMemory
 
@@ -82,6 +83,8 @@ class Work:
     """The step after which it is done."""
     resumed: bool = False
     """It has had its first token before."""
+    route: int = 0
+    """Number of its route."""
 
 
 class Engine:
@@ -96,9 +99,10 @@ class Engine:
         max_sequences: int,
         chunk: float,
         news: EngineNews,
+        gaps: Gaps | None,
     ) -> None:
         self.env, self.table, self.memory, self.link, self.chunk, self.news = env, table, memory, link, chunk, news
-        self.max_sequences = max_sequences
+        self.max_sequences, self.gaps = max_sequences, gaps
         self.sessions = 0
         """Sessions whose home this is."""
         self.alive = True
@@ -111,6 +115,8 @@ class Engine:
         self.busy_s = self.batch_s = self.bytes = self.flop = self.extra_j = 0.0
         self.tokens = self.steps = self.preempted = 0
         self._active: dict[int, Work] = {}
+        self._routes: dict[int, int] = {}
+        """Sequences by route, where gaps are told."""
         self._finishing: list[tuple[int, int]] = []
         self._sums = [0.0] * 7  # seconds, read, flop and their growth per step; bytes of growth per step
         self._base, self._weights = (rows.tolist() for rows in table.at(0.0))
@@ -190,6 +196,8 @@ class Engine:
         self.flop += sums[2] * steps + sums[5] * pairs + self._run_flop * steps
         if self._extra is not None:
             self.extra_j += self._extra[batch] * steps
+        if self.gaps is not None:
+            self.gaps.add(self._first, self._slope, steps, self._routes)
         sums[0] += sums[3] * steps
         sums[1] += sums[4] * steps
         sums[2] += sums[5] * steps
@@ -345,6 +353,8 @@ class Engine:
         sums[5] += work.flop_more
         sums[6] += work.growth
         self.batch += 1
+        if self.gaps is not None:
+            self._routes[work.route] = self._routes.get(work.route, 0) + 1
 
     def _remove(self, work: Work) -> None:
         """Out of the batch, at the length that it has now."""
@@ -363,6 +373,8 @@ class Engine:
         sums[5] -= work.flop_more
         sums[6] -= work.growth
         self.batch -= 1
+        if self.gaps is not None:
+            self._routes[work.route] -= 1
         if not self.batch:
             self._sums = [0.0] * 7
 

@@ -19,6 +19,7 @@ from simpy import Environment, Event
 from codesign.simulate import demand as column
 from codesign.simulate.demand import Demand
 from codesign.simulate.engine import Engine, EngineNews, StepTable, Work
+from codesign.simulate.gaps import Gaps
 from codesign.simulate.link import Link, transfer
 from codesign.simulate.memory import KvMemory
 from codesign.simulate.prefill import PrefillPool, PrefillReplica, Prompt
@@ -86,6 +87,8 @@ class RouteSpec:
     tier_bytes_per_s: float = np.inf
     """Rate at which one session is read from its tier."""
     tier_latency_s: float = 0.0
+    itl: bool = False
+    """Gaps between the tokens of its answers are promised, and told."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +186,9 @@ class Outcome:
     """By pool: FLOP and bytes of steps, and joules above the base that neither explains (prompts, second halves)."""
     events: int
     preempted: dict[str, int] = field(default_factory=dict)
+    gaps: Array = field(default_factory=lambda: np.empty((0, 4)))
+    """[m, 4] number of the look before which they ended, route, bin and how many (:mod:`~codesign.simulate.gaps`); of
+    routes in pools where some route promises them."""
 
 
 def _dated(event: Event) -> tuple[_Call, int]:
@@ -216,6 +222,9 @@ class Fleet:
         self._records: list[tuple[float, ...]] = []
         self._samples: dict[str, list[Sample]] = {spec.name: [] for spec in pools}
         self._prompt_energy = dict.fromkeys(self.specs, 0.0)
+        self._gaps = Gaps()
+        self._told: list[Array] = []
+        self._watched = {route.decode for route in routes if route.itl}
         self._turn = 0
         self._events = 0
         self._news = EngineNews(self._finished, self._first_token, self._preempted)
@@ -235,7 +244,8 @@ class Fleet:
     def _engine(self, spec: PoolSpec) -> Engine:
         assert spec.steps is not None
         memory, link = KvMemory(spec.room_bytes), Link(spec.link_bytes_per_s)
-        return Engine(self.env, spec.steps, memory, link, spec.max_sequences, spec.chunk, self._news)
+        gaps = self._gaps if spec.name in self._watched else None
+        return Engine(self.env, spec.steps, memory, link, spec.max_sequences, spec.chunk, self._news, gaps)
 
     def enter(self, row: int, at_s: float) -> None:
         """A session's first call here comes at a time."""
@@ -277,6 +287,7 @@ class Fleet:
             energy,
             self._events,
             {n: sum(e.preempted for e in [*engines, *self._lost[n]]) for n, engines in self.engines.items()},
+            np.concatenate(self._told),
         )
 
     # ---- the way of a call
@@ -462,7 +473,7 @@ class Fleet:
             v[column.FLOP],
             v[column.FLOP_MORE],
         )
-        work.resumed = call.first >= 0
+        work.resumed, work.route = call.first >= 0, self._route[call.row]
         if colocated:
             new = max(v[column.CONTEXT] - v[column.CACHED], 1.0)
             work.new_tokens = new
@@ -591,6 +602,8 @@ class Fleet:
         for name in self.specs:
             look = self._look_prefill if name in self.prefills else self._look_engines
             self._samples[name].append(look(name))
+        gaps, number = self._gaps.take(), len(self._told)
+        self._told.append(np.insert(gaps, 0, number, axis=1))
 
     def _look_prefill(self, name: str) -> Sample:
         now, pool = self.env.now, self.prefills[name]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from codesign.problem.instance import Metric
 
 
 class _Frozen(BaseModel):
@@ -45,7 +46,7 @@ class Suspect(_Frozen):
 class SloOutcome(_Frozen):
     """One promise under simulation."""
 
-    metric: Literal["ttft", "tpot", "task_latency"]
+    metric: Metric
     percentile: float
     target: float
     planned: float | None
@@ -84,6 +85,8 @@ class TaskOutcome(_Frozen):
     """Calls that were computed again: preempted, or on a replica that was lost."""
     ttft: Percentiles
     tpot: Percentiles
+    itl: Percentiles | None = None
+    """Of all gaps between two tokens, where the task promises some."""
     task_latency: Percentiles
     wait: Percentiles
     """Of prompts, for a lane or memory; of whole tasks on measured pools, beyond what was measured."""

@@ -63,12 +63,12 @@ def percentile_interval(end_s: Array, values: Array, share: float) -> tuple[floa
         return float("nan"), float("nan")
     middle = percentile(values, share)
     ordered = values[np.argsort(end_s, kind="stable")]
-    half = _half_width(np.array([float((part > middle).mean()) for part in np.array_split(ordered, BATCHES)]))
+    half = half_width(np.array([float((part > middle).mean()) for part in np.array_split(ordered, BATCHES)]))
     return percentile(values, max(share - half, 0.0)), percentile(values, min(share + half, 1.0))
 
 
-def _half_width(batches: Array) -> float:
-    """Of the 95 % interval of a mean of batches that follow one another with some correlation (AR(1))."""
+def half_width(batches: Array) -> float:
+    """Half of the 95 % interval of a mean of batches that follow one another with some correlation (AR(1))."""
     spread = float(batches.std(ddof=1))
     if spread <= 0.0:
         return 0.0
@@ -82,7 +82,7 @@ def _half_width(batches: Array) -> float:
 def mean_interval(values: Array) -> tuple[float, float]:
     """95 % confidence interval of the mean of a correlated series, by batch means."""
     means = np.array([part.mean() for part in np.array_split(values, BATCHES)])
-    half = _half_width(means)
+    half = half_width(means)
     middle = float(values.mean())
     return middle - half, middle + half
 

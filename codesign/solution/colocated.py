@@ -89,6 +89,11 @@ class Chunked:
         first = self.replica.first_s(_stream(table, flow, self.chunk).calls)
         return lambda t: float(self.replica.tpot_exceeds(first, *answers, t)[0, 0])
 
+    def itl_tail(self, table: ConfigurationTable, flow: CallFlow) -> Callable[[float], float]:
+        """P(gap between two tokens of a flow's answers > t)."""
+        calls = _stream(table, flow, self.chunk).calls
+        return lambda t: float(self.replica.itl_exceeds(calls, t)[0, 0])
+
 
 def operate_colocated(
     table: ConfigurationTable, flows: tuple[tuple[CallFlow, float], ...], replicas: int, chunk: float

@@ -29,7 +29,7 @@ from codesign.performance import (
     link_bytes_per_s,
     prefill_flops,
 )
-from codesign.performance.queueing import mean_wait, poisson_mean_within
+from codesign.performance.queueing import batch_swing, mean_wait, poisson_mean_within, seen_batch
 from codesign.solution.colocated import Chunked, operate_colocated
 from codesign.solution.split_decode import operate_split
 from codesign.solution.state import PoolState, session_room
@@ -160,24 +160,33 @@ def _decode_step(
     tokens: float,
     attention: float,
 ) -> tuple[float, float]:
-    """Mean step of a decode pool and its standard deviation: t = step(tokens·t) + attention·t."""
+    """Mean step of a decode pool's calls and its standard deviation, at a batch of B = tokens·t.
+
+    Batches swing by their own loop; those of calls that no replica keeps even out over the replicas.
+    """
+    even = 1 if any(flow.residency == "decode" for flow, _ in flows) else replicas
 
     def step(batch: float) -> float:
         return float(decode_step_seconds(table, np.array([batch]))[0, 0])
 
-    t = step(0.0)
+    own = attention / max(tokens, 1e-300)
+    t = step(1.0) + own
     for _ in range(_ITERATIONS):
-        following = step(tokens * t) + attention * t
+        seen = float(seen_batch(tokens * t, even))
+        following = step(seen) + own * seen
         if abs(following - t) <= 1e-12 * t:
             break
         t = following
-    batch = tokens * t
-    slope = (step(batch * 1.01 + 0.01) - step(batch)) / (batch * 0.01 + 0.01)
+    batch, seen = tokens * t, float(seen_batch(tokens * t, even))
+    more = max(float(np.sqrt(batch)), 1e-6)
+    slope = (step(seen + more) - step(seen)) / more
+    gain = batch * slope / t + attention
     square = 0.0
     for flow, rate in flows:
         population = flow.calls.population
         r = decode_attention_seconds(table, population.context + population.output / 2.0)[0]
-        square += rate / replicas * float((population.weight * population.output) @ (slope + r) ** 2)
+        swing = float(batch_swing(gain, batch, 1 if flow.residency == "decode" else replicas))
+        square += swing * rate / replicas * float((population.weight * population.output) @ (slope + r) ** 2)
     return t, float(np.sqrt(square * t))
 
 

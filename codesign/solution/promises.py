@@ -1,4 +1,4 @@
-"""What each task gets: percentiles of TTFT, TPOT and task latency over the ways that its calls take."""
+"""What each task gets: percentiles of TTFT, TPOT, ITL and task latency over the ways that its calls take."""
 
 from __future__ import annotations
 
@@ -74,10 +74,13 @@ def slo_results(candidates: Candidates, task: TaskClass, routes: list[Way]) -> l
     results = []
     ttft = _mixture([_ttft_tail(candidates, way) for way in routes], shares)
     tpot = _mixture([_tpot_tail(way) for way in routes], shares)
+    tokens = [way.calls_per_s * _tokens(way) for way in routes]
+    itl = _mixture([_itl_tail(way) for way in routes], [each / max(sum(tokens), 1e-300) for each in tokens])
     latency = _mixture([_latency_tail(candidates, way) for way in routes], shares)
     metrics = (
         ("ttft", task.ttft_slo, ttft),
         ("tpot", task.tpot_slo, tpot),
+        ("itl", task.itl_slo, itl),
         ("task_latency", task.task_latency_slo, latency),
     )
     for metric, levels, tail in metrics:
@@ -93,6 +96,12 @@ def slo_results(candidates: Candidates, task: TaskClass, routes: list[Way]) -> l
                 )
             )
     return results
+
+
+def _tokens(way: Way) -> float:
+    """Of an answer, on average."""
+    points = way.flow.calls.population
+    return float(points.weight @ points.output)
 
 
 Tail = Callable[[float], float]
@@ -135,7 +144,18 @@ def _tpot_tail(way: Way) -> Tail:
     if way.decode.chunked is not None:
         lengths = answer_lengths(way.flow.calls.task, way.flow.calls.population)
         return way.decode.chunked.tpot_tail(way.decode.table, way.flow, lengths)
-    mean, deviation = way.decode.step_s, max(way.decode.step_sd_s, 1e-12)
+    return _step_tail(way.decode)
+
+
+def _itl_tail(way: Way) -> Tail:
+    """Of one gap: where nothing else is in the steps, it is as long as the mean of them."""
+    if way.decode.chunked is not None:
+        return way.decode.chunked.itl_tail(way.decode.table, way.flow)
+    return _step_tail(way.decode)
+
+
+def _step_tail(pool: PoolState) -> Tail:
+    mean, deviation = pool.step_s, max(pool.step_sd_s, 1e-12)
     return lambda t: float(ndtr((mean - t) / deviation))
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from codesign.files import write_atomically
 from codesign.notebook import html_table
-from codesign.problem.instance import ALL_HOURS, NOMINAL
+from codesign.problem.instance import ALL_HOURS, NOMINAL, Metric
 
 SCHEMA_VERSION = 1
 
@@ -226,7 +226,7 @@ class Route(_Frozen):
 class SloResult(_Frozen):
     """One promise, and what the fixed point achieves."""
 
-    metric: Literal["ttft", "tpot", "task_latency"]
+    metric: Metric
     percentile: float
     """0–1."""
     target: float
@@ -338,7 +338,7 @@ class BrokenPromise(_Frozen):
     stage: str
     """Period and scenario, empty where there are none."""
     task: str
-    metric: Literal["ttft", "tpot", "task_latency"]
+    metric: Metric
     percentile: float
     target: float
     simulated: float | None

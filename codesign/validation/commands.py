@@ -17,7 +17,7 @@ from codesign.validation.errors import ErrorRow, error_tables
 from codesign.validation.intervals import Coverage, bracket_coverage, coverage
 from codesign.validation.measured import Row, read_names, read_rows, shipped_rows
 from codesign.validation.points import points_of
-from codesign.validation.predict import EngineOf, predict, stack_default
+from codesign.validation.predict import given_or_default, predict
 from codesign.validation.ranks import RankAgreement, rank_agreement
 
 
@@ -98,14 +98,7 @@ def validate_rows(
     if names is not None:
         known = {**known, **read_names(names)}
     points, skipped = points_of(rows, known)
-    engine: EngineOf = stack_default
-    if profile is not None:
-        given = profile
-
-        def engine(point: Any) -> EngineProfile:
-            return given if given.applies_to(point.accelerator) else stack_default(point)
-
-    comparisons, unfit = compare(points, predict(points, engine))
+    comparisons, unfit = compare(points, predict(points, given_or_default(profile)))
     bracket_rows, bracket_covered = bracket_coverage(comparisons)
     return Validation(
         comparisons=tuple(comparisons),

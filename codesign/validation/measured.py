@@ -39,8 +39,18 @@ def read_rows(path: str | Path) -> list[Row]:
 
 def shipped_rows() -> list[Row]:
     """The measured points that ship with the package: figures with source, date and licence of each."""
-    text = files("codesign.validation").joinpath("data/points.csv").read_text(encoding="utf-8")
-    return _rows(text, "points.csv", REQUIRED_COLUMNS)
+    return [row for _, row in placed_rows()]
+
+
+def placed_rows(path: str | Path | None = None) -> list[tuple[str, Row]]:
+    """Rows of a table of measurements, each with its place ("FILE: line N"); the shipped one without a path.
+
+    Raises DataError where it is none.
+    """
+    if path is not None:
+        return _placed(_text(Path(path)), str(path), REQUIRED_COLUMNS)
+    shipped = files("codesign.validation").joinpath("data/points.csv").read_text(encoding="utf-8")
+    return _placed(shipped, "points.csv", REQUIRED_COLUMNS)
 
 
 def read_names(path: str | Path | None = None) -> dict[tuple[str, str], str]:
@@ -103,8 +113,14 @@ def _text(path: Path) -> str:
 
 
 def _rows(content: str, name: str, required: Sequence[str]) -> list[Row]:
+    return [row for _, row in _placed(content, name, required)]
+
+
+def _placed(content: str, name: str, required: Sequence[str]) -> list[tuple[str, Row]]:
+    above = 0
     while content.startswith("#"):
         content = content.partition("\n")[2]
+        above += 1
     reader = csv.DictReader(io.StringIO(content, newline=""))
     try:
         missing = [column for column in required if column not in (reader.fieldnames or ())]
@@ -112,6 +128,12 @@ def _rows(content: str, name: str, required: Sequence[str]) -> list[Row]:
             raise DataError(
                 f"{name}: found no column {missing[0]!r}; expected at least {', '.join(required)}"
             )
-        return [{column: value or "" for column, value in row.items() if column} for row in reader]
+        return [
+            (
+                f"{name}: line {above + reader.line_num}",
+                {column: value or "" for column, value in row.items() if column},
+            )
+            for row in reader
+        ]
     except csv.Error as error:
-        raise DataError(f"{name}: line {reader.line_num}: found {error}; expected CSV") from None
+        raise DataError(f"{name}: line {above + reader.line_num}: found {error}; expected CSV") from None

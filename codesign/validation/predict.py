@@ -73,6 +73,13 @@ def stack_default(point: Point) -> EngineProfile:
     return default_profile(point.engine, point.year)
 
 
+def given_or_default(profile: EngineProfile | None) -> EngineOf:
+    """A given profile for the accelerators that it holds for, else each stack's default."""
+    if profile is None:
+        return stack_default
+    return lambda point: profile if profile.applies_to(point.accelerator) else stack_default(point)
+
+
 def predict(points: Sequence[Point], engine: EngineOf = stack_default) -> Prediction:
     """Predict points, each with the profile that ``engine`` gives it."""
     profiles = [engine(point) for point in points]

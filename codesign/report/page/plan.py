@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from codesign.planner import Explanation
     from codesign.problem import Problem
 
-METRICS = {"ttft": "TTFT", "tpot": "TPOT", "task_latency": "task latency"}
+METRICS = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "task_latency": "task latency"}
 RESOURCES = ("compute", "bandwidth", "capacity", "link", "slots", "busy")
 PHASES = {
     "prefill": "prefill",

@@ -14,7 +14,7 @@ _NAMED = 3
 """Full limits that the third sentence names."""
 
 NAMES = {"busy": "time in the prompt queue"}
-METRICS = {"ttft": "TTFT", "tpot": "TPOT", "task_latency": "task latency"}
+METRICS = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "task_latency": "task latency"}
 
 
 def answer(solution: Solution, simulated: Simulated) -> tuple[str, ...]:
