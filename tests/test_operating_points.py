@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from codesign import load_problem, simulate, solve
+from codesign import check, explain, load_problem, simulate, solve
 from codesign.candidates.build import build_candidates
 from codesign.candidates.grids import Grids
 from codesign.optimize.relaxation import relax
@@ -174,3 +174,21 @@ def test_a_promise_of_the_median_is_kept_up_to_the_first_load_that_breaks_it(
     solution = solve(asked)
     assert solution.violations == ()
     assert solution.objective.value <= most
+
+
+@pytest.mark.parametrize("way", ["never", "always"])
+def test_a_call_that_is_alone_fits_its_replica(way):
+    """40K tokens of Llama-3.1-8B are 5.3 GB; an A10G has 5 beside weights. At 0.001 calls/s the mean says nothing."""
+    asked = problem(
+        LLAMA_8B, "a10g", "1 $/h", "0.001/s", 40000, 200, within("60 s", "1 s"),
+        disaggregation=way, max_replica_accelerators=1,
+    )  # fmt: skip
+    assert solve(asked).status == "infeasible"
+    (conflict,) = explain(asked).conflicts
+    assert "longest prompt" in conflict.limit
+    assert 30_000 <= conflict.needed < 40_000
+    fits = asked.replace({"tasks.t.context": 30000})
+    plan = solve(fits)
+    assert plan.status == "optimal"
+    found = check(asked, plan)
+    assert any("longest call" in violation.what for violation in found.violations)

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from codesign.candidates.configurations import Configurations
-from codesign.candidates.data import ColumnBlock, Floats, Ints
+from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints
 from codesign.candidates.flows import CallFlow, FlowBook
 from codesign.candidates.grids import Grids
 from codesign.candidates.kept import flow_traffic
@@ -123,6 +123,11 @@ class Slice:
         """[K] bytes for KV: what weights leave."""
         options = self.instance.options
         return np.maximum(kv_capacity_bytes(self.table, options.memory_fraction, options.memory_reserve_bytes), 0.0)
+
+    def hold(self, flow: CallFlow) -> Bools:
+        """[K] has an attention group room for a flow's longest call, alone? Engines refuse what does not fit."""
+        longest = np.array([flow.longest_tokens])
+        return np.asarray(kv_bytes(self.table, longest)[:, 0] * self.table.dp <= self.room)
 
     def prefix_bytes(self, tokens: float) -> Floats:
         """[K] bytes that a prefix of so many tokens takes of a replica: once in each attention group."""

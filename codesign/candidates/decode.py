@@ -148,7 +148,8 @@ class _Edges:
         moved = [book.prompt(f.calls, f.residency) for f in flows]
         self._link = np.stack([np.maximum(p.decode_arriving, p.decode_leaving) for p in moved], axis=1)
         fabric = np.array([f.fabric_bytes_per_s for f in flows])
-        self._reached = part.link[:, None] >= fabric
+        fitting = np.stack([part.hold(flow) for flow in flows], axis=1)
+        self._reached = (part.link[:, None] >= fabric) & fitting
         self._batch = within_slots(batches(part.slots * part.table.dp.astype(np.float64)))
         self._seen = seen_batch(self._batch, replicas)
         self._step = decode_step_seconds(part.table, self._seen)

@@ -237,7 +237,8 @@ class Edges:
         flows = np.arange(len(self.calls))
         own = np.min([kept[:, flows, flows] for kept in self.promises.values()], axis=0)
         needed = np.array([c.flow.fabric_bytes_per_s if c.flow.tier is not None else 0.0 for c in self.calls])
-        return np.asarray((own > 0) & (self.capacity(self.part.room) > 0) & (self.part.link[:, None] >= needed))
+        held = np.stack([self.part.hold(c.flow) for c in self.calls], axis=1) & (self.capacity(self.part.room) > 0)
+        return np.asarray((own > 0) & held & (self.part.link[:, None] >= needed))
 
     def capacity(self, room: Floats) -> Floats:
         """[K, V] the most of each flow that `room` [K] bytes hold."""

@@ -16,6 +16,7 @@ from scipy.special import ndtr
 from codesign.candidates.data import Floats, Flow
 from codesign.candidates.grids import Grids
 from codesign.candidates.lengths import TaskCalls
+from codesign.performance.queueing import ADMISSION_STEPS
 from codesign.problem.instance import Instance, MemoryOption
 
 _TTL_WORTH = 0.005
@@ -27,7 +28,7 @@ dropped if it takes longer than the second itself while a faster one exists."""
 
 @dataclass(frozen=True)
 class Admission:
-    """Seconds that a TTFT counts on for the step in which the decode side admits a call."""
+    """Seconds that a TTFT counts on until the decode side has admitted a call and ended its first step."""
 
     usual: float = 0.0
     quick: float = 0.0
@@ -97,6 +98,13 @@ class CallFlow:
             return np.asarray((reload + send) / self.fabric_bytes_per_s)
         rate = min(self.fabric_bytes_per_s, self.tier.session_bytes_per_s)
         return np.asarray(reload / rate + (reload > 0) * self.tier.latency_s + send / self.fabric_bytes_per_s)
+
+    @property
+    def longest_tokens(self) -> float:
+        """Of a call when it leaves the pool: with its answer, but for a prefill pool."""
+        points = self.calls.population
+        tokens = points.context if self.phase == "prefill" else points.context + points.output
+        return float(tokens[points.weight > 0].max())
 
     @property
     def commodity(self) -> Commodity:
@@ -231,9 +239,10 @@ def _times_to_live(grids: Grids, calls: TaskCalls) -> list[TaskCalls]:
 
 
 def _admission(grids: Grids, tpot: float) -> Admission:
-    """The admission step that a TPOT level allows to count on."""
+    """What a TPOT level allows to count on until a call's first decode step has ended."""
     usual = _next(grids.admission_s, tpot)
-    return Admission(usual, min(usual, _next(grids.quick_admission_s, tpot)), grids.quick_ttft_s)
+    quick = min(usual, _next(grids.quick_admission_s, tpot))
+    return Admission(ADMISSION_STEPS * usual, ADMISSION_STEPS * quick, grids.quick_ttft_s)
 
 
 def _next(levels: tuple[float, ...], value: float) -> float:

@@ -54,7 +54,7 @@ class Grids:
     """Times-to-live of idle sessions' KV, where the planner decides them."""
     admission_s: tuple[float, ...] = tuple(0.05 * 2.0**i for i in range(11))
     """Steps that a TTFT may count on for decode admission."""
-    quick_admission_s: tuple[float, ...] = (0.001, 0.004, 0.016)
+    quick_admission_s: tuple[float, ...] = (0.001, 0.0016, 0.0025, 0.004, 0.0063, 0.01, 0.016, 0.025)
     """The same, for a TTFT of less than `quick_ttft_s`: there the shortest of the others would take much of it."""
     quick_ttft_s: float = 0.25
     tpot_levels_s: tuple[float, ...] = (*_QUICK_LEVELS_S, *(s for s in _STEP_LIMITS_S if s >= 0.008))

@@ -168,7 +168,7 @@ class _Edges:
             mine = pools[:1] if flow.residency == "prefill" else pools
             found = most_utilization(flow, mine, looked, seconds, prompt.weight, steps, largest)
             found = np.where(found < largest, _SAFE * found, found)
-            found[part.link < flow.fabric_bytes_per_s] = 0.0
+            found[(part.link < flow.fabric_bytes_per_s) | ~part.hold(flow)] = 0.0
             with np.errstate(divide="ignore"):
                 inverse[v, :, : len(mine)] = 1.0 / found
         return _Edges(square, pools, group, least, between, inverse)

@@ -255,7 +255,9 @@ class _Part:
         limit[:, :, lines + 4] = self.link[:, None]
         longest = np.array([[longest_step(flow, s) for flow in self.flows] for s in step])
         fabric = np.array([flow.fabric_bytes_per_s for flow in self.flows])
-        admissible = (tau[:, :, None] <= longest * (1 + 1e-12)) & (self.link[:, None, None] >= fabric)
+        tokens = np.array([flow.longest_tokens for flow in self.flows])
+        held = kv_bytes(table.attention, tokens) <= (self.capacity / table.groups)[:, None]
+        admissible = (tau[:, :, None] <= longest * (1 + 1e-12)) & (self.link[:, None, None] >= fabric) & held[:, None]
         keep_k, keep_p = np.nonzero(np.all(limit > 0, axis=2) & admissible.any(axis=2))
         where = self.index[keep_k]
         splits = self.splits

@@ -41,6 +41,10 @@ from codesign.performance.split import SplitTable, activation_bytes
 from codesign.problem.instance import Options
 
 _LONGEST_STEP_S = 1e3
+_EVEN_REPLICAS = 4
+"""Replicas from which on routing to the emptiest makes batches even."""
+_HIGHEST_GROWTH = 0.95
+"""Percent by which a step grows for one percent of its batch, as far as the loop from one to the other is followed."""
 _NO_STEPS: Mapping[str, float] = MappingProxyType({})
 _GRID = 400
 
@@ -218,7 +222,7 @@ def _split_steps(
 
 def _seen(pool: ModelledPool, routes: list[ModelledRoute], batch: Array) -> Array:
     """Sequences in a call's steps: those that are there and itself; no more than there are where routing evens them."""
-    even = pool.entry.replicas >= 4 and not any(route.calls.policy == "decode" for route in routes)
+    even = pool.entry.replicas >= _EVEN_REPLICAS and not any(route.calls.policy == "decode" for route in routes)
     return np.maximum(batch, 1.0) if even else batch + 1.0
 
 
@@ -240,8 +244,8 @@ def _step_deviation(pool: ModelledPool, routes: list[ModelledRoute], t: float, b
         r = decode_attention_seconds(pool.table, points.context + points.output / 2.0)[0]
         growth += float(stay @ r)
         parts.append((route.calls.policy == "decode", t * float(stay @ (slope + r) ** 2)))
-    swing = 1.0 / (1.0 - min(growth, 0.95))
-    even = max(swing / pool.entry.replicas, min(batch, 1.0) if pool.entry.replicas >= 4 else 1.0)
+    swing = 1.0 / (1.0 - min(growth, _HIGHEST_GROWTH))
+    even = max(swing / pool.entry.replicas, min(batch, 1.0) if pool.entry.replicas >= _EVEN_REPLICAS else 1.0)
     return float(np.sqrt(sum(own * (swing if stays else even) for stays, own in parts)))
 
 
@@ -299,13 +303,16 @@ def fixed_point(step: Callable[[Array], Array], least: float) -> float:
 
 
 def ttft_parts(route: ModelledRoute, prefill: PoolState, decode: PoolState) -> tuple[Array, Array]:
-    """(weight [J], seconds [J]) of a call's time to first token beside its wait in the queue."""
+    """(weight [J], seconds [J]) of a call's time to first token beside its wait in the queue.
+
+    The decode side ends the step that runs, of which half is left on average, and then the call's own.
+    """
     prompts = route.calls.prompts()
     if prefill.colocated is not None:
         weight, seconds = prefill.colocated.prefilling(route)
         return weight, seconds + reload_seconds(route)
     alone = prefill_seconds(route.prefill.table, prompts.new, prompts.cached)[0]
-    return prompts.weight, np.asarray(alone + transfer_seconds(route, prompts) + decode.step_s)
+    return prompts.weight, np.asarray(alone + transfer_seconds(route, prompts) + (0.5 + 1.0) * decode.step_s)
 
 
 def reload_seconds(route: ModelledRoute) -> Array:

@@ -7,6 +7,7 @@ import numpy as np
 from codesign.check.operation import PoolState, operate_all
 from codesign.check.plan import ModelledPool, Plan
 from codesign.check.report import REPORT_TOLERANCE, SHARE_TOLERANCE, Findings
+from codesign.performance import kv_bytes, kv_capacity_bytes
 
 
 def check_pools(plan: Plan, findings: Findings) -> dict[str, PoolState]:
@@ -15,6 +16,7 @@ def check_pools(plan: Plan, findings: Findings) -> dict[str, PoolState]:
     for name, pool in plan.modelled.items():
         state = states[name]
         _check_limits(pool, state, findings)
+        _check_longest(pool, plan, findings)
         if plan.routes_of(pool):
             _check_report(pool, state, findings)
     return states
@@ -42,6 +44,19 @@ def _check_limits(pool: ModelledPool, state: PoolState, findings: Findings) -> N
     ):
         if limit is not None:
             findings.at_most(f"{name}: {word}", found, limit)
+
+
+def _check_longest(pool: ModelledPool, plan: Plan, findings: Findings) -> None:
+    """A call that is alone fits into an attention group: engines refuse one that does not."""
+    options = plan.instance.options
+    room = float(kv_capacity_bytes(pool.table, options.memory_fraction, options.memory_reserve_bytes)[0])
+    room /= float(pool.table.dp[0])
+    for route in plan.routes_of(pool):
+        points = route.calls.population
+        answer = 0.0 if pool.entry.role == "prefill" else 1.0
+        longest = float((points.context + answer * points.output)[points.weight > 0].max())
+        held = float(kv_bytes(pool.table, np.array([longest]))[0, 0])
+        findings.at_most(f"pool {pool.entry.pool}: bytes of the longest call of {route.calls.task.name}", held, room)
 
 
 def _check_report(pool: ModelledPool, state: PoolState, findings: Findings) -> None:

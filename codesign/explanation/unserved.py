@@ -13,10 +13,13 @@ from codesign.clock import Clock, StoppedError
 from codesign.explanation.schema import Conflict, Relaxation
 from codesign.optimize.alone import first_columns
 from codesign.planning import ANY_PLAN, enumerated, plan_fleet
-from codesign.problem.instance import METRICS, Instance, SloLevels, TaskClass
+from codesign.problem.instance import METRICS, Instance, SloLevels, TaskClass, Variant
+from codesign.workload.population import call_population
 
 _FACTORS = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
 """Multiples of an SLO that are tried to find what it would have to be."""
+_SHARES = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+"""Shares of the longest prompt that are tried to find what fits into a replica."""
 _VERIFY_SHARE = 0.4
 """Of the time left, for a plan under one relaxation."""
 
@@ -57,10 +60,27 @@ def unserved(
         if task.variants and _servable(instance, task.unpromised):
             found = [(Conflict(name, "s", target, None), None) for name, target in limits]
         else:
-            found = [
-                (Conflict(f"tasks.{task.name}: no hardware on offer can serve it", "", 0.0, None), None)
-            ]
+            found = [(_too_long(instance, task, deadline), None)]
     return found
+
+
+def _too_long(instance: Instance, task: TaskClass, deadline: float) -> Conflict:
+    """How long prompts may be for a call to fit into a replica on offer; or that nothing serves it at any length."""
+    longest = max((_longest_prompt(task, variant) for variant in task.variants), default=0.0)
+    for share in _SHARES:
+        if time.monotonic() > deadline:
+            break
+        variants = tuple(
+            replace(variant, max_context=share * _longest_prompt(task, variant)) for variant in task.variants
+        )
+        if variants and _servable(instance, replace(task.unpromised, variants=variants)):
+            name = f"tasks.{task.name}.context: longest prompt whose KV fits"
+            return Conflict(name, "tokens", longest, share * longest)
+    return Conflict(f"tasks.{task.name}: no hardware on offer can serve it", "", 0.0, None)
+
+
+def _longest_prompt(task: TaskClass, variant: Variant) -> float:
+    return float(call_population(task, variant).context.max())
 
 
 def eased(instance: Instance, ways: list[Relaxation], clock: Clock) -> list[Relaxation]:

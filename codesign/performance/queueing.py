@@ -12,6 +12,8 @@ from scipy.special import gammaincinv, ndtri
 
 Floats = NDArray[np.float64]
 
+ADMISSION_STEPS = 1.5
+"""Decode steps from a call's arrival to the end of its first one, on average: half of one that runs, and its own."""
 EVEN_REPLICAS = 4
 """Replicas from which on calls that no replica keeps, and that go to the emptiest, make batches even."""
 _LARGEST_GAIN = 0.95

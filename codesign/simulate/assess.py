@@ -12,6 +12,7 @@ from codesign.check.operation import PoolState, operate_all, ttft_parts
 from codesign.check.plan import ModelledRoute, Plan
 from codesign.check.traffic import moved
 from codesign.performance import prefill_seconds
+from codesign.performance.queueing import ADMISSION_STEPS
 from codesign.problem.instance import SloLevels, TaskClass
 from codesign.simulate.arrivals import Arrivals
 from codesign.simulate.components import Component
@@ -327,7 +328,7 @@ def _planned_parts(route: ModelledRoute, states: Mapping[str, PoolState]) -> lis
         wait_s,
         prompts.mean(alone),
         prompts.mean(bytes_.send) / rate,
-        step_s,
+        ADMISSION_STEPS * step_s,
     ]
 
 

@@ -29,7 +29,7 @@ from codesign.performance import (
     link_bytes_per_s,
     prefill_flops,
 )
-from codesign.performance.queueing import batch_swing, mean_wait, poisson_mean_within, seen_batch
+from codesign.performance.queueing import ADMISSION_STEPS, batch_swing, mean_wait, poisson_mean_within, seen_batch
 from codesign.solution.colocated import Chunked, operate_colocated
 from codesign.solution.split_decode import operate_split
 from codesign.solution.state import PoolState, session_room
@@ -258,7 +258,7 @@ def rest_of_ttft(flow: CallFlow, prefill: PoolState, decode: PoolState) -> tuple
         weight, seconds = prefill.chunked.own_seconds(prefill.table, flow)
         return weight, seconds + reload_seconds(flow, prefill)
     moved = flow.transfer_seconds(prompt.reload[0], prompt.send[0])
-    return prompt.weight, prompt.seconds[0] + moved + decode.step_s
+    return prompt.weight, prompt.seconds[0] + moved + ADMISSION_STEPS * decode.step_s
 
 
 def reload_seconds(flow: CallFlow, pool: PoolState) -> Floats:
