@@ -19,6 +19,7 @@ from codesign.candidates.kept import tier_limits
 from codesign.candidates.lengths import TaskCalls, task_calls
 from codesign.candidates.measured import measured_block
 from codesign.candidates.objectives import objective_weights
+from codesign.candidates.outer import Blocks, Built
 from codesign.candidates.prefill import prefill_blocks
 from codesign.candidates.prefixes import Memory, by_prefixes
 from codesign.candidates.purchase import Market, Sold, build_market, by_electricity, offers_by_option
@@ -50,6 +51,8 @@ class Candidates:
     market: Market
     stages: tuple[StagePart, ...] = ()
     """Where there are periods or scenarios: the parts that `data` joins; then the other fields are in the parts."""
+    outer: Candidates | None = None
+    """The same with columns that hold every load which keeps its promises, for bounds; where it was asked for."""
 
     @property
     def sold(self) -> tuple[Sold, ...]:
@@ -80,30 +83,34 @@ def build_candidates(
     progress: Callable[[str, float], None] | None = None,
     grids: Grids | None = None,
     known: Candidates | None = None,
+    bounded: bool = False,
 ) -> Candidates:
     """Enumerate configurations, flows and operating points.  `progress` hears (what, share done).
 
-    `known` are candidates of the same instance with only the first of its hardware: where a vendor sells nothing
+    `bounded`: with `outer` ones beside them.  `known` are candidates of the same instance with only the first of its hardware: where a vendor sells nothing
     else, its columns are taken over.
     """
     if instance.stages:
-        return _staged(instance, progress, grids)
+        return _staged(instance, progress, grids, bounded)
     grids = grids or Grids()
     instance = by_electricity(instance)
-    found: list[Packing] = []
-    places = places_of(instance, found)
+    sizes: list[Packing] = []
+    places = places_of(instance, sizes)
     configurations = enumerate_configurations(instance, places)
     splits = enumerate_splits(instance, places)
     cards = {model.name: model.card for model in instance.models}
     calls = [task_calls(task, cards) for task in instance.tasks]
     book = build_flows(instance, grids, calls, _reach(instance, configurations, splits))
-    blocks: list[ColumnBlock] = []
-    points: list[OperatingPoints | None] = []
-    slices = _slices(instance, grids, book, configurations) if configurations else []
+    inner: list[tuple[ColumnBlock, OperatingPoints | None]] = []
+    outer: list[tuple[ColumnBlock, OperatingPoints | None]] = []
+    slices = _slices(instance, grids, book, configurations, bounded) if configurations else []
     for number, part in enumerate(slices):
-        for block, point in _known_columns(part, known) or _columns(part):
-            blocks.append(block)
-            points.append(point)
+        if copied := _known_columns(part, known):
+            inner += copied
+        else:
+            built = _columns(part)
+            inner += built.inner
+            outer += built.outer
         if progress is not None:
             progress("configurations", (number + 1) / len(slices))
     market = build_market(instance)
@@ -112,18 +119,19 @@ def build_candidates(
         for block, point in split_columns(instance, grids, book, splits, len(groups)):
             served = instance.models[int(splits.model[point.configuration[0]])].name
             hardware = splits.hardware[point.configuration]
-            blocks.append(tightened(instance, block, point.role, served, hardware))
-            points.append(point)
+            split = tightened(instance, block, point.role, served, hardware), point
+            inner.append(split)
+            outer.append(split)
         groups += split_groups(instance, splits)
-    packings = list(found) if configurations else []
+    packings = list(sizes) if configurations else []
     numbers = list(book.numbers)
     bound = book.calls_bound
     if instance.measured_pools:
         measured, flows, measured_groups = measured_block(
             instance, len(numbers), len(packings), len(groups)
         )
-        blocks.append(measured)
-        points.append(None)
+        inner.append((measured, None))
+        outer.append((measured, None))
         first = len(instance.hardware)
         packings += [
             Packing(first + p, pool.accelerators_per_replica)
@@ -132,20 +140,22 @@ def build_candidates(
         numbers += flows
         groups += measured_groups
         bound = np.concatenate([bound, [task.rate_per_s for task in instance.tasks]])
-    data = _data(
-        instance, market, tuple(blocks), tuple(numbers), book, bound, tuple(packings), tuple(groups)
-    )
-    return Candidates(
-        instance,
-        data,
-        configurations,
-        splits,
-        tuple(points),
-        book,
-        tuple(tuple(item) for item in calls),
-        len(book.flows),
-        market,
-    )
+    def of(blocks: list[tuple[ColumnBlock, OperatingPoints | None]]) -> Candidates:
+        columns = tuple(block for block, _ in blocks)
+        return Candidates(
+            instance,
+            _data(instance, market, columns, tuple(numbers), book, bound, tuple(packings), tuple(groups)),
+            configurations,
+            splits,
+            tuple(point for _, point in blocks),
+            book,
+            tuple(tuple(item) for item in calls),
+            len(book.flows),
+            market,
+        )
+
+    found = of(inner)
+    return replace(found, outer=of(outer)) if bounded else found
 
 
 def resold(candidates: Candidates, instance: Instance) -> Candidates:
@@ -169,7 +179,8 @@ def resold(candidates: Candidates, instance: Instance) -> Candidates:
         book = replace(book, flows=flows, calls_bound=np.array([flow.calls.calls_per_s for flow in flows]))
         bound = np.concatenate([book.calls_bound, rates]) if instance.measured_pools else book.calls_bound
     data = _data(instance, market, data.blocks, data.flows, book, bound, data.packings, data.groups)
-    return replace(candidates, instance=instance, data=data, book=book, calls=calls, market=market)
+    outer = None if candidates.outer is None else resold(candidates.outer, instance)
+    return replace(candidates, instance=instance, data=data, book=book, calls=calls, market=market, outer=outer)
 
 
 def unrated(instance: Instance) -> Instance:
@@ -203,7 +214,7 @@ def _kinds(offers: Sequence[Offer]) -> tuple[Offer, ...]:
 
 
 def _staged(
-    instance: Instance, progress: Callable[[str, float], None] | None, grids: Grids | None
+    instance: Instance, progress: Callable[[str, float], None] | None, grids: Grids | None, bounded: bool
 ) -> Candidates:
     """Every stage by itself, and the problem that joins them.  Stages that differ in rates and prices alone share their
     columns."""
@@ -218,7 +229,9 @@ def _staged(
         bare = unrated(unpriced(stage.instance))
         alike = columns.index(bare) if bare in columns else None
         parts.append(
-            build_candidates(stage.instance, told, grids) if alike is None else resold(parts[alike], stage.instance)
+            build_candidates(stage.instance, told, grids, bounded=bounded)
+            if alike is None
+            else resold(parts[alike], stage.instance)
         )
         columns.append(bare)
         told("", 1.0)
@@ -230,7 +243,9 @@ def rejoined(instance: Instance, parts: Sequence[Candidates]) -> Candidates:
     data, stages = join(instance, parts)
     data = weighed(data, instance, stages)
     nothing = FlowBook((), (), (), np.zeros(0))
-    return Candidates(instance, data, None, None, (), nothing, (), 0, Market((), (), (), (), ()), stages)
+    bounds = [part.outer for part in parts if part.outer is not None]
+    outer = rejoined(instance, bounds) if len(bounds) == len(parts) else None
+    return Candidates(instance, data, None, None, (), nothing, (), 0, Market((), (), (), (), ()), stages, outer)
 
 
 def _reach(instance: Instance, configurations: Configurations | None, splits: SplitConfigurations | None) -> Reach:
@@ -269,7 +284,7 @@ def changed(candidates: Candidates, instance: Instance) -> Candidates:
 
 
 def _slices(
-    instance: Instance, grids: Grids, book: FlowBook, configurations: Configurations
+    instance: Instance, grids: Grids, book: FlowBook, configurations: Configurations, bounded: bool
 ) -> list[Slice]:
     """One slice for each (model, KV precision, vendor, context-parallel or not) that has configurations."""
     vendor = np.array([option.accelerator.vendor for option in instance.hardware])[
@@ -281,18 +296,19 @@ def _slices(
     )
     found, where = np.unique(keys, axis=0, return_inverse=True)
     return [
-        Slice(instance, grids, book, configurations, np.flatnonzero(where.ravel() == i), 0)
+        Slice(instance, grids, book, configurations, np.flatnonzero(where.ravel() == i), 0, bounded)
         for i in range(len(found))
     ]
 
 
-def _columns(part: Slice) -> list[tuple[ColumnBlock, OperatingPoints]]:
+def _columns(part: Slice) -> Built:
     """Columns of all roles of a slice, each on the hardware that may take the role."""
     model = int(part.configurations.model[part.index[0]])
     kv = PRECISIONS[int(part.table.kv[0])]
     hardware = part.configurations.hardware[part.index]
     vendor = part.instance.hardware[int(hardware[0])].accelerator.vendor
-    found: list[tuple[ColumnBlock, OperatingPoints]] = []
+    inner: Blocks = []
+    outer: Blocks = []
     builders = {"prefill": prefill_blocks, "decode": decode_blocks, "colocated": colocated_blocks}
     books: dict[bytes, MomentBook] = {}
     for role in ROLES if int(part.table.cp[0]) == 1 else ("prefill",):
@@ -303,18 +319,24 @@ def _columns(part: Slice) -> list[tuple[ColumnBlock, OperatingPoints]]:
         select = part.book.select(role, model, kv, vendor)
         memory = Memory(book.part.index, book.part.room, book.part.prefix_bytes)
         flows = [part.book.flows[f] for f in select]
-        for item in builders[role](book.part, book, select):
+        built = builders[role](book.part, book, select)
+        outer += built.outer
+        for item in built.inner:
             # Others hold the prefixes of the flows that they admit.
-            found += by_prefixes(item, flows, memory, part.grids.prefix_worth) if role == "prefill" else [item]
-    kept = []
-    for block, point in found:
-        hardware = part.configurations.hardware[point.configuration]
-        served = part.instance.models[model].name
-        block = tightened(part.instance, _good_enough(part, block, point), point.role, served, hardware)
-        rows = np.flatnonzero(block.admissible.any(axis=1))
-        if len(rows):
-            kept.append((block, point) if len(rows) == len(block) else (block.take(rows), point.take(rows)))
-    return kept
+            inner += by_prefixes(item, flows, memory, part.grids.prefix_worth) if role == "prefill" else [item]
+
+    def good(found: Blocks) -> Blocks:
+        kept = []
+        for block, point in found:
+            hardware = part.configurations.hardware[point.configuration]
+            served = part.instance.models[model].name
+            block = tightened(part.instance, _good_enough(part, block, point), point.role, served, hardware)
+            rows = np.flatnonzero(block.admissible.any(axis=1))
+            if len(rows):
+                kept.append((block, point) if len(rows) == len(block) else (block.take(rows), point.take(rows)))
+        return kept
+
+    return Built(good(inner), good(outer))
 
 
 def _known_columns(part: Slice, known: Candidates | None) -> list[tuple[ColumnBlock, OperatingPoints]]:

@@ -24,6 +24,7 @@ from codesign.candidates.context import (
 from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.edges import Edges, FlowCalls
 from codesign.candidates.flows import CallFlow
+from codesign.candidates.outer import Blocks, Built, outer_block, with_tasks
 from codesign.candidates.prefixes import sets_of_tasks
 
 _LEVELS = 6
@@ -32,20 +33,43 @@ _WORTH = 0.005
 """By how much a set of flows must leave more than a larger one, to be offered beside it."""
 
 
-def colocated_blocks(
-    part: Slice, book: MomentBook, select: list[int]
-) -> list[tuple[ColumnBlock, OperatingPoints]]:
-    """The block of a slice's colocated columns (none where it has no flows)."""
+def colocated_blocks(part: Slice, book: MomentBook, select: list[int]) -> Built:
+    """The block of a slice's colocated columns, and that of those that bound (none where it has no flows)."""
     flows = [part.book.flows[f] for f in select]
     if not flows or not len(part.index) or not np.any(part.room > 0):
-        return []
+        return Built()
     calls = [FlowCalls.of(part, book, flow) for flow in flows]
     edges = [Edges(part, calls, chunk) for chunk in part.grids.chunks]
-    sets = _sets(edges)
+    power = np.stack([decode_power(part, book, f) + _prompt_joules(part, book, f) for f in flows], axis=1)
+    return Built(_inner(part, edges, power, select), _outer(part, edges, power, select) if part.bounded else [])
+
+
+def _outer(part: Slice, edges: Sequence[Edges], power: Floats, select: list[int]) -> Blocks:
+    """Columns that hold every load which keeps its promises, with chunks of each size."""
+    calls, count = edges[0].calls, len(part.index)
+    flows = [each.flow for each in calls]
+    found: Blocks = []
+    for edge in edges:
+        use, wider, open_ = edge.holding()
+        names, mixed = edge.row_names, range(len(edge.row_names))
+        if any(flow.tier is not None for flow in flows):
+            moved = np.stack([each.moved_bytes for each in calls], axis=1) / part.link[:, None]
+            names, use = (*names, "link"), np.concatenate([use, moved[:, None]], axis=1)
+            wider = np.concatenate([wider, np.ones((count, 1))], axis=1)
+        rows = with_tasks(use, wider, names, mixed, flows)
+        every, least = np.arange(count), np.ones(count)
+        constant = decode_constant_power(part)
+        found += outer_block(part, "colocated", select, rows, every, open_, power, constant, least, edge.chunk)
+    return found
+
+
+def _inner(part: Slice, edges: Sequence[Edges], power: Floats, select: list[int]) -> Blocks:
+    """Columns whose rows keep every promise."""
+    calls, sets = edges[0].calls, _sets(edges)
+    flows = [each.flow for each in calls]
     found = _Columns.joined([_Columns.of(edge, sets) for edge in edges])
     if not len(found.rows):
         return []
-    power = np.stack([decode_power(part, book, f) + _prompt_joules(part, book, f) for f in flows], axis=1)
     configuration = part.index[found.rows]
     row_names, use = edges[0].row_names, found.use
     if any(flow.tier is not None for flow in flows):

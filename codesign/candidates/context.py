@@ -86,6 +86,8 @@ class Slice:
     """[K] of the slice's configurations."""
     first_group: int
     """Number of the first group of modelled hardware; groups follow by role, then configuration."""
+    bounded: bool = False
+    """Are columns asked for that bound beside those that plans are made of?"""
 
     def group(self, role: str, configuration: Ints) -> Ints:
         """[K] group numbers of a role on configurations."""

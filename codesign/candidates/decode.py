@@ -28,6 +28,7 @@ from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.edges import MIXES
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.loads import batches, within_slots
+from codesign.candidates.outer import ROUNDING, Blocks, Built, bulge, outer_block, room_alone, with_tasks
 from codesign.candidates.prefixes import sets_of_tasks
 from codesign.performance import decode_step_seconds
 from codesign.performance.queueing import EVEN_REPLICAS, batch_swing, normal_quantile, seen_batch
@@ -35,6 +36,8 @@ from codesign.performance.queueing import EVEN_REPLICAS, batch_swing, normal_qua
 ROW_NAMES = ("time", "slots", "capacity", "link")
 _SAFE = 0.998
 """Of an edge: what lies between two loads is known to about as much."""
+_ANY = 2**20
+"""Replicas among which calls are even, of which more make no difference."""
 _WORTH = 0.002
 """By how much a column must offer more than one that admits more flows, to stand beside it."""
 
@@ -42,15 +45,19 @@ Promise = tuple[tuple[float, float], ...]
 """(deviations of the step above its mean, seconds) that it keeps within."""
 
 
-def decode_blocks(
-    part: Slice, book: MomentBook, select: list[int]
-) -> list[tuple[ColumnBlock, OperatingPoints]]:
-    """The block of a slice's decode columns (none where it has no flows)."""
+def decode_blocks(part: Slice, book: MomentBook, select: list[int]) -> Built:
+    """The block of a slice's decode columns, and that of those that bound (none where it has no flows)."""
     flows = [part.book.flows[f] for f in select]
     if not flows or not len(part.index) or not np.any(part.room > 0):
-        return []
+        return Built()
+    power = np.stack([decode_power(part, book, flow) + tier_joules(part, flow) for flow in flows], axis=1)
     few = _Edges(part, book, flows)
-    found = few.columns()
+    return Built(_inner(part, book, few, power, select), _outer(part, book, few, power, select) if part.bounded else [])
+
+
+def _inner(part: Slice, book: MomentBook, few: _Edges, power: Floats, select: list[int]) -> Blocks:
+    """Columns whose rows keep every promise."""
+    flows, found = few.flows, few.columns()
     stays = np.array([flow.residency == "decode" for flow in flows])
     pooled = np.ones(len(found.rows), dtype=np.int64)
     if not stays.all():
@@ -61,7 +68,6 @@ def decode_blocks(
         pooled = np.concatenate([pooled, np.full(len(more.rows), EVEN_REPLICAS)])
     if not len(found.rows):
         return []
-    power = np.stack([decode_power(part, book, flow) + tier_joules(part, flow) for flow in flows], axis=1)
     configuration = part.index[found.rows]
     block = ColumnBlock(
         flows=np.array(select, dtype=np.int64),
@@ -80,6 +86,24 @@ def decode_blocks(
     return [(block, OperatingPoints("decode", configuration, found.limit_s, nothing, nothing, nothing))]
 
 
+def _outer(part: Slice, book: MomentBook, few: _Edges, power: Floats, select: list[int]) -> Blocks:
+    """Columns that hold every load which keeps its promises, on few replicas and on any number of even ones."""
+    flows, count = few.flows, len(part.index)
+    stays = np.array([flow.residency == "decode" for flow in flows])
+    constant = decode_constant_power(part)
+    found: Blocks = []
+    for pooled, edges in ((1, few), (EVEN_REPLICAS, None if stays.all() else _Edges(part, book, flows, _ANY))):
+        if edges is None:
+            continue
+        use, wider, open_ = edges.holding()
+        limit = np.stack([wider[0], np.ones(count), wider[1], np.ones(count)], axis=1)
+        rows = with_tasks(use, limit, ROW_NAMES, (0, 2), flows)
+        admits = open_ if pooled == 1 else open_ & ~stays
+        least = np.full(count, pooled)
+        found += outer_block(part, "decode", select, rows, np.arange(count), admits, power, constant, least)
+    return found
+
+
 def promise_of(flow: CallFlow) -> Promise:
     """What a flow needs of the steps: its task's TPOT and ITL, and the level that its commodity counts on."""
     task = flow.calls.task
@@ -92,6 +116,12 @@ def promise_of(flow: CallFlow) -> Promise:
 def _tighter(one: tuple[float, float], other: tuple[float, float]) -> bool:
     """Does keeping the one keep the other, which is another one?"""
     return one != other and one[0] >= other[0] and one[1] <= other[1]
+
+
+def _both(one: Promise, other: Promise) -> Promise:
+    """Whoever keeps it keeps either."""
+    every = {*one, *other}
+    return tuple(sorted(pair for pair in every if not any(_tighter(mine, pair) for mine in every)))
 
 
 def implies(strict: Promise, loose: Promise) -> bool:
@@ -232,8 +262,8 @@ class _Edges:
         return mix
 
     def _mixed_time(self, promise: Promise, edges: Floats) -> Floats:
-        """[K, pairs] what mixes of two kinds carry within a promise, over what rows say; at most 1."""
-        return np.minimum(self._on_time(self._load(self._parts(edges)), promise), 1.0)
+        """[K, pairs] what mixes of two kinds carry within a promise, over what rows say."""
+        return self._on_time(self._load(self._parts(edges)), promise)
 
     def _mixed_memory(self, room: Floats, edges: Floats) -> Floats:
         """[K, pairs] the same in `room` [K] bytes, each kind as its flow of the fewest calls/s, `edges` [K, V]."""
@@ -243,9 +273,28 @@ class _Edges:
         ]
         mix = self._parts(edges[:, heaviest])
         mean, square = ((mix * each[:, None, heaviest]).sum(axis=-1) for each in self._kept)
-        return np.minimum(self._held(self._load(mix), (mean, square), room), 1.0)
+        return self._held(self._load(mix), (mean, square), room)
 
     # ---- columns
+
+    def holding(self) -> tuple[Floats, tuple[Floats, Floats], Bools]:
+        """What loads that keep their promises use at least: [K, R, V], how much wider mixes are, [K, V] who may come.
+
+        Of each flow alone, with its own promises; [K] in steps, and in memory.
+        """
+        kept = [promise_of(flow) for flow in self.flows]
+        on_time = {promise: self._on_time(self._alone, promise) for promise in set(kept)}
+        own = np.stack([on_time[promise][:, kind] for promise, kind in zip(kept, self.kind, strict=True)], axis=1)
+        rooms = {flow.calls.shared: room_alone(self.part, flow) for flow in self.flows}
+        held = {shared: self._room_edges(room) for shared, room in rooms.items()}
+        memory = np.stack([held[flow.calls.shared][:, v] for v, flow in enumerate(self.flows)], axis=1)
+        use, open_ = self._rows(ROUNDING * own / _SAFE, ROUNDING * self._slots[:, self.kind], ROUNDING * memory / _SAFE)
+        together = {_both(one, other) for one in set(kept) for other in set(kept)}
+        steps = [self._mixed_time(promise, self._on_time(self._alone, promise)) for promise in together]
+        bytes_ = [self._mixed_memory(room, held[shared]) for shared, room in rooms.items()]
+        one = [np.ones((len(self.part.index), 1))]
+        wider = tuple(bulge(np.concatenate([*one, *each], axis=1).max(axis=1)) for each in (steps, bytes_))
+        return use, wider, open_
 
     def columns(self, among: Bools | None = None) -> _Columns:
         """Those that offer more than a column which admits more flows; of flows `among` [V] alone."""
@@ -267,7 +316,13 @@ class _Edges:
             for promise in promises[::-1]:
                 admits = served & np.array([implies(promise, other) for other in flow_promises])
                 less = [mixed[promise][:, pairs].min(axis=1, initial=1.0), held[:, pairs].min(axis=1, initial=1.0)]
-                use, open_ = self._use(on_time[promise] * less[0][:, None], memory * less[1][:, None], admits)
+                use, open_ = self._rows(
+                    (on_time[promise] * less[0][:, None])[:, self.kind],
+                    self._slots[:, self.kind],
+                    memory * less[1][:, None],
+                )
+                open_ &= admits
+                use = np.where(open_[:, None, :], use, 0.0)
                 needed: Bools = np.any(open_, axis=1)
                 for other in (stricter, wider.get(promise)):
                     if other is not None:
@@ -286,11 +341,11 @@ class _Edges:
             np.concatenate([np.full(len(rows), limit) for _, _, rows, limit in found]),
         )
 
-    def _use(self, on_time: Floats, memory: Floats, admits: Bools) -> tuple[Floats, Bools]:
-        """([K, R, V] use of the rows, [K, V] admissible) from edges [K, kinds] of time and [K, V] of memory."""
+    def _rows(self, on_time: Floats, slots: Floats, memory: Floats) -> tuple[Floats, Bools]:
+        """([K, R, V] use of the rows, [K, V] who may come) from the most [K, V] of each flow in time, slots and memory."""
         answers = self._tokens[self.kind] > 0
-        most = [on_time[:, self.kind], self._slots[:, self.kind], memory]
-        open_ = admits & self._reached & np.all([np.where(answers, edge > 0, True) for edge in most], axis=0)
+        most = [on_time, slots, memory]
+        open_ = self._reached & np.all([np.where(answers, edge > 0, True) for edge in most], axis=0)
         use = np.zeros((len(memory), len(ROW_NAMES), len(self.flows)))
         for r, edge in enumerate(most):
             use[:, r] = np.where(open_ & answers & (edge > 0), 1.0 / np.where(edge > 0, edge, 1.0), 0.0)

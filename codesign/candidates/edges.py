@@ -19,7 +19,8 @@ from scipy.special import ndtr
 from codesign.candidates.context import MEMORY_Z, MomentBook, Slice
 from codesign.candidates.data import Bools, Floats, Ints
 from codesign.candidates.flows import CallFlow, chain_lengths, chain_moments
-from codesign.candidates.loads import Loads, batches
+from codesign.candidates.loads import SAFE, Loads, batches
+from codesign.candidates.outer import ROUNDING, bulge, room_alone
 from codesign.performance import kv_bytes
 from codesign.performance.colocated import Calls, Colocated, Steps, Stream, stacked
 from codesign.workload.population import answer_lengths
@@ -269,9 +270,31 @@ class Edges:
             and (self.calls[a].task != self.calls[b].task or {self._like[a], self._like[b]} <= like)
         ]
         if together:
-            most = most * (_MIXED * self._mixed(room)[together].min(axis=0))[:, :, None]
+            less = np.minimum(self._mixed(room)[0, together].min(axis=0), 1.0)
+            most = most * (_MIXED * less)[:, :, None]
         open_ &= np.all(most > 0, axis=1)
         return np.where(open_[:, None, :], 1.0 / np.where(most > 0, most, np.inf), 0.0), open_
+
+    def holding(self) -> tuple[Floats, Floats, Bools]:
+        """What loads that keep their promises use at least: [K, R, V], how much wider mixes are [K, R], [K, V] who may.
+
+        Of each flow alone, with its own promises and no other task's prefix.
+        """
+        rooms = {each.flow.calls.shared: room_alone(self.part, each.flow) for each in self.calls}
+        held = {shared: self.capacity(room) for shared, room in rooms.items()}
+        memory = np.stack([held[each.flow.calls.shared][:, v] for v, each in enumerate(self.calls)], axis=1)
+        own = [self._own(kind) for kind in self.kinds]
+        most = ROUNDING / SAFE * np.stack([*own, self.replica["slots"], self.replica["busy"], memory], axis=1)
+        wider = np.ones((self._count, most.shape[1]))
+        for room in rooms.values() if self._pairs else ():
+            wider = np.maximum(wider, bulge(self._mixed(room)[1].max(axis=0)))
+        open_ = self.open & np.all(most > 0, axis=1)
+        return np.where(open_[:, None, :], 1.0 / np.where(most > 0, most, np.inf), 0.0), wider, open_
+
+    def _own(self, kind: str) -> Floats:
+        """[K, V] the most of each flow at which it keeps its own promises of a kind."""
+        flows = np.arange(len(self.calls))
+        return np.asarray(self.promises[kind][:, flows, flows])
 
     # ---- mixes of two tasks
 
@@ -313,9 +336,13 @@ class Edges:
 
     @cached_property
     def _mixed_promises(self) -> Floats:
-        """[pairs, K, R − 1] what mixes carry over what rows say, at most 1: promises, slots and the queue."""
+        """[2, pairs, K, R − 1] what mixes carry over what rows say: promises, slots, the queue.
+
+        First the least, by the promises of any flow of their tasks; then by those of their own flows, over what each
+        carries with its own.
+        """
         loads, shape = self._pair_loads, (len(self._pairs), self._count)
-        found = np.ones((*shape, len(self.kinds) + 2))
+        found = np.ones((2, *shape, len(self.kinds) + 2))
         for first in range(0, len(self._pairs), len(MIXES)):
             mixes = np.arange(first, first + len(MIXES))
             tasks = {self.calls[v].task for v in self._pairs[first]}
@@ -325,31 +352,34 @@ class Edges:
                 asked = [u for u in flows if u == self._like[u] or kind not in _ALIKE]
                 kept = self._kept(_Promises.of(kind, self.calls, self._streams, asked), own)
                 for n, edges in zip(mixes.tolist(), kept.reshape(len(MIXES), self._count, -1), strict=True):
+                    pair = [self._like[v] if kind in _ALIKE else v for v in self._pairs[n]]
+                    both = edges[:, pair].min(axis=1)
+                    found[1, n, :, r] = self._over(n, both, self._own(kind))
                     for u in asked:
-                        less = self._over(n, edges[:, u], self.promises[kind][:, u])
-                        found[n, :, r] = np.minimum(found[n, :, r], np.where(self.open[:, u], less, 1.0))
+                        over = self._over(n, edges[:, u], self.promises[kind][:, u])
+                        found[0, n, :, r] = np.minimum(found[0, n, :, r], np.where(self.open[:, u], over, 1.0))
         for r, (row, edges) in enumerate(self._room_of(loads).items()):
             for n in range(len(self._pairs)):
-                found[n, :, len(self.kinds) + r] = self._over(n, edges.reshape(shape)[n], self.replica[row])
+                found[:, n, :, len(self.kinds) + r] = self._over(n, edges.reshape(shape)[n], self.replica[row])
         return found
 
     def _mixed(self, room: Floats) -> Floats:
-        """[pairs, K, R] the same with the memory of `room` [K] bytes."""
+        """[2, pairs, K, R] the same with the memory of `room` [K] bytes."""
         held = self._pair_loads.until(self._pair_bytes, np.tile(room, len(self._pairs)))
         held, alone = held.reshape(len(self._pairs), self._count), self.capacity(room)
         memory = np.stack([self._over(n, held[n], alone) for n in range(len(self._pairs))])
-        return np.concatenate([self._mixed_promises, memory[..., None]], axis=2)
+        return np.concatenate([self._mixed_promises, np.stack([memory, memory])[..., None]], axis=3)
 
     @cached_property
     def _pair_bytes(self) -> Floats:
         return self._held(self._pairs, self._pair_loads)
 
     def _over(self, pair: int, edge: Floats, alone: Floats) -> Floats:
-        """[K] an edge [K] of a pair's mix over what lies between those of its flows alone [K, V], at most 1."""
+        """[K] an edge [K] of a pair's mix over what lies between those of its flows alone [K, V]."""
         rows = slice(pair * self._count, (pair + 1) * self._count)
         with np.errstate(divide="ignore", invalid="ignore"):
             used = sum(part[rows, 0] / alone[:, v] for part, v in zip(self._parts, self._pairs[pair], strict=True))
-            return np.where((used > 0) & np.isfinite(used), np.minimum(edge * used, 1.0), 1.0)
+            return np.where((used > 0) & np.isfinite(used), edge * used, 1.0)
 
     # ---- loads
 

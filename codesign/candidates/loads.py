@@ -36,7 +36,7 @@ _MEDIANS = 0.25
 meets become fewer, and those that prompts hold up longer."""
 _NEAR = 3
 """Loads on both sides over which a slope is taken, wider than kinks are."""
-_SAFE = 0.995
+SAFE = 0.995
 """Of an edge: steps have kinks where kernels take another tile, and are known to about as much between two loads."""
 _ROUNDS = 5
 """Of the number of calls that keep a batch, with those that the prompts before them hold up."""
@@ -151,7 +151,7 @@ class Loads:
             low, below = np.where(good, middle, low), np.where(good, found, below)
             high, above = np.where(good, high, middle), np.where(good, above, found)
         # Neither end was asked: a load that is nearly empty breaks its promise, or the fullest one keeps it.
-        return np.where(low <= 0.0, 0.0, _SAFE * self._rate(np.where(high >= last, last, low)))
+        return np.where(low <= 0.0, 0.0, SAFE * self._rate(np.where(high >= last, last, low)))
 
     def _rate(self, place: Floats) -> Floats:
         grid = np.arange(self.rate.shape[1], dtype=np.float64)
@@ -167,7 +167,7 @@ class Loads:
         gap = np.maximum(value[rows, there] - value[rows, here], 1e-12 * value[rows, there])
         part = np.clip((most - value[rows, here]) / np.where(gap > 0, gap, 1.0), 0.0, 1.0)
         start, end = self.sure[rows, here], self.sure[rows, there]
-        return np.where(low < 0, 0.0, np.where(low >= last, start, _SAFE * (start + part * (end - start))))
+        return np.where(low < 0, 0.0, np.where(low >= last, start, SAFE * (start + part * (end - start))))
 
     def steady(self, most: float) -> Floats:
         """[K] the most calls/s before one percent more of them brings more than `most` percent more sequences."""

@@ -18,7 +18,8 @@ from codesign.candidates.context import MEMORY_Z, MomentBook, OperatingPoints, S
 from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.moments import PromptMoments
-from codesign.candidates.waiting import most_utilization
+from codesign.candidates.outer import ROUNDING, Blocks, Built, outer_block, room_alone, with_tasks
+from codesign.candidates.waiting import HALVINGS, most_utilization
 
 ROW_NAMES = ("busy", "ttft", "capacity", "link")
 _GROUPS = 6
@@ -29,22 +30,33 @@ _SAFE = 0.998
 """Of an edge: between the ratios at which it was looked for, lines are taken for it."""
 _STEEPEST = 0.05
 """Of a line's height at the least ratio, what does not depend on the ratio is at least so much."""
+_ALIKE = 1.003
+"""What columns that bound may leave more, to stand for fewer replicas as well."""
+_ANY = 2**20
+"""Replicas that pool a queue, of which more make no difference."""
+_END = 1e-6
+"""Of the way from one ratio to another: what is no longer between them."""
 _NEVER = 1e6
 """1/ρ where a promise is kept at no utilisation, as far as the order of flows goes."""
 
 
-def prefill_blocks(
-    part: Slice, book: MomentBook, select: list[int]
-) -> list[tuple[ColumnBlock, OperatingPoints]]:
-    """The block of a slice's prefill columns (none where it has no flows)."""
+def prefill_blocks(part: Slice, book: MomentBook, select: list[int]) -> Built:
+    """The block of a slice's prefill columns, and that of those that bound (none where it has no flows)."""
     flows = [part.book.flows[f] for f in select]
     if not flows or not len(part.index):
-        return []
-    use, spread_bytes, power = _use(part, book, flows)
+        return Built()
+    loads = _Loads.of(part, book, flows)
     edges = _Edges.of(part, book, flows)
+    outer = _outer(part, loads, _Alone.of(part, book, flows, edges), select) if part.bounded else []
+    return Built(_inner(part, loads, edges, select), outer)
+
+
+def _inner(part: Slice, loads: _Loads, edges: _Edges, select: list[int]) -> Blocks:
+    """Columns whose rows keep every promise."""
     found = list(edges.columns())
     if not found:
         return []
+    use, spread_bytes = loads.with_deviation(part.room)
     rows = np.concatenate([each.rows for each in found])
     line = np.concatenate([each.line for each in found], axis=1)
     admissible = np.concatenate([each.admissible for each in found])
@@ -72,7 +84,7 @@ def prefill_blocks(
         use=RowUse(use, scaled, np.array([0.0, 1.0, 0.0, 0.0]), rows, line[1] / line[0]),
         limit=limit,
         admissible=admissible,
-        flow_power_w=power,
+        flow_power_w=loads.joules,
         replica_power_w=part.base_power_w[rows],
         packing=part.configurations.packing[configuration],
         packed=part.configurations.packed[configuration],
@@ -83,34 +95,160 @@ def prefill_blocks(
     return [(block, OperatingPoints("prefill", configuration, nothing, np.full(len(rows), largest), nothing, nothing))]
 
 
-def _use(part: Slice, book: MomentBook, flows: list[CallFlow]) -> tuple[Floats, Floats, Floats]:
-    """[K, R, V] use of the rows, [K] bytes that memory keeps free for fluctuation, and [K, V] joules per call.
+@dataclass(frozen=True, eq=False)
+class _Loads:
+    """What a call/s of each flow takes of a replica."""
 
-    Memory is mean + z·√variance ≤ room, whose tangent at a deviation σ is mean + z²·variance/(2σ) ≤ room − σ/2: safe
-    everywhere, and off by the square of how far the deviation is from σ.
+    mean: Floats
+    """[K, R, V] of the rows, with the mean of its bytes."""
+    square: Floats
+    """[K, V] variance of its bytes, times z²."""
+    joules: Floats
+    """[K, V] per call."""
+
+    @staticmethod
+    def of(part: Slice, book: MomentBook, flows: list[CallFlow]) -> _Loads:
+        """Those of some flows."""
+        count = len(part.index)
+        use = np.zeros((count, len(ROW_NAMES), len(flows)))
+        square, joules = np.zeros((count, len(flows))), np.zeros((count, len(flows)))
+        for v, flow in enumerate(flows):
+            prompt, after = book.prompt(flow.calls, flow.residency), book.decode(flow.calls)
+            stays = flow.residency == "prefill"
+            held = flow.calls.held_s if stays else 0.0
+            use[:, 0, v] = use[:, 1, v] = prompt.busy
+            there = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send)
+            if stays:  # what is here stays while the decode side answers
+                there = there + prompt.answer_tokens * flow.tpot_level_s
+            use[:, 2, v] = (there * prompt.held) @ prompt.weight + held * after.bytes_after
+            square[:, v] = (there * prompt.held**2) @ prompt.weight + held * after.square_after
+            use[:, 3, v] = np.maximum(prompt.arriving, prompt.leaving)
+            joules[:, v] = prompt.energy_j + tier_joules(part, flow)
+        return _Loads(use, MEMORY_Z**2 * square, joules)
+
+    def filling(self, room: Floats) -> Floats:
+        """[K, V] √ of the calls/s of a flow that fills `room` [K or K, V] alone: mean·x + √(square·x) = room."""
+        room = room.reshape(len(self.mean), -1)
+        mean = np.maximum(self.mean[:, 2], 1e-300)
+        return np.asarray((np.sqrt(self.square + 4.0 * mean * room) - np.sqrt(self.square)) / (2.0 * mean))
+
+    def with_deviation(self, room: Floats) -> tuple[Floats, Floats]:
+        """[K, R, V] use of the rows, and [K] bytes that memory of `room` [K] keeps free for fluctuation.
+
+        Memory is mean + z·√variance ≤ room, whose tangent at a deviation σ is mean + z²·variance/(2σ) ≤ room − σ/2:
+        safe everywhere, and off by the square of how far the deviation is from σ.
+        """
+        use, root = self.mean.copy(), self.filling(room)
+        spread = np.clip(np.median(np.sqrt(self.square) * root, axis=1), 1e-3 * room, room)
+        use[:, 2] += self.square / (2.0 * np.maximum(spread, 1.0))[:, None]
+        return use, spread
+
+
+def _outer(part: Slice, loads: _Loads, alone: _Alone, select: list[int]) -> Blocks:
+    """Columns that hold every load which keeps its promises: mixes of bytes deviate by less than their parts do."""
+    flows = [part.book.flows[f] for f in select]
+    filled = loads.filling(np.stack([room_alone(part, flow) for flow in flows], axis=1)) ** 2
+    busy = loads.mean[:, 0]
+    pooled, rows, inverse, wider = alone.columns()
+    use = np.zeros((len(rows), len(ROW_NAMES), len(flows)))
+    use[:, 0], use[:, 1], use[:, 3] = busy[rows], busy[rows] * inverse, loads.mean[rows, 3]
+    with np.errstate(divide="ignore"):
+        use[:, 2] = 1.0 / (ROUNDING * filled[rows])
+    open_ = np.all(np.isfinite(use), axis=1)
+    use[~np.isfinite(use)] = 0.0
+    largest = np.full(len(rows), part.instance.options.max_utilization)
+    limit = np.stack([largest, wider, np.ones(len(rows)), part.link[rows]], axis=1)
+    own = with_tasks(use, limit, ROW_NAMES, (1,), flows)
+    return outer_block(part, "prefill", select, own, rows, open_, loads.joules, part.base_power_w, pooled)
+
+
+@dataclass(frozen=True, eq=False)
+class _Alone:
+    """The most utilisation of queues of one flow each, and how much busier mixes may be: never less than either is."""
+
+    pools: Sequence[int]
+    inverse: Floats
+    """[N, K, V] 1/ρ of each flow in queues that so many replicas pool, or any number up to the next; inf for none."""
+    wider: Floats
+    """[N, K] by how much rows Σ x·E[S]/ρ ≤ 1 are wider for mixes."""
+
+    @staticmethod
+    def of(part: Slice, book: MomentBook, flows: list[CallFlow], edges: _Edges) -> _Alone:
+        """Those of a slice."""
+        pools, largest = part.grids.pools, part.instance.options.max_utilization
+        most = [*np.array(pools)[_next(pools)][:-1].tolist(), _ANY]
+        count = len(part.index)
+        inverse = np.full((len(pools), count, len(flows)), np.inf)
+        first: dict[tuple[Any, ...], int] = {}
+        for v, flow in enumerate(flows):
+            prompt = book.prompt(flow.calls, flow.residency)
+            known = first.setdefault(_promised(flow, prompt), v)
+            if known < v:
+                inverse[:, :, v] = inverse[:, :, known]
+                continue
+            seconds = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send)
+            mine = most[:1] if flow.residency == "prefill" else most
+            ratio = (prompt.busy_square / prompt.busy)[:, None]
+            steps = np.full(count, flow.tpot_level_s)
+            found = most_utilization(flow, mine, ratio, seconds, prompt.weight, steps, largest)[:, :, 0]
+            found = np.where(found > 0, np.minimum(found + largest * 0.5**HALVINGS, largest), 0.0)
+            found[(part.link < flow.fabric_bytes_per_s) | ~part.hold(flow)] = 0.0
+            with np.errstate(divide="ignore"):
+                own = 1.0 / found.T
+            # Among shorter prompts it may come where it may not alone: then as often as among the shortest.
+            among = edges.inverse[v].min(axis=2).T[_next(pools)][: len(mine)]
+            inverse[: len(mine), :, v] = np.where(np.isfinite(own), own, among)
+        return _Alone(pools, inverse, _wider(book, flows, edges, inverse, sorted(set(first.values()))))
+
+    def columns(self) -> tuple[Ints, Ints, Floats, Floats]:
+        """([n] replicas, [n] configurations, [n, V] 1/ρ, [n] wider): one for all numbers of replicas that are alike."""
+        count = self.inverse.shape[1]
+        found: list[tuple[Ints, Ints, Floats, Floats]] = []
+        held, wider = self.inverse[-1], self.wider[-1]
+        for n in range(len(self.pools) - 1, -1, -1):  # those of more replicas hold what fewer carry, and little more
+            least = np.full(count, self.pools[n], dtype=np.int64)
+            last = np.ones(count, dtype=bool)
+            if n > 0:
+                mine, own = self.inverse[n - 1], self.wider[n - 1]
+                carried = np.isfinite(held) & (mine <= held * _ALIKE)
+                last = ~np.all(carried | np.isinf(mine), axis=1) | (wider < own)
+            rows = np.flatnonzero(last)
+            found.append((least[rows], rows, held[rows], wider[rows]))
+            if n > 0:
+                held, wider = np.where(last[:, None], mine, held), np.where(last, own, wider)
+        return tuple(np.concatenate([each[i] for each in found]) for i in range(4))  # type: ignore[return-value]
+
+
+def _next(pools: Sequence[int]) -> Ints:
+    """[N] the place of the number of replicas that stands for all from each to the next: of neighbours itself."""
+    last = len(pools) - 1
+    return np.array([min(n if pools[min(n + 1, last)] == pools[n] + 1 else n + 1, last) for n in range(last + 1)])
+
+
+def _wider(
+    book: MomentBook, flows: Sequence[CallFlow], edges: _Edges, inverse: Floats, distinct: Sequence[int]
+) -> Floats:
+    """[N, K] by how much lines between any two flows, at their own ratios and 1/ρ, lie above what holds for both.
+
+    Whoever shares a queue keeps the promises of all, so between two flows the larger of their curves counts.
     """
-    count = len(part.index)
-    use = np.zeros((count, len(ROW_NAMES), len(flows)))
-    square, power = np.zeros((count, len(flows))), np.zeros((count, len(flows)))
-    for v, flow in enumerate(flows):
-        prompt, after = book.prompt(flow.calls, flow.residency), book.decode(flow.calls)
-        stays = flow.residency == "prefill"
-        held = flow.calls.held_s if stays else 0.0
-        use[:, 0, v] = use[:, 1, v] = prompt.busy
-        there = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send)
-        if stays:  # what is here stays while the decode side answers
-            there = there + prompt.answer_tokens * flow.tpot_level_s
-        use[:, 2, v] = (there * prompt.held) @ prompt.weight + held * after.bytes_after
-        square[:, v] = (there * prompt.held**2) @ prompt.weight + held * after.square_after
-        use[:, 3, v] = np.maximum(prompt.arriving, prompt.leaving)
-        power[:, v] = prompt.energy_j + tier_joules(part, flow)
-    square *= MEMORY_Z**2
-    # The deviation of a flow that fills the memory alone: √x solves mean·x + √(square·x) = room.
-    mean = np.maximum(use[:, 2], 1e-300)
-    root = (np.sqrt(square + 4.0 * mean * part.room[:, None]) - np.sqrt(square)) / (2.0 * mean)
-    spread = np.clip(np.median(np.sqrt(square) * root, axis=1), 1e-3 * part.room, part.room)
-    use[:, 2] += square / (2.0 * np.maximum(spread, 1.0))[:, None]
-    return use, spread, power
+    prompts = [book.prompt(flow.calls, flow.residency) for flow in flows]
+    ratio = np.stack([prompt.busy_square / prompt.busy for prompt in prompts], axis=1)
+    after = _next(edges.pools)
+    wider = np.ones(inverse.shape[:2])
+    for a in distinct:
+        for b in distinct:
+            apart = ratio[:, b] - ratio[:, a]
+            share = (edges.looked - ratio[:, a, None]) / np.where(apart > 0, apart, np.nan)[:, None]
+            inside = (share > _END) & (share < 1.0 - _END)
+            if not inside.any():
+                continue
+            holds = np.maximum(edges.inverse[a], edges.inverse[b])[:, after]
+            with np.errstate(invalid="ignore"):
+                line = (1.0 - share) * inverse[:, :, a, None] + share * inverse[:, :, b, None]
+                above = np.where(inside & np.isfinite(line), line / np.moveaxis(holds, 1, 0), 1.0)
+            wider = np.maximum(wider, above.max(axis=2))
+    return np.asarray(np.where(wider > 1.0, wider / _SAFE, 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +277,8 @@ class _Edges:
     """[K, G] least ratio of each group, seconds."""
     between: Floats
     """[K, G−1] ratios half-way from one group to the next."""
+    looked: Floats
+    """[K, 2G−1] the largest ratio of each group, then those between."""
     inverse: Floats
     """[V, K, N, 2G−1] 1/ρ at which each flow keeps its promises: at the largest ratio of each group, then between."""
 
@@ -171,7 +311,7 @@ class _Edges:
             found[(part.link < flow.fabric_bytes_per_s) | ~part.hold(flow)] = 0.0
             with np.errstate(divide="ignore"):
                 inverse[v, :, : len(mine)] = 1.0 / found
-        return _Edges(square, pools, group, least, between, inverse)
+        return _Edges(square, pools, group, least, between, looked, inverse)
 
     def columns(self) -> Iterator[_Columns]:
         """Columns that leave more than those of fewer replicas, than those for more flows, and than stricter ones."""

@@ -17,7 +17,7 @@ from codesign.performance.queueing import pooling_factor, wait_exceeds, wait_pro
 
 Places = NDArray[np.intp]
 
-_HALVINGS = 12
+HALVINGS = 12
 """Of the search for a utilisation: to a five-thousandth of it."""
 
 
@@ -52,7 +52,7 @@ def most_utilization(
     k, n, m = np.nonzero(found < largest)
     servers_of = np.array(pools)[n]
     low, high = np.zeros(len(k)), np.full(len(k), largest)
-    for _ in range(_HALVINGS if len(k) else 0):
+    for _ in range(HALVINGS if len(k) else 0):
         middle = (low + high) / 2.0
         good = holds(middle, k, servers_of, m)
         low, high = np.where(good, middle, low), np.where(good, high, middle)
