@@ -51,8 +51,6 @@ class Candidates:
     market: Market
     stages: tuple[StagePart, ...] = ()
     """Where there are periods or scenarios: the parts that `data` joins; then the other fields are in the parts."""
-    outer: Candidates | None = None
-    """The same with columns that hold every load which keeps its promises, for bounds; where it was asked for."""
 
     @property
     def sold(self) -> tuple[Sold, ...]:
@@ -83,12 +81,13 @@ def build_candidates(
     progress: Callable[[str, float], None] | None = None,
     grids: Grids | None = None,
     known: Candidates | None = None,
-    bounded: bool = False,
+    bounded: bool = True,
 ) -> Candidates:
     """Enumerate configurations, flows and operating points.  `progress` hears (what, share done).
 
-    `bounded`: with `outer` ones beside them.  `known` are candidates of the same instance with only the first of its hardware: where a vendor sells nothing
-    else, its columns are taken over.
+    `bounded`: with columns for bounds over all operating points beside those of plans.  `known` are candidates of the
+    same instance with only the first of its hardware: where a vendor sells nothing else, its columns are taken over,
+    and nothing else bounds.
     """
     if instance.stages:
         return _staged(instance, progress, grids, bounded)
@@ -103,6 +102,7 @@ def build_candidates(
     book = build_flows(instance, grids, calls, _reach(instance, configurations, splits))
     inner: list[tuple[ColumnBlock, OperatingPoints | None]] = []
     outer: list[tuple[ColumnBlock, OperatingPoints | None]] = []
+    bounded = bounded and configurations is not None and known is None
     slices = _slices(instance, grids, book, configurations, bounded) if configurations else []
     for number, part in enumerate(slices):
         if copied := _known_columns(part, known):
@@ -140,22 +140,20 @@ def build_candidates(
         numbers += flows
         groups += measured_groups
         bound = np.concatenate([bound, [task.rate_per_s for task in instance.tasks]])
-    def of(blocks: list[tuple[ColumnBlock, OperatingPoints | None]]) -> Candidates:
-        columns = tuple(block for block, _ in blocks)
-        return Candidates(
-            instance,
-            _data(instance, market, columns, tuple(numbers), book, bound, tuple(packings), tuple(groups)),
-            configurations,
-            splits,
-            tuple(point for _, point in blocks),
-            book,
-            tuple(tuple(item) for item in calls),
-            len(book.flows),
-            market,
-        )
-
-    found = of(inner)
-    return replace(found, outer=of(outer)) if bounded else found
+    blocks = tuple(block for block, _ in inner)
+    more = tuple(block for block, _ in outer) if bounded else ()
+    data = _data(instance, market, blocks, tuple(numbers), book, bound, tuple(packings), tuple(groups), more)
+    return Candidates(
+        instance,
+        data,
+        configurations,
+        splits,
+        tuple(point for _, point in inner),
+        book,
+        tuple(tuple(item) for item in calls),
+        len(book.flows),
+        market,
+    )
 
 
 def resold(candidates: Candidates, instance: Instance) -> Candidates:
@@ -178,9 +176,8 @@ def resold(candidates: Candidates, instance: Instance) -> Candidates:
         flows = tuple(replace(f, calls=replace(f.calls, task=instance.tasks[f.task])) for f in book.flows)
         book = replace(book, flows=flows, calls_bound=np.array([flow.calls.calls_per_s for flow in flows]))
         bound = np.concatenate([book.calls_bound, rates]) if instance.measured_pools else book.calls_bound
-    data = _data(instance, market, data.blocks, data.flows, book, bound, data.packings, data.groups)
-    outer = None if candidates.outer is None else resold(candidates.outer, instance)
-    return replace(candidates, instance=instance, data=data, book=book, calls=calls, market=market, outer=outer)
+    data = _data(instance, market, data.blocks, data.flows, book, bound, data.packings, data.groups, data.outer)
+    return replace(candidates, instance=instance, data=data, book=book, calls=calls, market=market)
 
 
 def unrated(instance: Instance) -> Instance:
@@ -243,9 +240,7 @@ def rejoined(instance: Instance, parts: Sequence[Candidates]) -> Candidates:
     data, stages = join(instance, parts)
     data = weighed(data, instance, stages)
     nothing = FlowBook((), (), (), np.zeros(0))
-    bounds = [part.outer for part in parts if part.outer is not None]
-    outer = rejoined(instance, bounds) if len(bounds) == len(parts) else None
-    return Candidates(instance, data, None, None, (), nothing, (), 0, Market((), (), (), (), ()), stages, outer)
+    return Candidates(instance, data, None, None, (), nothing, (), 0, Market((), (), (), (), ()), stages)
 
 
 def _reach(instance: Instance, configurations: Configurations | None, splits: SplitConfigurations | None) -> Reach:
@@ -408,6 +403,7 @@ def _data(
     calls_bound: np.ndarray,
     packings: tuple[Packing, ...],
     groups: tuple[Group, ...],
+    outer: tuple[ColumnBlock, ...],
 ) -> FleetData:
     usd_weight, watt_weight = objective_weights(instance, instance.objective)
     return FleetData(
@@ -433,4 +429,5 @@ def _data(
         survive_one_server=instance.redundancy.survive == "one-server",
         split_tasks=instance.options.split_tasks,
         modules=market.modules,
+        outer=outer,
     )

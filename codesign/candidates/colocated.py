@@ -57,7 +57,7 @@ def _outer(part: Slice, edges: Sequence[Edges], power: Floats, select: list[int]
             names, use = (*names, "link"), np.concatenate([use, moved[:, None]], axis=1)
             wider = np.concatenate([wider, np.ones((count, 1))], axis=1)
         rows = with_tasks(use, wider, names, mixed, flows)
-        every, least = np.arange(count), np.ones(count)
+        every, least = np.arange(count), np.ones(count, dtype=np.int64)
         constant = decode_constant_power(part)
         found += outer_block(part, "colocated", select, rows, every, open_, power, constant, least, edge.chunk)
     return found

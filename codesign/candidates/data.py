@@ -364,6 +364,13 @@ class FleetData:
     survive_one_server: bool = False
     split_tasks: bool = True
     modules: tuple[Module, ...] = ()
+    outer: tuple[ColumnBlock, ...] = ()
+    """Columns that hold every load which any plan could have, over which bounds are; none: they are over `blocks`."""
+
+    @property
+    def bounding(self) -> FleetData:
+        """The problem that bounds are of: no plan of this one, or beside its columns, costs less."""
+        return replace(self, blocks=self.outer, outer=()) if self.outer else self
 
     @cached_property
     def offsets(self) -> Ints:
@@ -397,12 +404,12 @@ class FleetData:
         return np.where(most > 0, most, 1.0)
 
     def keep(self, columns: Bools) -> FleetData:
-        """The same problem with only the columns marked in `columns` [columns]."""
+        """The same problem with only the columns marked in `columns` [columns], and no bound over more than them."""
         blocks = []
         for b, block in enumerate(self.blocks):
             rows = np.flatnonzero(columns[self.offsets[b] : self.offsets[b + 1]])
             blocks.append(block.take(rows))
-        return replace(self, blocks=tuple(blocks))
+        return replace(self, blocks=tuple(blocks), outer=())
 
     def with_limits(self, limits: Iterable[SideLimit]) -> FleetData:
         """The same problem under further shared limits."""

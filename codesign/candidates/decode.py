@@ -293,8 +293,8 @@ class _Edges:
         steps = [self._mixed_time(promise, self._on_time(self._alone, promise)) for promise in together]
         bytes_ = [self._mixed_memory(room, held[shared]) for shared, room in rooms.items()]
         one = [np.ones((len(self.part.index), 1))]
-        wider = tuple(bulge(np.concatenate([*one, *each], axis=1).max(axis=1)) for each in (steps, bytes_))
-        return use, wider, open_
+        wider = [bulge(np.concatenate([*one, *each], axis=1).max(axis=1)) for each in (steps, bytes_)]
+        return use, (wider[0], wider[1]), open_
 
     def columns(self, among: Bools | None = None) -> _Columns:
         """Those that offer more than a column which admits more flows; of flows `among` [V] alone."""
@@ -342,7 +342,7 @@ class _Edges:
         )
 
     def _rows(self, on_time: Floats, slots: Floats, memory: Floats) -> tuple[Floats, Bools]:
-        """([K, R, V] use of the rows, [K, V] who may come) from the most [K, V] of each flow in time, slots and memory."""
+        """([K, R, V] use of the rows, [K, V] who may come) from the most [K, V] of each flow."""
         answers = self._tokens[self.kind] > 0
         most = [on_time, slots, memory]
         open_ = self._reached & np.all([np.where(answers, edge > 0, True) for edge in most], axis=0)

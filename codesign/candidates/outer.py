@@ -20,7 +20,7 @@ from codesign.candidates.flows import CallFlow
 Blocks = list[tuple[ColumnBlock, OperatingPoints]]
 
 ROUNDING = 1.003
-"""By how much what a flow carries alone is rounded up: it is looked for between two loads, and rounded down for plans."""
+"""By how much what a flow carries alone is rounded up: it lies between two loads, and plans have it rounded down."""
 _BULGE = 1.5
 """Of what mixes of two tasks carry beyond their parts, looked at where one brings a third: others carry no more."""
 

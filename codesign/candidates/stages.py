@@ -89,6 +89,7 @@ def join(instance: Instance, candidates: Sequence[Candidates]) -> tuple[FleetDat
             survive_one_server=first.survive_one_server,
             split_tasks=first.split_tasks,
             modules=_modules(parts),
+            outer=tuple(_block(p, block) for p in parts for block in p.candidates.data.outer),
         ),
         parts,
     )

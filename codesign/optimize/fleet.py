@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from codesign.candidates.data import Bools, FleetData, Ints
+from codesign.candidates.data import Bools, FleetData, Floats, Ints
 from codesign.optimize.alone import whole_columns
 from codesign.optimize.branch import Leaf, Tree
 from codesign.optimize.dominance import undominated
+from codesign.optimize.duals import affordable
 from codesign.optimize.lean import NO_SHARE, Held
+from codesign.optimize.pricer import Pricer
 from codesign.optimize.redundancy import most_servers, usable_rows
 from codesign.optimize.redundancy import spared as packings_spared
 from codesign.optimize.relaxation import Relaxation, relax, shut_columns, sides_of
@@ -56,6 +58,8 @@ _SMALLER = 1e-5
 """Of the size that a plan was thought to have: what costs less is solved again at its own."""
 _ROUNDING = 1e-9
 """Relative difference of objectives that are the same plan's at two sizes."""
+_FINER = 0.25
+"""Of the gap asked for, for the plan of a small problem where bounds lie below what its own columns prove."""
 _NOTHING_LEFT = 1e-12
 _IN_SUPPORT = 1e-6
 _SURVIVORS = 1500
@@ -193,13 +197,14 @@ class FleetSolver:
         rates = ("demand", "calls_bound")
         if not all(np.array_equal(getattr(self._data, name), getattr(data, name)) for name in rates):
             self._tighten(data)
-        return replace(data, blocks=self._tight.blocks)
+        return replace(data, blocks=self._tight.blocks, outer=self._outer)
 
     def _tighten(self, data: FleetData) -> None:
         tight = strengthened(data)
         self._data = data
         self._kept = np.flatnonzero(undominated(tight)) if self._prune else np.arange(data.columns)
         self._tight = _only(tight, self._kept)
+        self._outer = strengthened(data.bounding).blocks if data.outer else ()
 
 
 def _sought(asked: Search, size: float, start: Sequence[Start], floor: float) -> FleetPlan:
@@ -212,6 +217,8 @@ def _sought(asked: Search, size: float, start: Sequence[Start], floor: float) ->
             asked.progress(stage, incumbent / factor, bound / factor)
 
     search = replace(asked, data=scaled(data, factor), progress=tell, bound=floor * factor)
+    if data.outer:
+        search.prover = replace(search, data=search.data.bounding, progress=None, keeps=False)
     plan = _solve(search, start).divided(factor)
     return replace(
         plan,
@@ -262,15 +269,23 @@ def _solve(search: Search, start: Sequence[Start]) -> FleetPlan:
     relaxation = relax(
         data,
         search.deadline,
-        progress=lambda value, bound: search.tell("relaxation", np.inf, bound),
+        progress=lambda value, bound: search.tell("relaxation", np.inf, -np.inf if search.prover else bound),
         cancelled=search.cancel.is_set,
         start=known,
     )
-    if relaxation.infeasible:
-        return FleetPlan(
-            "infeasible", np.inf, np.inf, rounds=relaxation.rounds
+    root = relaxation
+    if search.prover is not None:
+        root = relax(
+            search.prover.data,
+            search.deadline,
+            progress=lambda value, bound: search.tell("relaxation", np.inf, bound),
+            cancelled=search.cancel.is_set,
         )
-    search.bound = max(search.bound, relaxation.bound)
+    if root.infeasible:
+        return FleetPlan("infeasible", np.inf, np.inf, rounds=root.rounds)
+    search.bound = max(search.bound, root.bound)
+    if relaxation.infeasible:  # of these columns; nothing is known of operating points between them
+        return FleetPlan("no_solution", np.inf, max(0.0, search.bound), rounds=relaxation.rounds)
     infeasible = False
     if search.best is not None:  # the same with what this problem's own relaxation would run
         columns = np.union1d(nearby, _promising(data, relaxation, _RESTRICTED[0])).astype(np.int64)
@@ -278,21 +293,17 @@ def _solve(search: Search, start: Sequence[Start]) -> FleetPlan:
         if search.closed():
             return _read(search, relaxation, None)
     if _entries(data) <= _SMALL:
-        outcome = search.milp(np.arange(data.columns), "plan", complete=True)
-        infeasible = outcome.status == "infeasible"
+        outcome = search.milp(np.arange(data.columns), "plan", complete=search.prover is None)
+        if search.prover is not None and not search.over():
+            outcome = search.proof.milp(np.arange(search.prover.data.columns), "proof", complete=True)
+            if not search.closed() and outcome.bound < search.cutoff():
+                search.milp(np.arange(data.columns), "plan", gap=search.gap * _FINER)
+        infeasible = outcome.status == "infeasible" and search.best is None
         search.raise_bound(outcome.bound)
     else:
-        spared = with_spares(data)
-        if spared is not data:
-            relaxation = relax(
-                spared,
-                search.deadline,
-                start=_held(relaxation),
-                cancelled=search.cancel.is_set,
-                duals=relaxation.duals,
-                intervals=usable_rows(packings_spared(data), most_servers(data), {}),
-            )
-            search.raise_bound(relaxation.bound)
+        spared, root = _with_spares(search.proof.data, root, search)
+        search.raise_bound(root.bound)
+        relaxation = root if search.prover is None else _with_spares(data, relaxation, search)[1]
         for size in _RESTRICTED:
             if not search.over():
                 share = _PLAN_SHARE if search.best is not None else _FIRST_PLAN_SHARE
@@ -301,7 +312,7 @@ def _solve(search: Search, start: Sequence[Start]) -> FleetPlan:
         if search.best is None and not search.over():
             search.seek(np.array(whole_columns(data, 1), dtype=np.int64), "plan", _FIRST_PLAN_SHARE)
         if not search.over():
-            infeasible = _branch_and_prove(spared, relaxation, search)
+            infeasible = _branch_and_prove(spared, root, search, relaxation)
     if search.best is not None and not search.closed():
         # What the plan uses, solved once more for itself: idle replicas and servers go.
         search.deadline = max(search.deadline, time.monotonic() + _POLISH_SECONDS)
@@ -312,9 +323,20 @@ def _solve(search: Search, start: Sequence[Start]) -> FleetPlan:
         bound = np.inf if infeasible else max(0.0, search.bound)
         return FleetPlan(status, np.inf, bound, columns_considered=search.considered, nodes=search.nodes)
     stopped = None
-    if not search.closed():
+    if not search.closed() and search.over():
         stopped = "interrupt" if search.cancel.is_set() else "clock"
     return _read(search, relaxation, stopped)
+
+
+def _with_spares(data: FleetData, found: Relaxation, search: Search) -> tuple[FleetData, Relaxation]:
+    """The problem that bounds are of, and its relaxation: where servers may fail, one that pays for spares."""
+    spared = with_spares(data)
+    if spared is data:
+        return data, found
+    rows = usable_rows(packings_spared(data), most_servers(data), {})
+    cancelled, start = search.cancel.is_set, _held(found)
+    found = relax(spared, search.deadline, start=start, cancelled=cancelled, duals=found.duals, intervals=rows)
+    return spared, found
 
 
 def _entries(data: FleetData) -> int:
@@ -344,20 +366,23 @@ def _held(relaxation: Relaxation) -> list[int]:
     return [k for k in relaxation.columns if k in relaxation.running or relaxation.reduced_cost[k] < _IN_SUPPORT]
 
 
-def _branch_and_prove(spared: FleetData, root: Relaxation, search: Search) -> bool:
+def _branch_and_prove(spared: FleetData, root: Relaxation, search: Search, near: Relaxation) -> bool:
     """Close the gap: branch on counts, look for plans below the nodes, prove by a MILP over the survivors.
 
-    `spared` is the problem that the bounds are of (its columns are those of the search).  Returns True where no
-    plan exists.
+    `spared` is the problem that the bounds are of (its columns are those of the search's proof), `near` the relaxation
+    of those that plans are made of.  Returns True where no plan exists.
     """
     kept = np.flatnonzero(_survivors(root, search))
     ceiling = search.cutoff()
     tree = Tree(_only(spared, kept), root, _positions(kept, _held(root)), root.reduced_cost[kept])
+    plans = None if search.prover is None else _Counterparts(search, near)
     turn, steps, ask = -1, 0, _ASKED
     while not search.over():
         steps += 1
         node = tree.step(search.cutoff(), search.deadline, search.cancel.is_set, dive=turn < 0)
         if tree.leaf is not None:
+            if plans is not None:
+                search.seek(plans.of(tree.leaf.relaxation), "branching", _NODE_SHARE)
             _settle(search, tree, tree.leaf, kept)
             ceiling = min(ceiling, search.cutoff())
         search.raise_bound(min(tree.bound, ceiling))
@@ -368,14 +393,18 @@ def _branch_and_prove(spared: FleetData, root: Relaxation, search: Search) -> bo
         if search.best is None and steps == ask and len(kept) <= _SURVIVORS:
             # Nodes may be many where whole numbers rule all plans out, and few columns say so at once.
             ask *= 4
-            outcome = search.milp(kept, "proof", _LEAF_SHARE, complete=True)
+            outcome = search.proof.milp(kept, "proof", _LEAF_SHARE, complete=True)
             if outcome.status == "infeasible":
                 return True
             ceiling = min(ceiling, search.cutoff())
         turn = turn - 1 if turn < 0 else turn + 1
         if tree.landed or turn <= -_DIVE:
             # The plan's own columns and those at hand where the dive ended: few, and never worse.
-            columns = {k for k, _ in search.running()} | {int(kept[k]) for k in _at_hand(tree.data, node)}
+            if plans is None:
+                at_hand = [int(kept[k]) for k in _at_hand(tree.data, node.reduced_cost, node.running)]
+            else:
+                at_hand = plans.of(node).tolist()
+            columns = {k for k, _ in search.running()} | set(at_hand)
             search.seek(np.array(sorted(columns), dtype=np.int64), "branching", _NODE_SHARE)
             ceiling = min(ceiling, search.cutoff())
             left = _survivors(root, search)[kept]
@@ -401,14 +430,35 @@ def _branch_and_prove(spared: FleetData, root: Relaxation, search: Search) -> bo
             ceiling = min(ceiling, search.cutoff())
             search.raise_bound(min(tree.bound, ceiling))
         return search.best is None and math.isinf(tree.bound)
-    outcome = search.milp(survivors, "proof", complete=True)
+    outcome = search.proof.milp(survivors, "proof", complete=True)
     search.raise_bound(min(outcome.bound, search.cutoff()) if search.best is not None else outcome.bound)
     return outcome.status == "infeasible" and search.best is None
 
 
+class _Counterparts:
+    """Columns that plans are made of, where bounds are over others: the best at the prices of a node."""
+
+    def __init__(self, search: Search, near: Relaxation) -> None:
+        self._kept = np.flatnonzero(_survivors(near, search))
+        self._few = _only(search.data, self._kept)
+        self._pricer = Pricer(self._few)
+
+    def of(self, node: Relaxation) -> Ints:
+        """Those of configurations that a node runs, and others that earn most at its prices."""
+        duals = affordable(self._few, node.duals)
+        costs = self._pricer.costs(self._few, duals)
+        reduced = costs - self._pricer.values(self._few, duals, costs, exact_below=0.0)
+        group = np.concatenate([b.group for b in self._few.blocks])
+        run = np.flatnonzero(node.replicas > 0)
+        order = np.argsort(reduced, kind="stable")
+        first = [order[group[order] == g][:_AT_HAND_PER_GROUP] for g in run.tolist()]
+        at_hand = _at_hand(self._few, reduced, dict.fromkeys(int(k) for some in first for k in some))
+        return self._kept[np.array(sorted(at_hand), dtype=np.int64)]
+
+
 def _settle(search: Search, tree: Tree, leaf: Leaf, kept: Ints, again: bool = False) -> None:
     """What the best plan under a leaf's intervals costs, by a MILP over the columns that it could use; `kept` are those
-    of the tree among those of the search.  `again`: with most of the time left, and what this tells no more is left."""
+    of the tree among those of the proof.  `again`: with most of the time left, and what this tells no more is left."""
     found = leaf.relaxation
     allowed = ~shut_columns(tree.data, leaf.intervals) & (found.reduced_cost <= search.cutoff() - found.bound)
     columns = kept[np.flatnonzero(allowed)]
@@ -418,16 +468,16 @@ def _settle(search: Search, tree: Tree, leaf: Leaf, kept: Ints, again: bool = Fa
     sides = [side for members, interval in leaf.intervals.values() for side in sides_of(members, interval)]
     under = [side for side in sides if side is not None]
     share = _LEAF_AGAIN_SHARE if again else _LEAF_SHARE
-    outcome = search.milp(columns, "leaf", share, gap=search.gap, under=under)
+    outcome = search.proof.milp(columns, "leaf", share, gap=search.gap, under=under)
     tree.settle(outcome.bound, final=again and outcome.bound <= leaf.bound)
 
 
-def _at_hand(data: FleetData, node: Relaxation) -> list[int]:
-    """Columns that a node's relaxation runs, and those that cost least beyond what they earn there."""
+def _at_hand(data: FleetData, reduced: Floats, running: Iterable[int]) -> list[int]:
+    """Columns that a node's relaxation runs, and those that cost least beyond what they earn there, `reduced`."""
     group = np.concatenate([b.group for b in data.blocks])
-    chosen = dict.fromkeys(node.running)
+    chosen = dict.fromkeys(running)
     seen: dict[int, int] = {}
-    for k in np.argsort(node.reduced_cost, kind="stable").tolist():
+    for k in np.argsort(reduced, kind="stable").tolist():
         if len(chosen) >= _AT_HAND:
             break
         g = int(group[k])

@@ -184,8 +184,10 @@ class CompiledModel:
         good_enough: float = -np.inf,
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
+        proven: float = np.inf,
     ) -> Outcome:
-        """Solve; a MILP stops at the relative gap, an incumbent ≤ `good_enough`, the time limit or `cancel`.
+        """Solve; a MILP stops at the relative gap, an incumbent ≤ `good_enough`, a bound ≥ `proven`, the time limit or
+        `cancel`.
 
         Ctrl-C sets `cancel` (when given) and still returns what has been found.
         """
@@ -195,7 +197,7 @@ class CompiledModel:
         def watch(incumbent: float, bound: float) -> bool:
             if progress is not None:
                 progress(incumbent, bound)
-            return incumbent <= good_enough
+            return incumbent <= good_enough or bound >= proven
 
         limit = None if time_limit is None else max(0.05, time_limit)
         return self._outcome(self.solver.run(limit, watch, cancel))

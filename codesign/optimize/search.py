@@ -70,6 +70,18 @@ class Search:
     bound: float = -np.inf
     nodes: int = 0
     considered: int = 0
+    keeps: bool = True
+    """Are plans over `data` plans?  Of columns that hold more than loads that keep their promises they are none."""
+    prover: Search | None = None
+    """Of the columns that bounds are over, where those of `data` are fewer; its plans are none of `data`."""
+
+    @property
+    def proof(self) -> Search:
+        """What MILPs for bounds are asked of: itself, or its prover with what is known by now."""
+        if self.prover is None:
+            return self
+        self.prover.objective, self.prover.bound, self.prover.deadline = self.objective, self.bound, self.deadline
+        return self.prover
 
     def tell(self, stage: str, incumbent: float, bound: float) -> None:
         """Report progress, if anybody listens: never worse than what is known."""
@@ -165,7 +177,7 @@ class Search:
             return Outcome("infeasible", np.inf, np.inf, 0, {}, {})
         if tight:
             compiled.tighten()
-        stops = gap is None and self.bound > 0 and self.gap < 1
+        stops = self.keeps and gap is None and self.bound > 0 and self.gap < 1
         good_enough = self.bound / (1 - self.gap * _INSIDE) if stops else -np.inf
         outcome = _run(
             compiled,
@@ -173,12 +185,13 @@ class Search:
             gap=gap or (self.gap if complete else self.gap * 0.5),
             time_limit=max(0.2, self.left() * share),
             good_enough=good_enough,
+            proven=np.inf if self.keeps else self.cutoff(),
             progress=lambda incumbent, bound: self.tell(stage, incumbent, bound if complete else -np.inf),
             cancel=self.cancel,
         )
         self.nodes += outcome.nodes
         self.considered = max(self.considered, len(columns))
-        if outcome.values and outcome.objective < self.objective:
+        if self.keeps and outcome.values and outcome.objective < self.objective:
             settled = _settle(compiled, model, outcome)
             if settled is None and not tight:  # whole numbers were so to HiGHS's tolerance alone
                 return self.milp(columns, stage, share, complete, gap, under, tight=True)
