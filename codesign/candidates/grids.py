@@ -36,7 +36,7 @@ class Grids:
     """Shares of the step limit that decode pools keep free for fluctuation."""
     memory_spreads: tuple[float, ...] = (0.06, 0.2, 0.4)
     """Shares of the memory that decode pools keep free for fluctuation."""
-    pools: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512)
+    pools: tuple[int, ...] = (*range(1, 9), *sorted({round(8 * 2 ** (n / 8)) for n in range(1, 49)}))
     """Replicas that pool one prefill queue."""
     prefix_worth: float = 0.05
     """By how much columns that serve fewer tasks, and hold fewer prefixes, must leave more memory for sessions."""
