@@ -103,7 +103,7 @@ def build_candidates(
     inner: list[tuple[ColumnBlock, OperatingPoints | None]] = []
     outer: list[tuple[ColumnBlock, OperatingPoints | None]] = []
     bounded = bounded and configurations is not None and known is None
-    slices = _slices(instance, grids, book, configurations, bounded) if configurations else []
+    slices = slices_of(instance, grids, book, configurations, bounded) if configurations else []
     for number, part in enumerate(slices):
         if copied := _known_columns(part, known):
             inner += copied
@@ -278,10 +278,13 @@ def changed(candidates: Candidates, instance: Instance) -> Candidates:
     )
 
 
-def _slices(
+def slices_of(
     instance: Instance, grids: Grids, book: FlowBook, configurations: Configurations, bounded: bool
 ) -> list[Slice]:
-    """One slice for each (model, KV precision, vendor, context-parallel or not) that has configurations."""
+    """One slice for each (model, KV precision, vendor, context-parallel or not) that has configurations.
+
+    `bounded`: also for columns that bound.
+    """
     vendor = np.array([option.accelerator.vendor for option in instance.hardware])[
         configurations.hardware
     ]

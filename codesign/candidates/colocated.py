@@ -50,13 +50,13 @@ def _outer(part: Slice, edges: Sequence[Edges], power: Floats, select: list[int]
     flows = [each.flow for each in calls]
     found: Blocks = []
     for edge in edges:
-        use, wider, open_ = edge.holding()
+        use, wider, own, open_ = edge.holding()
         names, mixed = edge.row_names, range(len(edge.row_names))
         if any(flow.tier is not None for flow in flows):
             moved = np.stack([each.moved_bytes for each in calls], axis=1) / part.link[:, None]
             names, use = (*names, "link"), np.concatenate([use, moved[:, None]], axis=1)
             wider = np.concatenate([wider, np.ones((count, 1))], axis=1)
-        rows = with_tasks(use, wider, names, mixed, flows)
+        rows = with_tasks(use, wider, names, mixed, own, flows)
         every, least = np.arange(count), np.ones(count, dtype=np.int64)
         constant = decode_constant_power(part)
         found += outer_block(part, "colocated", select, rows, every, open_, power, constant, least, edge.chunk)

@@ -28,7 +28,7 @@ from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.edges import MIXES
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.loads import batches, within_slots
-from codesign.candidates.outer import ROUNDING, Blocks, Built, bulge, outer_block, room_alone, with_tasks
+from codesign.candidates.outer import ROUNDING, Blocks, Built, bulge, outer_block, room_alone, tasks_of, with_tasks
 from codesign.candidates.prefixes import sets_of_tasks
 from codesign.performance import decode_step_seconds
 from codesign.performance.queueing import EVEN_REPLICAS, batch_swing, normal_quantile, seen_batch
@@ -38,6 +38,8 @@ _SAFE = 0.998
 """Of an edge: what lies between two loads is known to about as much."""
 _ANY = 2**20
 """Replicas among which calls are even, of which more make no difference."""
+_NOTHING = 1e-9
+"""Calls/s of what cannot come."""
 _WORTH = 0.002
 """By how much a column must offer more than one that admits more flows, to stand beside it."""
 
@@ -51,17 +53,17 @@ def decode_blocks(part: Slice, book: MomentBook, select: list[int]) -> Built:
     if not flows or not len(part.index) or not np.any(part.room > 0):
         return Built()
     power = np.stack([decode_power(part, book, flow) + tier_joules(part, flow) for flow in flows], axis=1)
-    few = _Edges(part, book, flows)
+    few = DecodeEdges(part, book, flows)
     return Built(_inner(part, book, few, power, select), _outer(part, book, few, power, select) if part.bounded else [])
 
 
-def _inner(part: Slice, book: MomentBook, few: _Edges, power: Floats, select: list[int]) -> Blocks:
+def _inner(part: Slice, book: MomentBook, few: DecodeEdges, power: Floats, select: list[int]) -> Blocks:
     """Columns whose rows keep every promise."""
     flows, found = few.flows, few.columns()
     stays = np.array([flow.residency == "decode" for flow in flows])
     pooled = np.ones(len(found.rows), dtype=np.int64)
     if not stays.all():
-        more = _Edges(part, book, flows, EVEN_REPLICAS).columns(~stays)
+        more = DecodeEdges(part, book, flows, EVEN_REPLICAS).columns(~stays)
         found = _Columns(
             *(np.concatenate([getattr(found, f.name), getattr(more, f.name)]) for f in fields(_Columns))
         )
@@ -86,18 +88,20 @@ def _inner(part: Slice, book: MomentBook, few: _Edges, power: Floats, select: li
     return [(block, OperatingPoints("decode", configuration, found.limit_s, nothing, nothing, nothing))]
 
 
-def _outer(part: Slice, book: MomentBook, few: _Edges, power: Floats, select: list[int]) -> Blocks:
+def _outer(part: Slice, book: MomentBook, few: DecodeEdges, power: Floats, select: list[int]) -> Blocks:
     """Columns that hold every load which keeps its promises, on few replicas and on any number of even ones."""
     flows, count = few.flows, len(part.index)
     stays = np.array([flow.residency == "decode" for flow in flows])
     constant = decode_constant_power(part)
     found: Blocks = []
-    for pooled, edges in ((1, few), (EVEN_REPLICAS, None if stays.all() else _Edges(part, book, flows, _ANY))):
-        if edges is None:
-            continue
-        use, wider, open_ = edges.holding()
-        limit = np.stack([wider[0], np.ones(count), wider[1], np.ones(count)], axis=1)
-        rows = with_tasks(use, limit, ROW_NAMES, (0, 2), flows)
+    # The more there are, the less batches swing: each stands for all numbers up to the next.
+    several = () if stays.all() else ((2, EVEN_REPLICAS - 1), (EVEN_REPLICAS, _ANY))
+    for pooled, most in ((1, 1), *several):
+        edges = few if most == 1 else DecodeEdges(part, book, flows, most)
+        use, steps, bytes_, open_ = edges.holding()
+        limit = np.stack([steps, np.ones(count), bytes_.max(axis=1), np.ones(count)], axis=1)
+        own = np.stack([np.full_like(bytes_[:, :-1], ROUNDING), bytes_[:, :-1]], axis=1)
+        rows = with_tasks(use, limit, ROW_NAMES, (0, 2), own, flows)
         admits = open_ if pooled == 1 else open_ & ~stays
         least = np.full(count, pooled)
         found += outer_block(part, "decode", select, rows, np.arange(count), admits, power, constant, least)
@@ -152,7 +156,7 @@ class _Load:
     """Mean and variance of the bytes of sequences that decode."""
 
 
-class _Edges:
+class DecodeEdges:
     """The most calls/s of flows on the configurations of a slice."""
 
     def __init__(self, part: Slice, book: MomentBook, flows: Sequence[CallFlow], replicas: int = 1) -> None:
@@ -275,12 +279,39 @@ class _Edges:
         mean, square = ((mix * each[:, None, heaviest]).sum(axis=-1) for each in self._kept)
         return self._held(self._load(mix), (mean, square), room)
 
+    def _wider_memory(self, room: Floats, edges: Floats, tasks: Sequence[str]) -> Floats:
+        """[K, tasks + 1] how much more mixes hold in `room` [K] bytes than what flows do alone, `edges` [K, V].
+
+        Of flows of each task, then of different ones: of each kind those that hold most and least for a call.
+        """
+        count, kinds = len(edges), len(self._tasks)
+        mine = [[v for v, kind in enumerate(self.kind) if kind == m] for m in range(kinds) if self._tokens[m] > 0]
+        ends = sorted({of(own, key=lambda v: float(edges[:, v].sum())) for own in mine for of in (min, max)})
+        pairs = [(a, b, share) for a, b in combinations(ends, 2) for share in MIXES]
+        wider = np.ones((count, len(tasks) + 1))
+        if not pairs:
+            return wider
+        some = np.where(np.isfinite(edges) & (edges > 0), edges, _NOTHING)
+        mix, kept = np.zeros((count, len(pairs), kinds)), [np.zeros((count, len(pairs))) for _ in self._kept]
+        for n, (a, b, share) in enumerate(pairs):
+            for v, part in ((a, share), (b, 1.0 - share)):
+                mix[:, n, self.kind[v]] += some[:, v] * part
+                for held, each in zip(kept, self._kept, strict=True):
+                    held[:, n] += some[:, v] * part * each[:, v]
+        carried = bulge(self._held(self._load(mix), (kept[0], kept[1]), room))
+        for n, (a, b, _) in enumerate(pairs):
+            one, other = (self._tasks[self.kind[v]] for v in (a, b))
+            place = tasks.index(one) if one == other else -1
+            wider[:, place] = np.maximum(wider[:, place], carried[:, n])
+        return wider
+
     # ---- columns
 
-    def holding(self) -> tuple[Floats, tuple[Floats, Floats], Bools]:
+    def holding(self) -> tuple[Floats, Floats, Floats, Bools]:
         """What loads that keep their promises use at least: [K, R, V], how much wider mixes are, [K, V] who may come.
 
-        Of each flow alone, with its own promises; [K] in steps, and in memory.
+        Of each flow alone, with its own promises; mixes' steps [K], and their memory [K, tasks + 1]: of one task, of
+        different ones.
         """
         kept = [promise_of(flow) for flow in self.flows]
         on_time = {promise: self._on_time(self._alone, promise) for promise in set(kept)}
@@ -291,10 +322,24 @@ class _Edges:
         use, open_ = self._rows(ROUNDING * own / _SAFE, ROUNDING * self._slots[:, self.kind], ROUNDING * memory / _SAFE)
         together = {_both(one, other) for one in set(kept) for other in set(kept)}
         steps = [self._mixed_time(promise, self._on_time(self._alone, promise)) for promise in together]
-        bytes_ = [self._mixed_memory(room, held[shared]) for shared, room in rooms.items()]
-        one = [np.ones((len(self.part.index), 1))]
-        wider = [bulge(np.concatenate([*one, *each], axis=1).max(axis=1)) for each in (steps, bytes_)]
-        return use, (wider[0], wider[1]), open_
+        tasks = tasks_of(self.flows)
+        bytes_ = np.max([self._wider_memory(room, held[shared], tasks) for shared, room in rooms.items()], axis=0)
+        one = np.ones((len(self.part.index), 1))
+        return use, bulge(np.concatenate([one, *steps], axis=1).max(axis=1)), bytes_, open_
+
+    def mixed(self, shares: Floats, room: Floats) -> Floats:
+        """[K] the most of a mix of the flows, `shares` [V] of it, that keeps every promise, in `room` [K] bytes."""
+        mix = np.zeros((1, 1, len(self._tasks)))
+        np.add.at(mix[0, 0], self.kind, shares)
+        load = self._load(mix)
+        mean, square = ((kept @ shares)[:, None] for kept in self._kept)
+        promise: Promise = ()
+        for flow in self.flows:
+            promise = _both(promise, promise_of(flow))
+        most = np.minimum(self._on_time(load, promise), self._held(load, (mean, square), room))[:, 0] / _SAFE
+        most = np.minimum(most, load.rate[:, 0, -1])
+        most = np.minimum(most, self.part.link / np.maximum(self._link @ shares, 1e-300))
+        return np.asarray(np.where(self._reached.all(axis=1) & (room > 0), most, 0.0))
 
     def columns(self, among: Bools | None = None) -> _Columns:
         """Those that offer more than a column which admits more flows; of flows `among` [V] alone."""

@@ -20,7 +20,7 @@ from codesign.candidates.context import MEMORY_Z, MomentBook, Slice
 from codesign.candidates.data import Bools, Floats, Ints
 from codesign.candidates.flows import CallFlow, chain_lengths, chain_moments
 from codesign.candidates.loads import SAFE, Loads, batches
-from codesign.candidates.outer import ROUNDING, bulge, room_alone
+from codesign.candidates.outer import bulge, room_alone, tasks_of
 from codesign.performance import kv_bytes
 from codesign.performance.colocated import Calls, Colocated, Steps, Stream, stacked
 from codesign.workload.population import answer_lengths
@@ -34,6 +34,8 @@ _GROUPS = 16
 """Of answers of about a length."""
 _ANSWERS = {"rough": 12, "close": 30}
 """Points of an answer's length in TPOT, by how closely one looks."""
+_ROUNDING = 1.008
+"""By how much more a flow may carry alone than was found: promises are looked at closely twice."""
 _MIXED = 0.99
 """Of what rows say of flows together: mixes of more than two are none of those that were looked at."""
 _STEADY = 4.0
@@ -275,8 +277,9 @@ class Edges:
         open_ &= np.all(most > 0, axis=1)
         return np.where(open_[:, None, :], 1.0 / np.where(most > 0, most, np.inf), 0.0), open_
 
-    def holding(self) -> tuple[Floats, Floats, Bools]:
-        """What loads that keep their promises use at least: [K, R, V], how much wider mixes are [K, R], [K, V] who may.
+    def holding(self) -> tuple[Floats, Floats, Floats, Bools]:
+        """What loads that keep their promises use at least: [K, R, V], how much wider mixes are [K, R], those of one
+        task [K, R, tasks], and [K, V] who may come.
 
         Of each flow alone, with its own promises and no other task's prefix.
         """
@@ -284,17 +287,33 @@ class Edges:
         held = {shared: self.capacity(room) for shared, room in rooms.items()}
         memory = np.stack([held[each.flow.calls.shared][:, v] for v, each in enumerate(self.calls)], axis=1)
         own = [self._own(kind) for kind in self.kinds]
-        most = ROUNDING / SAFE * np.stack([*own, self.replica["slots"], self.replica["busy"], memory], axis=1)
-        wider = np.ones((self._count, most.shape[1]))
+        most = _ROUNDING / SAFE * np.stack([*own, self.replica["slots"], self.replica["busy"], memory], axis=1)
+        names = tasks_of([each.flow for each in self.calls])
+        wider = np.ones((self._count, most.shape[1], len(names) + 1))
         for room in rooms.values() if self._pairs else ():
-            wider = np.maximum(wider, bulge(self._mixed(room)[1].max(axis=0)))
+            carried = bulge(self._mixed(room)[1])
+            for n, (a, b) in enumerate(self._pairs):
+                place = names.index(self.calls[a].task) if self.calls[a].task == self.calls[b].task else -1
+                wider[..., place] = np.maximum(wider[..., place], carried[n])
         open_ = self.open & np.all(most > 0, axis=1)
-        return np.where(open_[:, None, :], 1.0 / np.where(most > 0, most, np.inf), 0.0), wider, open_
+        use = np.where(open_[:, None, :], 1.0 / np.where(most > 0, most, np.inf), 0.0)
+        return use, wider.max(axis=2), wider[..., :-1], open_
 
     def _own(self, kind: str) -> Floats:
         """[K, V] the most of each flow at which it keeps its own promises of a kind."""
         flows = np.arange(len(self.calls))
         return np.asarray(self.promises[kind][:, flows, flows])
+
+    def mixed(self, shares: Floats, room: Floats) -> Floats:
+        """[K] the most of a mix of the flows, `shares` [V] of it, that keeps every promise, in `room` [K] bytes."""
+        every = tuple(range(len(self.calls)))
+        loads = self._loads([every], [np.full((self._count, 1), share) for share in shares.tolist()])
+        kept = [self._kept(_Promises.of(kind, self.calls, self._streams, every), loads) for kind in self.kinds]
+        most = np.min([*(each.min(axis=1) for each in kept), *self._room_of(loads).values()], axis=0)
+        most = np.minimum(most, loads.until(self._held([every], loads), room)) / SAFE
+        moved = sum(share * each.moved_bytes for share, each in zip(shares.tolist(), self.calls, strict=True))
+        most = np.minimum(most, self.part.link / np.maximum(moved, 1e-300))
+        return np.asarray(np.where(self.open.all(axis=1) & (room > 0), most, 0.0))
 
     # ---- mixes of two tasks
 
@@ -308,16 +327,22 @@ class Edges:
     def _pairs(self) -> list[tuple[int, int]]:
         """Two flows each, one after another for each of MIXES.
 
-        Neighbouring tasks, as the flows of which most is carried, and calls of one task with and without their history.
+        Neighbouring tasks, as the flows of which most is carried, and calls of one task that find their history least
+        often and most often.
         """
         carried = np.mean(np.where(self.open, self._least, 0.0), axis=0)
         tasks: dict[str, list[int]] = {}
         for v, each in enumerate(self.calls):
             tasks.setdefault(each.task, []).append(v)
         chosen = [max(flows, key=lambda v: float(carried[v])) for _, flows in sorted(tasks.items())]
-        alike = [sorted({self._like[v] for v in flows}) for flows in tasks.values()]
-        found = [*pairwise(chosen), *(pair for own in alike for pair in pairwise(own))]
+        alike = [sorted({self._like[v] for v in flows}, key=self._found) for flows in tasks.values()]
+        found = [*pairwise(chosen), *((own[0], own[-1]) for own in alike if len(own) > 1)]
         return [pair for pair in found for _ in MIXES]
+
+    def _found(self, v: int) -> float:
+        """Share of a flow's sessions that find their history."""
+        flow = self.calls[v].flow
+        return 0.0 if flow.residency == "drop" else float(flow.calls.kept)
 
     @cached_property
     def _parts(self) -> list[Floats]:

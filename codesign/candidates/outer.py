@@ -3,7 +3,8 @@
 A column of a plan holds only such loads (an inner approximation of them), a column of a bound holds them all and more
 (an outer one), whichever replicas pool a queue and whichever flows share it. Both are half-spaces over what a replica
 carries of each flow alone, Σ x/X ≤ 1, which is exact for one flow. Mixes may carry more than their parts: their row is
-as much wider, and rows of each task alone stay as they are.
+as much wider, and rows of each task alone stay as they are. Meant are loads that keep their promises whichever of their
+tasks come: no pool counts on one task's calls to make another's faster.
 """
 
 from __future__ import annotations
@@ -21,9 +22,8 @@ Blocks = list[tuple[ColumnBlock, OperatingPoints]]
 
 ROUNDING = 1.003
 """By how much what a flow carries alone is rounded up: it lies between two loads, and plans have it rounded down."""
-_BULGE = 1.5
+_BULGE = 2.0
 """Of what mixes of two tasks carry beyond their parts, looked at where one brings a third: others carry no more."""
-
 
 @dataclass(frozen=True)
 class Built:
@@ -46,19 +46,28 @@ def room_alone(part: Slice, flow: CallFlow) -> Floats:
     return np.maximum(part.room - (part.prefix_bytes(shared) if shared > 0 else 0.0), 0.0)
 
 
+def tasks_of(flows: Sequence[CallFlow]) -> list[str]:
+    """The tasks of flows, by name."""
+    return sorted({flow.calls.task.name for flow in flows})
+
+
 def with_tasks(
-    use: Floats, limit: Floats, names: Sequence[str], mixed: Sequence[int], flows: Sequence[CallFlow]
+    use: Floats, limit: Floats, names: Sequence[str], mixed: Sequence[int], own: Floats, flows: Sequence[CallFlow]
 ) -> _Rows:
-    """Rows [n, R, V], and of those that are wider for mixes one for each task, to which the others bring nothing."""
-    tasks = [flow.calls.task.name for flow in flows]
-    distinct = sorted(set(tasks))
-    if len(distinct) < 2:
-        return _Rows(tuple(names), use, np.where(np.isin(np.arange(len(names)), mixed), 1.0, limit))
-    mine = np.array([[task == name for task in tasks] for name in distinct], dtype=np.float64)
+    """Rows [n, R, V] that are wider for mixes, and of those `mixed` one for each task, to which others bring nothing.
+
+    `own` [n, mixed, tasks] is how wide these are: a task's calls come with their history or without.
+    """
+    tasks = tasks_of(flows)
+    if len(tasks) < 2:
+        limit = limit.copy()
+        limit[:, list(mixed)] = own[:, :, 0]
+        return _Rows(tuple(names), use, limit)
+    mine = np.array([[flow.calls.task.name == name for flow in flows] for name in tasks], dtype=np.float64)
     return _Rows(
-        (*names, *(f"{names[row]} of {name}" for row in mixed for name in distinct)),
+        (*names, *(f"{names[row]} of {name}" for row in mixed for name in tasks)),
         np.concatenate([use, *(use[:, row : row + 1] * mine[None] for row in mixed)], axis=1),
-        np.concatenate([limit, np.ones((len(limit), len(distinct) * len(mixed)))], axis=1),
+        np.concatenate([limit, own.reshape(len(own), -1)], axis=1),
     )
 
 

@@ -18,7 +18,7 @@ from codesign.candidates.context import MEMORY_Z, MomentBook, OperatingPoints, S
 from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.moments import PromptMoments
-from codesign.candidates.outer import ROUNDING, Blocks, Built, outer_block, room_alone, with_tasks
+from codesign.candidates.outer import ROUNDING, Blocks, Built, outer_block, room_alone, tasks_of, with_tasks
 from codesign.candidates.waiting import HALVINGS, most_utilization
 
 ROW_NAMES = ("busy", "ttft", "capacity", "link")
@@ -34,6 +34,14 @@ _ALIKE = 1.003
 """What columns that bound may leave more, to stand for fewer replicas as well."""
 _ANY = 2**20
 """Replicas that pool a queue, of which more make no difference."""
+_BENT = (1, 2, 3, 4, 6, 8, 16, 64)
+"""Replicas of queues, and"""
+_LOOKS = 7
+"""ratios, at which lines are compared with curves;"""
+_CURVED = 1.3
+"""of what they lie above them there they may lie elsewhere;"""
+_NEAR = 1.008
+"""and so much between flows that no look comes between."""
 _END = 1e-6
 """Of the way from one ratio to another: what is no longer between them."""
 _NEVER = 1e6
@@ -45,13 +53,13 @@ def prefill_blocks(part: Slice, book: MomentBook, select: list[int]) -> Built:
     flows = [part.book.flows[f] for f in select]
     if not flows or not len(part.index):
         return Built()
-    loads = _Loads.of(part, book, flows)
+    loads = PrefillLoads.of(part, book, flows)
     edges = _Edges.of(part, book, flows)
-    outer = _outer(part, loads, _Alone.of(part, book, flows, edges), select) if part.bounded else []
+    outer = _outer(part, loads, _Alone.of(part, book, flows), select) if part.bounded else []
     return Built(_inner(part, loads, edges, select), outer)
 
 
-def _inner(part: Slice, loads: _Loads, edges: _Edges, select: list[int]) -> Blocks:
+def _inner(part: Slice, loads: PrefillLoads, edges: _Edges, select: list[int]) -> Blocks:
     """Columns whose rows keep every promise."""
     found = list(edges.columns())
     if not found:
@@ -96,7 +104,7 @@ def _inner(part: Slice, loads: _Loads, edges: _Edges, select: list[int]) -> Bloc
 
 
 @dataclass(frozen=True, eq=False)
-class _Loads:
+class PrefillLoads:
     """What a call/s of each flow takes of a replica."""
 
     mean: Floats
@@ -107,7 +115,7 @@ class _Loads:
     """[K, V] per call."""
 
     @staticmethod
-    def of(part: Slice, book: MomentBook, flows: list[CallFlow]) -> _Loads:
+    def of(part: Slice, book: MomentBook, flows: list[CallFlow]) -> PrefillLoads:
         """Those of some flows."""
         count = len(part.index)
         use = np.zeros((count, len(ROW_NAMES), len(flows)))
@@ -124,7 +132,7 @@ class _Loads:
             square[:, v] = (there * prompt.held**2) @ prompt.weight + held * after.square_after
             use[:, 3, v] = np.maximum(prompt.arriving, prompt.leaving)
             joules[:, v] = prompt.energy_j + tier_joules(part, flow)
-        return _Loads(use, MEMORY_Z**2 * square, joules)
+        return PrefillLoads(use, MEMORY_Z**2 * square, joules)
 
     def filling(self, room: Floats) -> Floats:
         """[K, V] √ of the calls/s of a flow that fills `room` [K or K, V] alone: mean·x + √(square·x) = room."""
@@ -144,12 +152,12 @@ class _Loads:
         return use, spread
 
 
-def _outer(part: Slice, loads: _Loads, alone: _Alone, select: list[int]) -> Blocks:
+def _outer(part: Slice, loads: PrefillLoads, alone: _Alone, select: list[int]) -> Blocks:
     """Columns that hold every load which keeps its promises: mixes of bytes deviate by less than their parts do."""
     flows = [part.book.flows[f] for f in select]
     filled = loads.filling(np.stack([room_alone(part, flow) for flow in flows], axis=1)) ** 2
     busy = loads.mean[:, 0]
-    pooled, rows, inverse, wider = alone.columns()
+    pooled, rows, inverse, wider, apart = alone.columns()
     use = np.zeros((len(rows), len(ROW_NAMES), len(flows)))
     use[:, 0], use[:, 1], use[:, 3] = busy[rows], busy[rows] * inverse, loads.mean[rows, 3]
     with np.errstate(divide="ignore"):
@@ -158,7 +166,7 @@ def _outer(part: Slice, loads: _Loads, alone: _Alone, select: list[int]) -> Bloc
     use[~np.isfinite(use)] = 0.0
     largest = np.full(len(rows), part.instance.options.max_utilization)
     limit = np.stack([largest, wider, np.ones(len(rows)), part.link[rows]], axis=1)
-    own = with_tasks(use, limit, ROW_NAMES, (1,), flows)
+    own = with_tasks(use, limit, ROW_NAMES, (1,), apart[:, None], flows)
     return outer_block(part, "prefill", select, own, rows, open_, loads.joules, part.base_power_w, pooled)
 
 
@@ -171,52 +179,70 @@ class _Alone:
     """[N, K, V] 1/ρ of each flow in queues that so many replicas pool, or any number up to the next; inf for none."""
     wider: Floats
     """[N, K] by how much rows Σ x·E[S]/ρ ≤ 1 are wider for mixes."""
+    own: Floats
+    """[N, K, tasks] the same of flows of one task."""
 
     @staticmethod
-    def of(part: Slice, book: MomentBook, flows: list[CallFlow], edges: _Edges) -> _Alone:
+    def of(part: Slice, book: MomentBook, flows: list[CallFlow]) -> _Alone:
         """Those of a slice."""
-        pools, largest = part.grids.pools, part.instance.options.max_utilization
+        pools = part.grids.pools
         most = [*np.array(pools)[_next(pools)][:-1].tolist(), _ANY]
-        count = len(part.index)
-        inverse = np.full((len(pools), count, len(flows)), np.inf)
+        inverse = np.full((len(pools), len(part.index), len(flows)), np.inf)
         first: dict[tuple[Any, ...], int] = {}
-        for v, flow in enumerate(flows):
-            prompt = book.prompt(flow.calls, flow.residency)
+        for v, (flow, prompt) in enumerate(zip(flows, _prompts(book, flows), strict=True)):
             known = first.setdefault(_promised(flow, prompt), v)
             if known < v:
                 inverse[:, :, v] = inverse[:, :, known]
                 continue
-            seconds = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send)
-            mine = most[:1] if flow.residency == "prefill" else most
-            ratio = (prompt.busy_square / prompt.busy)[:, None]
-            steps = np.full(count, flow.tpot_level_s)
-            found = most_utilization(flow, mine, ratio, seconds, prompt.weight, steps, largest)[:, :, 0]
-            found = np.where(found > 0, np.minimum(found + largest * 0.5**HALVINGS, largest), 0.0)
-            found[(part.link < flow.fabric_bytes_per_s) | ~part.hold(flow)] = 0.0
-            with np.errstate(divide="ignore"):
-                own = 1.0 / found.T
-            # Among shorter prompts it may come where it may not alone: then as often as among the shortest.
-            among = edges.inverse[v].min(axis=2).T[_next(pools)][: len(mine)]
-            inverse[: len(mine), :, v] = np.where(np.isfinite(own), own, among)
-        return _Alone(pools, inverse, _wider(book, flows, edges, inverse, sorted(set(first.values()))))
+            own = _inverse(part, book, flow, most, (prompt.busy_square / prompt.busy)[:, None])[:, :, 0]
+            inverse[:, :, v] = own
+        wider = _wider(part, book, flows, sorted(set(first.values())))
+        return _Alone(pools, inverse, wider.max(axis=2), wider[..., :-1])
 
-    def columns(self) -> tuple[Ints, Ints, Floats, Floats]:
-        """([n] replicas, [n] configurations, [n, V] 1/ρ, [n] wider): one for all numbers of replicas that are alike."""
+    def columns(self) -> tuple[Ints, Ints, Floats, Floats, Floats]:
+        """([n] replicas, [n] configurations, [n, V] 1/ρ, [n] and [n, tasks] wider) of columns.
+
+        One for all numbers of replicas that are alike.
+        """
         count = self.inverse.shape[1]
-        found: list[tuple[Ints, Ints, Floats, Floats]] = []
-        held, wider = self.inverse[-1], self.wider[-1]
+        found: list[tuple[Ints, Ints, Floats, Floats, Floats]] = []
+        held, wider, apart = self.inverse[-1], self.wider[-1], self.own[-1]
         for n in range(len(self.pools) - 1, -1, -1):  # those of more replicas hold what fewer carry, and little more
             least = np.full(count, self.pools[n], dtype=np.int64)
             last = np.ones(count, dtype=bool)
             if n > 0:
                 mine, own = self.inverse[n - 1], self.wider[n - 1]
                 carried = np.isfinite(held) & (mine <= held * _ALIKE)
-                last = ~np.all(carried | np.isinf(mine), axis=1) | (wider < own)
+                last = ~np.all(carried | np.isinf(mine), axis=1)
+                last |= (wider < own) | np.any(apart < self.own[n - 1], axis=1)
             rows = np.flatnonzero(last)
-            found.append((least[rows], rows, held[rows], wider[rows]))
+            found.append((least[rows], rows, held[rows], wider[rows], apart[rows]))
             if n > 0:
                 held, wider = np.where(last[:, None], mine, held), np.where(last, own, wider)
-        return tuple(np.concatenate([each[i] for each in found]) for i in range(4))  # type: ignore[return-value]
+                apart = np.where(last[:, None], self.own[n - 1], apart)
+        return tuple(np.concatenate([each[i] for each in found]) for i in range(5))  # type: ignore[return-value]
+
+
+def _prompts(book: MomentBook, flows: Sequence[CallFlow]) -> list[PromptMoments]:
+    return [book.prompt(flow.calls, flow.residency) for flow in flows]
+
+
+def _inverse(part: Slice, book: MomentBook, flow: CallFlow, pools: Sequence[int], ratio: Floats) -> Floats:
+    """[N, K, M] the least 1/ρ at which a flow may keep its promises at ratios [K, M]; inf where it keeps none.
+
+    A session goes back to the replica that keeps its KV: then no queue is pooled.
+    """
+    prompt, largest = book.prompt(flow.calls, flow.residency), part.instance.options.max_utilization
+    seconds = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send)
+    steps = np.full(len(ratio), flow.tpot_level_s)
+    mine = pools[:1] if flow.residency == "prefill" else pools
+    found = most_utilization(flow, mine, ratio, seconds, prompt.weight, steps, largest)
+    found = np.where(found > 0, np.minimum(found + largest * 0.5**HALVINGS, largest), 0.0)
+    found[(part.link < flow.fabric_bytes_per_s) | ~part.hold(flow)] = 0.0
+    inverse = np.full((len(pools), *ratio.shape), np.inf)
+    with np.errstate(divide="ignore"):
+        inverse[: len(mine)] = 1.0 / np.moveaxis(found, 1, 0)
+    return inverse
 
 
 def _next(pools: Sequence[int]) -> Ints:
@@ -225,30 +251,36 @@ def _next(pools: Sequence[int]) -> Ints:
     return np.array([min(n if pools[min(n + 1, last)] == pools[n] + 1 else n + 1, last) for n in range(last + 1)])
 
 
-def _wider(
-    book: MomentBook, flows: Sequence[CallFlow], edges: _Edges, inverse: Floats, distinct: Sequence[int]
-) -> Floats:
-    """[N, K] by how much lines between any two flows, at their own ratios and 1/ρ, lie above what holds for both.
+def _wider(part: Slice, book: MomentBook, flows: Sequence[CallFlow], distinct: Sequence[int]) -> Floats:
+    """[N, K, tasks + 1] by how much lines between any two flows, at their own ratios and 1/ρ, lie above what holds for
+    both: of each task, then of different ones.
 
-    Whoever shares a queue keeps the promises of all, so between two flows the larger of their curves counts.
+    Whoever shares a queue keeps the promises of all, so between two flows the larger of their curves counts. The more
+    pool a queue, the less curves bend: some numbers stand for all up to the next.
     """
-    prompts = [book.prompt(flow.calls, flow.residency) for flow in flows]
-    ratio = np.stack([prompt.busy_square / prompt.busy for prompt in prompts], axis=1)
-    after = _next(edges.pools)
-    wider = np.ones(inverse.shape[:2])
+    ratio = np.stack([prompt.busy_square / prompt.busy for prompt in _prompts(book, flows)], axis=1)
+    least, most = ratio.min(axis=1, keepdims=True), ratio.max(axis=1, keepdims=True)
+    looked = least * (most / least) ** np.linspace(0.0, 1.0, _LOOKS + 2)[1:-1]
+    at = {v: np.concatenate([ratio[:, v : v + 1], looked], axis=1) for v in distinct}
+    curves = {v: _inverse(part, book, flows[v], _BENT, at[v]) for v in distinct}
+    tasks = [tasks_of(flows).index(flow.calls.task.name) for flow in flows]
+    wider = np.ones((len(_BENT), len(ratio), max(tasks) + 2))
     for a in distinct:
         for b in distinct:
+            place = tasks[a] if tasks[a] == tasks[b] else -1
             apart = ratio[:, b] - ratio[:, a]
-            share = (edges.looked - ratio[:, a, None]) / np.where(apart > 0, apart, np.nan)[:, None]
+            share = (looked - ratio[:, a, None]) / np.where(apart > 0, apart, np.nan)[:, None]
             inside = (share > _END) & (share < 1.0 - _END)
             if not inside.any():
                 continue
-            holds = np.maximum(edges.inverse[a], edges.inverse[b])[:, after]
+            holds = np.maximum(curves[a], curves[b])[:, :, 1:]
             with np.errstate(invalid="ignore"):
-                line = (1.0 - share) * inverse[:, :, a, None] + share * inverse[:, :, b, None]
-                above = np.where(inside & np.isfinite(line), line / np.moveaxis(holds, 1, 0), 1.0)
-            wider = np.maximum(wider, above.max(axis=2))
-    return np.asarray(np.where(wider > 1.0, wider / _SAFE, 1.0))
+                line = (1.0 - share) * curves[a][:, :, :1] + share * curves[b][:, :, :1]
+                above = np.where(inside & np.isfinite(line), line / holds, 1.0)
+            wider[..., place] = np.maximum(wider[..., place], above.max(axis=2))
+    level = np.searchsorted(_BENT, part.grids.pools, side="right") - 1
+    near = np.where(most[:, 0] > (1.0 + _END) * least[:, 0], _NEAR, 1.0)
+    return np.asarray((1.0 + _CURVED * (wider[level] - 1.0)) * near[:, None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,8 +309,6 @@ class _Edges:
     """[K, G] least ratio of each group, seconds."""
     between: Floats
     """[K, G−1] ratios half-way from one group to the next."""
-    looked: Floats
-    """[K, 2G−1] the largest ratio of each group, then those between."""
     inverse: Floats
     """[V, K, N, 2G−1] 1/ρ at which each flow keeps its promises: at the largest ratio of each group, then between."""
 
@@ -311,7 +341,7 @@ class _Edges:
             found[(part.link < flow.fabric_bytes_per_s) | ~part.hold(flow)] = 0.0
             with np.errstate(divide="ignore"):
                 inverse[v, :, : len(mine)] = 1.0 / found
-        return _Edges(square, pools, group, least, between, looked, inverse)
+        return _Edges(square, pools, group, least, between, inverse)
 
     def columns(self) -> Iterator[_Columns]:
         """Columns that leave more than those of fewer replicas, than those for more flows, and than stricter ones."""

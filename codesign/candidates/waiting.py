@@ -40,7 +40,7 @@ def most_utilization(
     short = np.ones(ratio.shape, dtype=bool)
 
     def holds(rho: Floats, k: Places, servers: Places, m: Places) -> Bools:
-        return _holds(flow, rho, servers, ratio[k, m], seconds[k], weight, steps[k])
+        return promises_hold(flow, rho, servers, ratio[k, m], seconds[k], weight, steps[k])
 
     for i, servers in enumerate(pools):  # where so many may be as busy as can be, so may more
         k, m = np.nonzero(short)
@@ -60,7 +60,7 @@ def most_utilization(
     return found
 
 
-def _holds(
+def promises_hold(
     flow: CallFlow, rho: Floats, servers: Places, ratio: Floats, seconds: Floats, weight: Floats, steps: Floats
 ) -> Bools:
     """[E] do the promises hold at a utilisation [E], with `servers` [E] replicas? `seconds` is [E, J]."""
