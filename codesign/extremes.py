@@ -71,7 +71,7 @@ def _most_rate(instance: Instance, gap: float, clock: Clock, heard: Heard) -> Ex
     search.heard = lambda: heard(*search.result(lambda hardness: hardness))
     if not np.all(np.isfinite(first_columns(candidates.data)[2])):
         return Extreme(candidates, FleetPlan("infeasible", math.inf, 0.0))
-    search.proven = most_rate(candidates.data, clock.deadline)
+    search.proven = most_rate(candidates.data.bounding, clock.deadline)
     if math.isinf(search.proven):
         return Extreme(candidates, FleetPlan("no_solution", math.inf, math.inf))
     search.from_above(search.proven)

@@ -355,7 +355,7 @@ def test_the_gap_counts_columns_outside_the_restricted_milp(monkeypatch):
     monkeypatch.setattr(fleet_module, "_SMALL", 0)
     monkeypatch.setattr(fleet_module, "_RESTRICTED", (2,))
     monkeypatch.setattr(fleet_module, "_promising", lambda data, relaxation, size: np.array([0, 1]))
-    monkeypatch.setattr(fleet_module, "_branch_and_prove", lambda data, relaxation, search: False)
+    monkeypatch.setattr(fleet_module, "_branch_and_prove", lambda spared, root, search, near: False)
     plan = solve_fleet(data, gap=0.0, threads=1)
     assert plan.objective == pytest.approx(4.0)
     assert plan.status == "feasible"

@@ -376,9 +376,9 @@ class Evaluator:
         # Items of subsets share options: each is built once.
         unique = {option.name: option for option in (*base.hardware, *extra)}
         if w not in self._common and base.hardware:
-            self._common[w] = build_candidates(base)
+            self._common[w] = build_candidates(base, bounded=False)
         instance = replace(base, hardware=tuple(unique.values()))
-        data = strengthened(build_candidates(instance, known=self._common.get(w)).data)
+        data = strengthened(build_candidates(instance, known=self._common.get(w), bounded=False).data)
         homes = _column_hardware(data)
         common = {option.name for option in base.hardware}
         masks = []

@@ -66,7 +66,7 @@ def _export_milp(source: str, kind: str, output: str, problem: str | None) -> No
     from codesign.problem import resolve
     from codesign.report.interrupt import interruptible
 
-    candidates = build_candidates(resolve(loaded))
+    candidates = build_candidates(resolve(loaded), bounded=False)
     options = candidates.instance.options
     cancel = threading.Event()
     plan = interruptible(

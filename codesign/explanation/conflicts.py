@@ -82,8 +82,10 @@ def explain_infeasible(candidates: Candidates, plan: FleetPlan, clock: Clock) ->
 
 def _conflict(candidates: Candidates, plan: FleetPlan, seconds: float, tell: Callable[[str], None]) -> _Found:
     options, proven = candidates.instance.options, plan.status == "infeasible"
-    relaxed = math.isfinite(plan.bound)  # then the relaxation has a plan, and whole numbers have none
-    fractions = None if relaxed else diagnose(candidates.data, seconds, tell)
+    relaxed = math.isfinite(plan.bound)  # then the relaxation that bounds has a plan, and whole numbers may have none
+    fractions = None
+    if not (relaxed and proven):
+        fractions = diagnose(candidates.data.bounding if proven else candidates.data, seconds, tell)
     if fractions is not None:
         return _Found(fractions, None)
     asked = requirements(candidates)

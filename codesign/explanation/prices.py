@@ -139,7 +139,7 @@ def _net(whole: FleetData, duals: Duals, instance: Instance) -> dict[str, float]
     The instance is the whole one with less hardware, so its limits are among the whole's. A level that only better
     hardware reaches is none of the whole's commodities and has no price: its flows stay closed.
     """
-    data = _of_commodities(strengthened(build_candidates(instance).data), whole.commodities)
+    data = _of_commodities(strengthened(build_candidates(instance, bounded=False).data), whole.commodities)
     commodity = dict(zip(whole.commodities, duals.commodity.tolist(), strict=True))
     limit = {item.name: float(dual) / item.scale for item, dual in zip(whole.limits, duals.limit, strict=True)}
     server = dict(zip(_numbered(whole), duals.bought.tolist(), strict=True))

@@ -46,7 +46,7 @@ def slo_prices(
             tell(f"what is it worth: {name}, {unit} more")
             eased = None
             if time.monotonic() < deadline:
-                eased, _ = _relaxed(build_candidates(instance).data, start, deadline)
+                eased, _ = _relaxed(build_candidates(instance, bounded=False).data, start, deadline)
             if eased is None or not eased.converged:
                 late.append(name)
                 break

@@ -121,5 +121,5 @@ def _eased(task: TaskClass, metric: str, factor: float) -> TaskClass:
 def _servable(instance: Instance, task: TaskClass) -> bool:
     """Does any configuration serve the task alone, limits aside?"""
     alone = replace(instance, tasks=(task,), measured_pools=())
-    _, _, cost = first_columns(build_candidates(alone).data)
+    _, _, cost = first_columns(build_candidates(alone, bounded=False).data)
     return bool(np.all(np.isfinite(cost)))
