@@ -124,6 +124,8 @@ def compared(data, plan, spent, seconds=10.0, had_time=True, exported=False):
     other = second_optimum(data, seconds)
     theirs = time.process_time()
     what, detail = _verdict(data, plan, other, had_time)
+    if data.outer and what in ("", "gave up", "unproven", "false infeasible"):
+        what, detail = _around(data, plan, other, had_time, seconds)
     if what in ("second (refused)", "second (too dear)") and plan.status == "optimal":
         # Counts of a million are beyond its tolerances in one go: is there a plan better than the one in hand?
         again = challenged(data, plan, spent, seconds, had_time)
@@ -132,6 +134,29 @@ def compared(data, plan, spent, seconds=10.0, had_time=True, exported=False):
         what, detail = _exported(data, plan, seconds)
     spent = (spent, theirs - start, time.process_time() - theirs)
     return Finding(what, detail, _said(plan), _said(other), plan.status, spent)
+
+
+def _around(data, plan, other, had_time, seconds):
+    """What a plan says whose bound is over more columns than plans are made of, beside the optima of both."""
+    wider = second_optimum(data.bounding, seconds)
+    if wider.status == "unknown" or other.status == "unknown":
+        return "undecided", ""
+    least = wider.objective if wider.status == "optimal" else np.inf
+    margin = SAME * abs(least) if np.isfinite(least) else 0.0
+    if plan.bound > least + margin:
+        return "bound", f"{plan.bound:.9g} over columns whose optimum is {least:.9g}"
+    if plan.status == "infeasible":
+        return ("false infeasible", "") if np.isfinite(least) else ("", "")
+    if plan.status == "optimal" and plan.objective > least + margin:
+        return "too dear", ""
+    truth = other.objective if other.status == "optimal" else np.inf
+    best = plan.objective if plan.replicas or plan.status in ("optimal", "feasible") else np.inf
+    if other.status == "infeasible" and plan.status == "no_solution" and np.isfinite(least):
+        return "", ""  # none found among plans' own columns, which proves nothing
+    close = best <= truth + SAME * abs(truth) if np.isfinite(truth) else not np.isfinite(best)
+    if not (close and plan.bound >= least - margin if np.isfinite(least) else plan.status == "infeasible"):
+        return ("gave up" if had_time else "unproven"), ""
+    return "", ""
 
 
 def _said(plan):

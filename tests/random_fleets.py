@@ -71,6 +71,7 @@ KINDS = {
     "zero prices": Kind(("free", "ties")),
     "at the optimum": Kind(("binding",)),
     "everything": Kind((), 0.4),
+    "outer columns": Kind(("outer",)),
     "many columns": Kind((), 0.1, (5, 10)),
     "many columns, nine orders": Kind(("wide",), 0.1, (5, 10)),
     "measured pools": Kind((), 0.15),
@@ -306,7 +307,17 @@ class Drawing:
         )
         self.width, self.height = width, height
         data = replace(data, limits=tuple(self._limits(data)))
+        if "outer" in self.kind.always:
+            data = replace(data, outer=tuple(self._around(block) for block in data.blocks))
         return self._at_risk(data) if on["scenarios"] and dice.chance(0.7) else data
+
+    def _around(self, block):
+        """Columns that hold all that a block's do, and often more."""
+        dice = self.dice
+        fewer = np.array([dice.pick(0, 0, 1) for _ in range(len(block))], dtype=np.int64)
+        wider = np.array([dice.pick(1.0, 1.0, 1.02, 1.3) for _ in range(len(block))])
+        least = np.maximum(block.min_replicas - fewer, 1)
+        return replace(block, limit=block.limit * wider[:, None], min_replicas=least)
 
     def _demands(self):
         """[tasks] per second."""
