@@ -491,7 +491,7 @@ def with_unit(data, share):
 
 # ---- everything that random fleets draw, for hypothesis ------------------------------------------------------
 
-PLAIN = tuple(name for name in KINDS if name != "at the optimum" and not name.startswith("measured"))
+PLAIN = tuple(name for name in KINDS if name not in ("at the optimum", "outer columns") and "measured" not in name)
 """Kinds that need no solver to be drawn."""
 NARROW = tuple(name for name in PLAIN if "wide" not in KINDS[name].always and name != "rescaled")
 """Kinds of one order of magnitude: figures may be compared absolutely."""

@@ -71,11 +71,11 @@ KINDS = {
     "zero prices": Kind(("free", "ties")),
     "at the optimum": Kind(("binding",)),
     "everything": Kind((), 0.4),
-    "outer columns": Kind(("outer",)),
     "many columns": Kind((), 0.1, (5, 10)),
     "many columns, nine orders": Kind(("wide",), 0.1, (5, 10)),
     "measured pools": Kind((), 0.15),
     "measured pools, nine orders": Kind(("wide",), 0.15),
+    "outer columns": Kind(("outer",)),
 }
 """By name."""
 

@@ -292,8 +292,8 @@ def test_large_path_on_many_columns(monkeypatch, seed, gap):
     assert parts.gap <= max(gap, 1e-6)
 
 
-@pytest.mark.parametrize("seed", [38, 66])
-def test_a_leaf_that_its_share_of_the_time_leaves_open_is_asked_again(seed, monkeypatch):
+@pytest.mark.parametrize(("seed", "kind"), [(38, "memory tiers"), (66, "minima")])
+def test_a_leaf_that_its_share_of_the_time_leaves_open_is_asked_again(seed, kind, monkeypatch):
     """A search of 30 s ended after 8 s with a gap of 6 %: each of its leaves had been tried for a tenth of the time."""
     monkeypatch.setattr(fleet_module, "_SMALL", 0)
     monkeypatch.setattr(fleet_module, "_RESTRICTED", (2, 3))
@@ -309,7 +309,7 @@ def test_a_leaf_that_its_share_of_the_time_leaves_open_is_asked_again(seed, monk
 
     whole = Search.milp
     monkeypatch.setattr(Search, "milp", milp)
-    data = random_fleet(seed, columns=(5, 9))
+    data = random_fleet(seed, kind, (5, 9))
     plan = solve_fleet(data, gap=0.0, threads=1)
     assert len(set(asked)) == 2
     assert plan.status == "optimal"

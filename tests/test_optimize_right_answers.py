@@ -210,11 +210,14 @@ def test_nothing_idle_is_taken_where_it_is_free():
 # ---- what a stopped search may say ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [27, 201, 405])
+@pytest.mark.parametrize(
+    ("seed", "kind"),
+    [(27, "measured pools"), (201, "measured pools"), (405, "measured pools, nine orders")],
+)
 @pytest.mark.parametrize("seconds", [0.0, 1e-3])
-def test_bounds_are_never_below_nothing(seed, seconds, monkeypatch):
+def test_bounds_are_never_below_nothing(seed, kind, seconds, monkeypatch):
     """Limits that the first columns exceed, at a price: before, a search stopped there claimed at least -9,653."""
-    data = random_fleet(seed)
+    data = random_fleet(seed, kind)
     optimum = solve_fleet(data, gap=0.0, threads=1).objective
     monkeypatch.setattr(search, "_SMALL", 0)
     plan = solve_fleet(data, gap=0.0, time_limit=seconds, threads=1)
