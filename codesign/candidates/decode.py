@@ -28,13 +28,15 @@ from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.edges import MIXES
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.loads import batches, within_slots
-from codesign.candidates.outer import ROUNDING, Blocks, Built, bulge, outer_block, room_alone, tasks_of, with_tasks
+from codesign.candidates.outer import Blocks, Built, bulge, outer_block, room_alone, tasks_of, with_tasks
 from codesign.candidates.prefixes import sets_of_tasks
 from codesign.performance import decode_step_seconds
 from codesign.performance.queueing import EVEN_REPLICAS, batch_swing, normal_quantile, seen_batch
 
 ROW_NAMES = ("time", "slots", "capacity", "link")
-_SAFE = 0.998
+_FINER = 4
+"""Loads that are looked at here, for one where prompts are computed too."""
+_SAFE = 0.9995
 """Of an edge: what lies between two loads is known to about as much."""
 _ANY = 2**20
 """Replicas among which calls are even, of which more make no difference."""
@@ -100,7 +102,7 @@ def _outer(part: Slice, book: MomentBook, few: DecodeEdges, power: Floats, selec
         edges = few if most == 1 else DecodeEdges(part, book, flows, most)
         use, steps, bytes_, open_ = edges.holding()
         limit = np.stack([steps, np.ones(count), bytes_.max(axis=1), np.ones(count)], axis=1)
-        own = np.stack([np.full_like(bytes_[:, :-1], ROUNDING), bytes_[:, :-1]], axis=1)
+        own = np.stack([np.ones_like(bytes_[:, :-1]), bytes_[:, :-1]], axis=1)
         rows = with_tasks(use, limit, ROW_NAMES, (0, 2), own, flows)
         admits = open_ if pooled == 1 else open_ & ~stays
         least = np.full(count, pooled)
@@ -184,7 +186,7 @@ class DecodeEdges:
         fabric = np.array([f.fabric_bytes_per_s for f in flows])
         fitting = np.stack([part.hold(flow) for flow in flows], axis=1)
         self._reached = (part.link[:, None] >= fabric) & fitting
-        self._batch = within_slots(batches(part.slots * part.table.dp.astype(np.float64)))
+        self._batch = within_slots(batches(part.slots * part.table.dp.astype(np.float64), _FINER))
         self._seen = seen_batch(self._batch, replicas)
         self._step = decode_step_seconds(part.table, self._seen)
         # Over as much as batches vary: steps have kinks.
@@ -319,7 +321,7 @@ class DecodeEdges:
         rooms = {flow.calls.shared: room_alone(self.part, flow) for flow in self.flows}
         held = {shared: self._room_edges(room) for shared, room in rooms.items()}
         memory = np.stack([held[flow.calls.shared][:, v] for v, flow in enumerate(self.flows)], axis=1)
-        use, open_ = self._rows(ROUNDING * own / _SAFE, ROUNDING * self._slots[:, self.kind], ROUNDING * memory / _SAFE)
+        use, open_ = self._rows(own / _SAFE**2, self._slots[:, self.kind] / _SAFE, memory / _SAFE**2)
         together = {_both(one, other) for one in set(kept) for other in set(kept)}
         steps = [self._mixed_time(promise, self._on_time(self._alone, promise)) for promise in together]
         tasks = tasks_of(self.flows)

@@ -42,11 +42,11 @@ _ROUNDS = 5
 """Of the number of calls that keep a batch, with those that the prompts before them hold up."""
 
 
-def batches(most: Floats) -> Floats:
-    """[K, N] batches from a replica that is nearly empty to one with `most` [K] sequences, and beyond."""
+def batches(most: Floats, finer: int = 1) -> Floats:
+    """[K, N] batches from a replica that is nearly empty to one with `most` [K] sequences, and beyond; or `finer`."""
     few = np.minimum(_FEW, most / 2.0)[:, None]
-    light = _EMPTIEST * (few / _EMPTIEST) ** np.linspace(0.0, 1.0, _LIGHT, endpoint=False)
-    heavy = few * (most[:, None] / few) ** np.linspace(0.0, 1.0, _HEAVY)
+    light = _EMPTIEST * (few / _EMPTIEST) ** np.linspace(0.0, 1.0, _LIGHT * finer, endpoint=False)
+    heavy = few * (most[:, None] / few) ** np.linspace(0.0, 1.0, _HEAVY * finer)
     return np.concatenate([light, heavy, most[:, None] * np.geomspace(1.0, 6.0, _BEYOND + 1)[1:]], axis=1)
 
 
