@@ -144,7 +144,7 @@ def solve(
         # The accounts of the plan that it makes take as long as those of the plan before.
         left = clock.started + limit - accounted - time.monotonic()
         spent = replace(clock, deadline=time.monotonic() + min(left, _POLISHING_SECONDS))
-        solution = _polished(instance, candidates, plan, solution, asked, spent)
+        _, solution = _polished(instance, candidates, plan, solution, asked, spent)
         clock.publish(solution)
     if robust and plan.replicas and instance.objective not in EXTREMES:
         from codesign.robustness import robustness
@@ -169,16 +169,16 @@ def solve(
 
 def _polished(
     instance: Instance, candidates: Candidates, plan: FleetPlan, solution: Solution, gap: float, clock: Clock
-) -> Solution:
-    """The solution of the same calls on fewer replicas, where that costs less and both witnesses accept it."""
+) -> tuple[FleetPlan, Solution]:
+    """The same calls on fewer replicas, where that costs less and both witnesses accept it; else what there is."""
     begun = time.monotonic()
     found = polished(candidates, plan, clock) if plan.replicas else None
     if found is None:
-        return solution
+        return plan, solution
     made, seconds = solution.provenance, {**solution.solve.seconds, "polish": time.monotonic() - begun}
     again = build_solution(found.candidates, found.plan, made.problem, made.command, seconds)
     again = witnessed(instance, found.candidates, found.plan, noted(again, found, solution), gap)
-    return solution if again.violations else again
+    return (plan, solution) if again.violations else (found.plan, again)
 
 
 def stricter(candidates: Candidates, roles: tuple[str, ...], share: float) -> Candidates:
@@ -350,6 +350,8 @@ def explain(
         seconds = {"optimize": time.monotonic() - clock.started}
         solution = build_solution(candidates, plan, str(problem.name), "explain", seconds)
         solution = witnessed(instance, candidates, plan, solution, instance.options.gap)
+        spent = replace(clock, deadline=time.monotonic() + _POLISHING_SECONDS)
+        plan, solution = _polished(instance, candidates, plan, solution, instance.options.gap, spent)
     else:
         from codesign.explanation.held import held_plan
 
