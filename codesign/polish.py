@@ -31,6 +31,8 @@ _SAVED = 1e-6
 """Relative: a plan that is cheaper by less is as good as the one before, which keeps its margin; and so is a bound."""
 _MORE = 0.01
 """Share of more calls for which pools are steady."""
+_ROWS_BEYOND = 1.3
+"""Of its replicas, what rows may ask of a pool that takes others' calls: accounts do not allow that much more."""
 _LOWER_SHARE = 0.7
 """Of the time for all of it, until servers are bought for the first time."""
 _NAMED = 3
@@ -174,22 +176,26 @@ class _Recount:
         worth, each = self._price[column] * self.replicas[column], self._price[other]
         grown = max(math.ceil(worth / each * (1.0 - 1e-9)) - 1, 0) if each > 0 else 0
         replicas = {k: n + (grown if k == other else 0) for k, n in self.replicas.items() if k != column}
-        if not (self._holds and self._keeps(replicas, rates)):
+        rows = rows_need(self._candidates.data, {key: rate for key, rate in rates.items() if key[0] == other})
+        if rows[other] > _ROWS_BEYOND * replicas[other] + 1.0 or not (self._holds and self._keeps(replicas, rates)):
             return None
-        self._fewest(other, replicas, rates)
+        self._fewest(other, replicas, rates, low=self.replicas[other] - 1)
         return replicas, rates
 
-    def _fewest(self, column: int, replicas: dict[int, int], rates: dict[tuple[int, int], float]) -> None:
-        """Lower one count as far as all promises hold."""
-        if not self._holds:
-            return
-        low, high = 0, replicas[column]  # promises are broken with none, and hold with these
-        while high - low > 1 and not self._over():
-            middle = (low + high) // 2 if low else max(high - 1 - high // 8, (low + high) // 2)
+    def _fewest(
+        self, column: int, replicas: dict[int, int], rates: dict[tuple[int, int], float], low: int = 0
+    ) -> None:
+        """Lower one count, which holds, as far as all promises hold; `low` is too few.
+
+        Most pools have none too many, or a few: one less comes first, then two, four and so on.
+        """
+        high, step = replicas[column], 1
+        while self._holds and high - low > 1 and not self._over():
+            middle = max(high - step, (low + high) // 2)
             if self._keeps({**replicas, column: middle}, rates):
-                high = middle
+                high, step = middle, 2 * step
             else:
-                low = middle
+                low, step = middle, high  # from here on by halves
         replicas[column] = high
 
     def _over(self) -> bool:
