@@ -48,8 +48,8 @@ _SETTLE_SECONDS, _SETTLE_SHARE = 2.0, 0.1
 """Of the time limit, kept for the plan's accounts: seconds, and at most this share."""
 _POLISH_SECONDS, _POLISH_SHARE = 4.0, 0.07
 """Of the time limit, for fewer replicas under the same calls and their accounts: seconds, and at most this share."""
-_POLISHING_SECONDS = 2.0
-"""At most, for the counts alone."""
+_POLISHING_SECONDS = 10.0
+"""At most, for the counts alone, which mostly take one or two: a busy machine is to find the same plan."""
 _FIRST_SHARE, _NOMINAL_SHARE, _ROBUSTNESS_SHARE = 0.5, 0.8, 0.1
 """Of the time limit: for the plan where finer grids follow; of what is left of it: for the nominal problem beside
 `robust`, and for what becomes of a plan that is not ready."""

@@ -20,6 +20,7 @@ from codesign.candidates.edges import STEADY
 from codesign.clock import Clock
 from codesign.optimize.fleet import FleetPlan
 from codesign.optimize.recount import bought, rows_need
+from codesign.solution.colocated import operate_colocated
 from codesign.solution.counted import counted
 from codesign.solution.operation import Known, operate
 from codesign.solution.promises import Way, keeps_slos, ways
@@ -31,7 +32,9 @@ _SAVED = 1e-6
 """Relative: a plan that is cheaper by less is as good as the one before, which keeps its margin; and so is a bound."""
 _MORE = 0.01
 """Share of more calls for which pools are steady."""
-_ROWS_BEYOND = 1.3
+_CLOSE = 1e-8
+"""Relative; of the batch that those bring."""
+_ROWS_BEYOND = 1.1
 """Of its replicas, what rows may ask of a pool that takes others' calls: accounts do not allow that much more."""
 _LOWER_SHARE = 0.7
 """Of the time for all of it, until servers are bought for the first time."""
@@ -230,9 +233,14 @@ class _Recount:
         """Do a few more calls bring a few more sequences, and not many?  Where they do, rows of colocated pools end."""
         if id(state) in self._before or not state.step_s > 0:
             return True
-        more = {(k, f): rate * (1.0 + _MORE) for (k, f), rate in rates.items() if k == state.column}
-        plan = replace(self._plan, replicas={state.column: state.replicas}, rates=more)
-        batch = operate(self._candidates, plan, self._states)[state.column].batch
+        if state.chunked is not None:
+            flows = tuple((flow, rate * (1.0 + _MORE)) for flow, rate in state.flows)
+            chunk, known = state.chunked.chunk, state.batch
+            batch = operate_colocated(state.table, flows, state.replicas, chunk, known, tolerance=_CLOSE).batch
+        else:
+            more = {(k, f): rate * (1.0 + _MORE) for (k, f), rate in rates.items() if k == state.column}
+            plan = replace(self._plan, replicas={state.column: state.replicas}, rates=more)
+            batch = operate(self._candidates, plan, self._states)[state.column].batch
         return bool(batch <= state.batch * (1.0 + _MORE) ** STEADY)
 
     def _promised(self, task: int, routes: Sequence[Way]) -> bool:
