@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from codesign.solution.schema import Solution
 
-CLOCK, INTERRUPT = "clock", "interrupt"
+CLOCK, INTERRUPT = "time limit", "interrupt"
+"""What ends a search early, in the words of solution files."""
 _ROUNDS = 2.0
 """Preparations that a search takes before there is anything to read from it."""
 

@@ -17,6 +17,7 @@ from codesign.explanation.schema import Binding, Conflict, Explanation, NotChose
 from codesign.optimize.fleet import FleetPlan
 from codesign.optimize.search import Start
 from codesign.planning import enumerated, nominal_of, plan_fleet
+from codesign.polish import noted, polished
 from codesign.problem import Issue, Problem, ProblemError, resolve
 from codesign.problem.extremes import EXTREMES, at_cost, at_extreme
 from codesign.problem.instance import NOMINAL, Instance
@@ -45,6 +46,10 @@ _AGAIN_SECONDS = 2.0
 """As long has to be left for one."""
 _SETTLE_SECONDS, _SETTLE_SHARE = 2.0, 0.1
 """Of the time limit, kept for the plan's accounts: seconds, and at most this share."""
+_POLISH_SECONDS, _POLISH_SHARE = 4.0, 0.07
+"""Of the time limit, for fewer replicas under the same calls and their accounts: seconds, and at most this share."""
+_POLISHING_SECONDS = 10.0
+"""At most, for the counts alone, which mostly take one or two: a busy machine is to find the same plan."""
 _FIRST_SHARE, _NOMINAL_SHARE, _ROBUSTNESS_SHARE = 0.5, 0.8, 0.1
 """Of the time limit: for the plan where finer grids follow; of what is left of it: for the nominal problem beside
 `robust`, and for what becomes of a plan that is not ready."""
@@ -85,6 +90,7 @@ def solve(
         _refuse_extremes(problem, instance)
     limit = instance.options.time_limit_s if time_limit_s is None else time_limit_s
     clock.deadline = clock.started + limit - min(_SETTLE_SECONDS, _SETTLE_SHARE * limit)
+    polish_s = min(_POLISH_SECONDS, _POLISH_SHARE * limit)
     name = str(problem.name)
 
     def heard(of: Candidates, plan: FleetPlan) -> None:
@@ -100,7 +106,7 @@ def solve(
         else:
             candidates = enumerated(instance, clock)
             built = time.monotonic()
-            first = clock.part(clock.left() * (_FIRST_SHARE if refine else 1.0))
+            first = clock.part((clock.left() - polish_s) * (_FIRST_SHARE if refine else 1.0))
             if robust:
                 nominal, alone, known = _nominal(problem, candidates, gap, first)
                 first = first.part(first.left() * (1.0 - _ROBUSTNESS_SHARE))
@@ -114,8 +120,10 @@ def solve(
         return unplanned(instance, stopped.reason, name, command, {"build": time.monotonic() - clock.started})
     seconds = {"build": built - clock.started, "optimize": time.monotonic() - built}
     asked = instance.options.gap if gap is None else gap
+    accounting = time.monotonic()
     solution = build_solution(candidates, plan, name, command, seconds)
     solution = witnessed(instance, candidates, plan, solution, asked)
+    accounted = time.monotonic() - accounting
     for roles, share in _AGAIN if instance.objective not in EXTREMES else ():
         if not solution.violations or clock.left() < _AGAIN_SECONDS:
             break
@@ -131,9 +139,18 @@ def solve(
     clock.publish(solution)
     if solution.violations:
         return solution
+    if instance.objective not in EXTREMES:
+        clock.tell("fewer replicas")
+        # The accounts of the plan that it makes take as long as those of the plan before.
+        left = clock.started + limit - accounted - time.monotonic()
+        spent = replace(clock, deadline=time.monotonic() + min(left, _POLISHING_SECONDS))
+        _, solution = _polished(instance, candidates, plan, solution, asked, spent)
+        clock.publish(solution)
     if robust and plan.replicas and instance.objective not in EXTREMES:
         from codesign.robustness import robustness
 
+        if alone.replicas and (better := polished(nominal, alone, clock.part(_POLISHING_SECONDS))):
+            nominal, alone = better.candidates, better.plan
         found = robustness(candidates, solution, nominal, alone, clock)
         solution = solution.model_copy(update={"robustness": found})
         clock.publish(solution)
@@ -148,6 +165,20 @@ def solve(
 
     names = conflict_names(candidates, plan, min(_CONFLICT_SECONDS, clock.left()), clock.tell)
     return solution.model_copy(update={"conflicts": names})
+
+
+def _polished(
+    instance: Instance, candidates: Candidates, plan: FleetPlan, solution: Solution, gap: float, clock: Clock
+) -> tuple[FleetPlan, Solution]:
+    """The same calls on fewer replicas, where that costs less and both witnesses accept it; else what there is."""
+    begun = time.monotonic()
+    found = polished(candidates, plan, clock) if plan.replicas else None
+    if found is None:
+        return plan, solution
+    made, seconds = solution.provenance, {**solution.solve.seconds, "polish": time.monotonic() - begun}
+    again = build_solution(found.candidates, found.plan, made.problem, made.command, seconds)
+    again = witnessed(instance, found.candidates, found.plan, noted(again, found, solution), gap)
+    return (plan, solution) if again.violations else (found.plan, again)
 
 
 def stricter(candidates: Candidates, roles: tuple[str, ...], share: float) -> Candidates:
@@ -319,6 +350,8 @@ def explain(
         seconds = {"optimize": time.monotonic() - clock.started}
         solution = build_solution(candidates, plan, str(problem.name), "explain", seconds)
         solution = witnessed(instance, candidates, plan, solution, instance.options.gap)
+        spent = replace(clock, deadline=time.monotonic() + _POLISHING_SECONDS)
+        plan, solution = _polished(instance, candidates, plan, solution, instance.options.gap, spent)
     else:
         from codesign.explanation.held import held_plan
 

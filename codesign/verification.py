@@ -163,8 +163,11 @@ def _with(instance: Instance, tightening: tuple[Tightening, ...]) -> Instance:
 def _bounded(solution: Solution, first: Solution, asked_gap: float) -> Solution:
     """A later plan beside the first one's bound."""
     value, bound = solution.objective.value, first.objective.bound
-    if value is None or bound is None:
+    if value is None:
         return solution
+    if bound is None:  # withdrawn; that of stricter rows is none
+        objective = solution.objective.model_copy(update={"bound": None, "gap": None})
+        return solution.model_copy(update={"objective": objective, "status": "feasible"})
     gap = (value - bound) / abs(value) if value else 0.0
     status = "optimal" if gap <= asked_gap else "feasible"
     objective = solution.objective.model_copy(update={"bound": bound, "gap": gap})

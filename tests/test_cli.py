@@ -442,7 +442,7 @@ def test_the_plan_shows_what_a_planner_pastes_into_a_report() -> None:
 
 
 def test_headlines_claim_no_more_than_is_proven() -> None:
-    stopped = SOLUTION["solve"] | {"stopped_by": "clock"}  # type: ignore[operator]
+    stopped = SOLUTION["solve"] | {"stopped_by": "time limit"}  # type: ignore[operator]
     feasible = headline(solution(status="feasible", solve=stopped))
     assert "feasible, not proven optimal, within 0.28 %" in feasible
     assert "stopped by the time limit" in feasible

@@ -19,7 +19,8 @@ ROOMS = (
     ("check",),
     ("simulate",),
     (
-        "clock", "staged", "planning", "explanation", "robustness", "extremes", "verification", "witnesses", "planner",
+        "clock", "staged", "planning", "explanation", "robustness", "extremes", "verification", "polish",
+        "witnesses", "planner",
     ),
     ("study", "architecture"),
     ("validation",),

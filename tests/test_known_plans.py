@@ -48,7 +48,7 @@ class Hopeless:
     """A search that ends without a plan, as on a machine that is too busy."""
 
     def solve(self, **_: object) -> FleetPlan:
-        return FleetPlan("no_solution", np.inf, -np.inf, stopped_by="clock")
+        return FleetPlan("no_solution", np.inf, -np.inf, stopped_by="time limit")
 
 
 @pytest.mark.parametrize(("changes", "robust"), [({"scenarios": DEAR}, True), ({"periods": DAY}, False)])
@@ -66,7 +66,7 @@ def test_a_plan_of_one_stage_is_one_of_all(changes, robust, survive, monkeypatch
     monkeypatch.setattr(planning, "solver_of", solver_of)
     plan = solve(problem, robust=robust)
     assert plan.status == "feasible"
-    assert plan.solve.stopped_by == "clock"
+    assert plan.solve.stopped_by == "time limit"
     assert plan.objective.value <= 1.2 * best.objective.value
     assert 0.0 <= plan.objective.bound <= plan.objective.value
     report = check(problem, plan)
@@ -162,7 +162,7 @@ def test_rates_of_some_tasks_in_one_period():
 def test_the_time_limit_covers_the_enumeration():
     plan = solve(Problem.from_dict(CHAT), time_limit_s=1e-6)
     assert plan.status == "no_solution"
-    assert (plan.solve.stopped_by, plan.solve.columns_total) == ("clock", 0)
+    assert (plan.solve.stopped_by, plan.solve.columns_total) == ("time limit", 0)
     assert check(Problem.from_dict(CHAT), plan).ok
 
 

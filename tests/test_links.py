@@ -6,7 +6,7 @@ from codesign.candidates.build import build_candidates
 from codesign.check import check
 from codesign.hardware.tco import annuity_usd_per_hour
 from codesign.performance.energy import peak_power_w
-from codesign.planner import solve
+from codesign.planner import explain, solve
 from codesign.problem import Problem, ProblemError, resolve
 from codesign.solution import Solution
 
@@ -126,3 +126,48 @@ def test_words_of_links(links, names, message):
     with pytest.raises(ProblemError) as error:
         resolve(problem(links=links, names=names))
     assert message in str(error.value)
+
+
+ONE_PROMPT = {
+    "models": {"m": {"card": "Llama-3.1-8B", "weights": ["bf16"], "kv": ["bf16"]}},
+    "tasks": [
+        {
+            "name": "t", "rate": "0.001/s", "context": 40000, "output": 200, "models": ["m"],
+            "slo": {"ttft": {"p95": "60 s"}, "tpot": {"p95": "1 s"}},
+        }
+    ],
+    "hardware": {"g5": {"accelerator": "a10g", "server": {"accelerators": 1}, "price": "1 $/h"}},
+    "options": {"gap": "5%"},
+}  # fmt: skip
+"""Of 40,000 tokens: beside the weights one A10G has room for fewer."""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"options.max_context_parallel": 4},
+        {"hardware.g5": {"accelerator": "a10g", "price": "1 $/h"}},  # servers of one, says the catalogue
+        {"hardware.g5.accelerator": "l4", "tasks.t.context": 60000},
+    ],
+)
+def test_cards_that_are_alone_in_their_servers_join_no_other(changes):
+    problem = Problem.from_dict(ONE_PROMPT).replace(changes)
+    assert solve(problem).status == "infeasible"
+    (conflict,) = explain(problem).conflicts
+    assert conflict.limit.endswith("whose KV fits (g5: no link joins cards in servers of one)")
+
+
+def test_cards_of_one_server_are_joined_by_pcie():
+    problem = Problem.from_dict(ONE_PROMPT).replace({"hardware.g5.server.accelerators": 4})
+    plan = solve(problem)
+    assert plan.fleet[0].accelerators > 1
+    assert check(problem, plan).ok
+    # Nor does the witness believe in a replica over servers of one.
+    found = check(problem.replace({"hardware.g5.server.accelerators": 1}), plan).violations
+    assert any("of cards in servers of one without a link" in item.what for item in found)
+
+
+def test_a_network_that_is_bought_joins_cards():
+    links = {"links": {"nic": NIC}, "hardware.g5.links": ["nic"]}
+    assert solve(Problem.from_dict(ONE_PROMPT).replace(links)).status == "optimal"

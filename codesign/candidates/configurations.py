@@ -118,8 +118,13 @@ def engines(instance: Instance) -> tuple[EngineProfile, ...]:
 def _shapes(
     option: HardwareOption, model: Model, most: int | None, domains: int
 ) -> list[tuple[int, int, int, int]]:
-    """(tp, pp, ep, dp) worth trying: TP in a scale-up domain, attention DP over `domains`, stages across servers."""
+    """(tp, pp, ep, dp) worth trying: TP in a scale-up domain, attention DP over `domains`, stages across servers.
+
+    Whole servers are joined, over the network; cards that have no link to any other are no servers to join.
+    """
     server = option.server_accelerators
+    if option.unlinked:
+        return [(1, 1, 1, 1)]
     domain = max(1, option.accelerator.scaleup_domain)
     if "pcie" in option.accelerator.scaleup_topology.lower():
         domain = min(domain, server)  # peers over PCIe sit in one host
@@ -147,7 +152,7 @@ def _context_parallel(
     """(tp, pp, ep, dp, cp) of prefill replicas whose groups share a prompt, as far as the file allows any."""
     options, server = instance.options, option.server_accelerators
     largest = min(options.max_replica_accelerators or _MOST_ACCELERATORS, _MOST_ACCELERATORS)
-    if "prefill" not in option.roles:
+    if "prefill" not in option.roles or option.unlinked:
         return []
     return [
         (tp, pp, ep, dp, cp)

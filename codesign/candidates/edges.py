@@ -38,7 +38,7 @@ _ROUNDING = 1.008
 """By how much more a flow may carry alone than was found: promises are looked at closely twice."""
 _MIXED = 0.99
 """Of what rows say of flows together: mixes of more than two are none of those that were looked at."""
-_STEADY = 4.0
+STEADY = 4.0
 """Percent more sequences that one percent more calls may bring, at most: beyond it batches and queues run away."""
 _NEVER_S = 1e12
 _NOTHING = 1e-9
@@ -436,7 +436,7 @@ class Edges:
     def _room_of(self, loads: Loads) -> dict[str, Floats]:
         """[rows] the most of a mix that slots and the queue of prompts hold."""
         most = np.full(len(loads.rate), self.part.instance.options.max_utilization)
-        busy = np.minimum(loads.until(loads.replica.utilization, most), loads.steady(_STEADY))
+        busy = np.minimum(loads.until(loads.replica.utilization, most), loads.steady(STEADY))
         return {"slots": loads.sure[:, loads.full], "busy": busy}
 
     def _room_for(self, loads: Loads) -> dict[str, Floats]:

@@ -78,7 +78,7 @@ def figure(
     replicas: Mapping[int, int],
     spares: Mapping[int, int],
     rates: Mapping[tuple[int, int], float],
-    modules: Mapping[int, int],
+    modules: Mapping[int, float],
 ) -> float:
     """The objective of `data` for counts by offer, column, group and module, and calls/s by (column, flow)."""
     value = sum(count * data.server_price(data.offers[o]) for o, count in servers.items())

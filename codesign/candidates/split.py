@@ -160,6 +160,8 @@ def _shapes(
 
 
 def _whole(size: int, option: HardwareOption) -> bool:
+    if option.unlinked:
+        return size == 1
     return size <= option.server_accelerators or size % option.server_accelerators == 0
 
 

@@ -41,6 +41,8 @@ from codesign.performance.split import SplitTable, activation_bytes
 from codesign.problem.instance import Options
 
 _LONGEST_STEP_S = 1e3
+_FULLEST = 0.99
+"""Of the moments in which a pool's sessions find room, where nothing but that keeps them from waiting for some."""
 _EVEN_REPLICAS = 4
 """Replicas from which on routing to the emptiest makes batches even."""
 _HIGHEST_GROWTH = 0.95
@@ -67,6 +69,8 @@ class PoolState:
     """Replicas that share it."""
     memory_share: float = 0.0
     """Planning percentile of the bytes held, over the room for them."""
+    fullest_share: float = 0.0
+    """The same of what is exceeded one time in a hundred."""
     slots_share: float = 0.0
     """Mean batch over the largest mean whose planning percentile fits the engine's maximum."""
     link_share: float = 0.0
@@ -96,9 +100,9 @@ class _Bytes:
         self.mean += rate * float(weight @ (seconds * size))
         self.variance += rate * float(weight @ (seconds * size**2))
 
-    def percentile(self) -> float:
-        """Bytes that are exceeded with the planning percentile's complement."""
-        return self.mean + float(normal_quantile(PLANNING_PERCENTILE)) * float(np.sqrt(self.variance))
+    def percentile(self, level: float = PLANNING_PERCENTILE) -> float:
+        """Bytes that are exceeded with a percentile's complement."""
+        return self.mean + float(normal_quantile(level)) * float(np.sqrt(self.variance))
 
 
 def operate_all(plan: Plan) -> dict[str, PoolState]:
@@ -179,6 +183,7 @@ def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
         busy=0.0 if shared is None else float(shared.shared.busy[0]),
         wait_s=0.0 if shared is None else float(shared.shared.wait[0]),
         memory_share=held.percentile() / _room(pool, routes, options),
+        fullest_share=held.percentile(_FULLEST) / _room(pool, routes, options),
         slots_share=batch / float(poisson_mean_within(options.max_sequences) * table.dp[0]),
         link_share=_over(max(arriving, leaving), float(link_bytes_per_s(table)[0])),
         compute_share=flops / _peak_flops(pool),
@@ -213,6 +218,7 @@ def _split_steps(
         step_sd_s=load.deviation(t),
         batch=batch,
         memory_share=held.percentile() / room,
+        fullest_share=held.percentile(_FULLEST) / room,
         slots_share=batch / float(poisson_mean_within(options.max_sequences)),
         link_share=_over(network, pool.link_bytes_per_s),
         compute_share=load.flops / split_peaks(split)[0],
@@ -279,6 +285,7 @@ def _queue(
         wait_s=float(mean_wait(busy * servers, second * servers, servers)),
         servers=servers,
         memory_share=held.percentile() / _room(pool, routes, options),
+        fullest_share=held.percentile(_FULLEST) / _room(pool, routes, options),
         link_share=_over(max(arriving, leaving), float(link_bytes_per_s(table)[0])),
         compute_share=flops / _peak_flops(pool),
     )

@@ -225,6 +225,9 @@ def _modelled(instance: Instance, entry: Pool, findings: Findings) -> ModelledPo
     reach = option.accelerator.scaleup_domain * instance.options.max_expert_domains
     findings.at_most(f"{name}: tensor and data parallel ranks in scale-up domains", shape.tp * shape.dp, max(reach, 1))
     findings.one_of(f"{name}: role of {option.name}", entry.role, option.roles)
+    if _without_peers(option):
+        size = shape.tp * shape.pp * shape.dp * shape.cp
+        findings.at_most(f"{name}: accelerators of a replica, of cards in servers of one without a link", size, 1)
     memory = _attached(instance, entry, option, model, findings)
     if entry.attached is not None and memory is None:
         return None
@@ -256,6 +259,12 @@ def _modelled(instance: Instance, entry: Pool, findings: Findings) -> ModelledPo
     if most is not None:
         findings.at_most(f"{name}: options.max_replica_accelerators", pool.replica_accelerators, most)
     return pool
+
+
+def _without_peers(option: HardwareOption) -> bool:
+    """Is a card alone in its server, with no more than that server's PCIe and a network that nobody bought for it?"""
+    peers = option.server_accelerators - 1
+    return peers == 0 and option.link is None and option.accelerator.scaleup_topology.lower().startswith("pcie")
 
 
 def _attached(
@@ -330,6 +339,9 @@ def _split(
     forward = table(other, feed_forward_half(model.card), ways.tp, ways.ep, ways.dp)
     split = SplitTable(attention, forward, np.array([shape.dp]), np.array([half.microbatches]))
     pool = ModelledPool(entry, option, model, attention, split, other)
+    for side, (_, size) in zip((option, other), pool.places, strict=True):
+        if _without_peers(side):
+            findings.at_most(f"{name}: accelerators of a half, of cards in servers of one without a link", size, 1)
     counted = pool.places[1][1]
     findings.equal(f"{name}: accelerators of the feed-forward half", half.accelerators_per_replica, counted)
     for part, word in ((attention, "attention"), (forward, "feed-forward")):

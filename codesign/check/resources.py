@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from codesign.check.operation import PoolState, operate_all
+from codesign.check.operation import PoolState, operate, operate_all
 from codesign.check.plan import ModelledPool, Plan
 from codesign.check.report import REPORT_TOLERANCE, SHARE_TOLERANCE, Findings
 from codesign.performance import kv_bytes, kv_capacity_bytes
+
+_STEADY = 4.0
+"""Percent more sequences that one percent more calls may bring: beyond it batches run away."""
 
 
 def check_pools(plan: Plan, findings: Findings) -> dict[str, PoolState]:
@@ -16,6 +21,8 @@ def check_pools(plan: Plan, findings: Findings) -> dict[str, PoolState]:
     for name, pool in plan.modelled.items():
         state = states[name]
         _check_limits(pool, state, findings)
+        if pool.entry.replicas_by_rows is not None:
+            _check_fewer(pool, state, plan, findings)
         _check_longest(pool, plan, findings)
         if plan.routes_of(pool):
             _check_report(pool, state, findings)
@@ -35,6 +42,8 @@ def _check_limits(pool: ModelledPool, state: PoolState, findings: Findings) -> N
         findings.at_most(f"{name}: {what}", share, 1.0)
     if not state.busy < 1.0:
         findings.fail(f"{name}: load of the prompt queue", 1.0, state.busy)
+    if entry.replicas_by_rows is not None:  # its limits name the point: `_check_fewer`
+        return
     # Design limits are the planner's own promises: the unlinearised pool must keep them too.
     for word, limit, found in (
         # Of a colocated pool it is what promises of TPOT leave, perhaps of a median: they are checked themselves.
@@ -44,6 +53,18 @@ def _check_limits(pool: ModelledPool, state: PoolState, findings: Findings) -> N
     ):
         if limit is not None:
             findings.at_most(f"{name}: {word}", found, limit)
+
+
+def _check_fewer(pool: ModelledPool, state: PoolState, plan: Plan, findings: Findings) -> None:
+    """A pool of fewer replicas than its operating point asks for: what every pool has to keep beside its promises."""
+    name, options, rows = f"pool {pool.entry.pool}", plan.instance.options, pool.entry.replicas_by_rows
+    findings.at_least(f"{name}: replicas_by_rows", rows or 0, pool.entry.replicas + 1)
+    findings.at_most(f"{name}: options.max_utilization", state.busy, options.max_utilization)
+    findings.at_most(f"{name}: memory in 99 of 100 moments, share of the room", state.fullest_share, 1.0)
+    if pool.entry.role != "prefill":
+        more = [replace(r, calls=replace(r.calls, rate=1.01 * r.calls.rate)) for r in plan.routes_of(pool)]
+        fuller = operate(pool, more, options).batch
+        findings.at_most(f"{name}: batch under one percent more calls", fuller, 1.01**_STEADY * state.batch)
 
 
 def _check_longest(pool: ModelledPool, plan: Plan, findings: Findings) -> None:

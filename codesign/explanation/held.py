@@ -17,6 +17,7 @@ from codesign.check import check
 from codesign.clock import Clock
 from codesign.optimize.dominance import undominated
 from codesign.optimize.fleet import FleetPlan
+from codesign.optimize.recount import rows_need
 from codesign.optimize.relaxation import relax
 from codesign.optimize.search import Start
 from codesign.optimize.strengthen import strengthened
@@ -94,6 +95,7 @@ def held_plan(candidates: Candidates, solution: Solution, clock: Clock) -> Fleet
         servers=start.servers,
         spares=start.spares,
         modules=start.modules,
+        by_rows={k: n for k, n in rows_need(candidates.data, rates).items() if n > start.replicas[k]},
     )
     return _priced(candidates, plan, clock)
 
@@ -196,12 +198,13 @@ def _column(candidates: Candidates, pool: Pool, calls: dict[int, float]) -> int:
     """The column that a pool runs: of those at its operating point the one whose rows its calls fill least."""
     chunk = None if pool.prefill_chunk is None else float(pool.prefill_chunk)
     point = (pool.step_limit_s, pool.utilization_limit, pool.wait_limit_s, chunk)
+    most = max(pool.replicas, pool.replicas_by_rows or 0)
     best: tuple[float, int] | None = None
     for column in columns_at(candidates, pool.group, point, pool.pays_electricity):
         block, i = candidates.data.locate([column])[0]
         part = candidates.data.blocks[block]
         place = {int(f): v for v, f in enumerate(part.flows)}
-        if part.min_replicas[i] > pool.replicas or not all(f in place and part.admissible[i, place[f]] for f in calls):
+        if part.min_replicas[i] > most or not all(f in place and part.admissible[i, place[f]] for f in calls):
             continue
         rates = np.zeros(len(part.flows))
         for f, rate in calls.items():

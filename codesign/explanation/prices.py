@@ -20,6 +20,7 @@ from codesign.optimize.fleet import FleetPlan
 from codesign.optimize.sensitivity import fixed_duals
 from codesign.optimize.strengthen import strengthened
 from codesign.problem.instance import Instance
+from codesign.solution.counted import counted
 from codesign.solution.schema import ShadowPrice, Solution
 
 _FEWER = 0.01
@@ -57,7 +58,7 @@ def shadow_prices(
     the clock left no time for."""
     data = candidates.data
     clock.tell("what one more unit is worth")
-    held = fixed_duals(data, plan)
+    held = fixed_duals(counted(candidates, plan).data, plan)
     relaxed = duals_of(plan)
     found = list(solution.shadow_prices)
     found += [

@@ -74,9 +74,15 @@ def _too_long(instance: Instance, task: TaskClass, deadline: float) -> Conflict:
             replace(variant, max_context=share * _longest_prompt(task, variant)) for variant in task.variants
         )
         if variants and _servable(instance, replace(task.unpromised, variants=variants)):
-            name = f"tasks.{task.name}.context: longest prompt whose KV fits"
+            name = f"tasks.{task.name}.context: longest prompt whose KV fits{_unlinked(instance)}"
             return Conflict(name, "tokens", longest, share * longest)
     return Conflict(f"tasks.{task.name}: no hardware on offer can serve it", "", 0.0, None)
+
+
+def _unlinked(instance: Instance) -> str:
+    """Which cards on offer serve by themselves alone, in words to add."""
+    names = sorted({option.name for option in instance.hardware if option.unlinked})
+    return f" ({', '.join(names)}: no link joins cards in servers of one)" if names else ""
 
 
 def _longest_prompt(task: TaskClass, variant: Variant) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from codesign.optimize.branch import Leaf, Tree
 from codesign.optimize.dominance import undominated
 from codesign.optimize.duals import affordable
 from codesign.optimize.lean import NO_SHARE, Held
+from codesign.optimize.model import FleetModel
 from codesign.optimize.pricer import Pricer
 from codesign.optimize.redundancy import most_servers, usable_rows
 from codesign.optimize.redundancy import spared as packings_spared
@@ -100,7 +101,9 @@ class FleetPlan:
     nodes: int = 0
     rounds: int = 0
     stopped_by: str | None = None
-    """clock | interrupt, where one of them ended the search."""
+    """time limit | interrupt, where one of them ended the search."""
+    by_rows: dict[int, int] = field(default_factory=dict)
+    """Replicas that the rows of a column ask for, by column, where the accounts let the plan have fewer."""
 
     @property
     def start(self) -> Start:
@@ -121,7 +124,7 @@ class FleetPlan:
 
     def holding(self, other: FleetPlan) -> FleetPlan:
         """This plan's proof and prices, with all that another one buys and runs."""
-        held = ("replicas", "rates", "servers", "spares", "modules", "amounts", "set_aside")
+        held = ("replicas", "rates", "servers", "spares", "modules", "amounts", "set_aside", "by_rows")
         return replace(self, **{name: getattr(other, name) for name in held})
 
     @property
@@ -326,7 +329,7 @@ def _solve(search: Search, start: Sequence[Start]) -> FleetPlan:
         return FleetPlan(status, np.inf, bound, columns_considered=search.considered, nodes=search.nodes)
     stopped = None
     if not search.closed() and search.over():
-        stopped = "interrupt" if search.cancel.is_set() else "clock"
+        stopped = "interrupt" if search.cancel.is_set() else "time limit"
     return _read(search, relaxation, stopped)
 
 
@@ -521,48 +524,15 @@ def _read(search: Search, relaxation: Relaxation | None, stopped: str | None) ->
     """The best plan as found, with shadow prices where there was a relaxation."""
     search.tidy()
     search.merge()
-    model, values = search.best, search.values
+    model = search.best
     assert model is not None
-    m, data = model.pyomo, model.data
-
-    def whole(variable: object) -> int:
-        return round(values.get(id(variable), 0.0))
-
-    # Some replicas are whole only because their servers are (FleetModel): what they run on is there.
-    replicas = {k: math.ceil(values.get(id(m.replicas[k]), 0.0) - _WHOLE) for k in model.columns}
-    shares = {(k, v): values.get(id(m.rate[k, v]), 0.0) for k, v in model.flow_keys}
-    rates = {
-        (k, int(model.place[k][0].flows[v])): share * model.unit(k, v)
-        for (k, v), share in shares.items()
-        if share > NO_SHARE
-    }
-    used = {k for k, n in replicas.items() if n}
-    amounts = Held(search.data, model, values).exact_amounts()
-    added = (data.module_price(j) * (n - values.get(id(m.modules[j]), 0.0)) for j, n in amounts.items())
-    left_out = sum(
-        share * model.unit(k, v) * data.watt_price(data.packings[int(block.packing[i])].hardware)
-        * float(block.flow_power_w[block.use.source[i], v])
-        for (k, v), share in shares.items()
-        if 0 < share <= NO_SHARE
-        for block, i in (model.place[k],)
-    )
-    objective = search.objective + sum(added) - left_out
-    if objective <= _NOTHING_LEFT * left_out:  # all of it was rounding, and so is what is left
-        objective = 0.0
+    found = plan_of(search.data, model, search.values, search.objective)
     # Beyond it a row in double precision is no longer exact to one of them, and nothing is proven.
-    counted = max([*replicas.values(), *(whole(m.servers[o]) for o in m.servers)], default=0) <= MOST_COUNTED
-    found = FleetPlan(
+    counted = max([*found.replicas.values(), *found.servers.values()], default=0) <= MOST_COUNTED
+    found = replace(
+        found,
         status="optimal" if search.closed() and counted else "feasible",
-        objective=objective,
-        bound=max(0.0, min(search.bound, objective)),  # nothing has a price below zero
-        replicas={k: n for k, n in replicas.items() if n},
-        rates={key: x for key, x in rates.items() if x > 0 and replicas[key[0]]},
-        servers={o: whole(m.servers[o]) for o in m.servers if whole(m.servers[o])},
-        spares={g: whole(m.spares[g]) for g in m.spares if whole(m.spares[g])},
-        modules={j: whole(m.modules[j]) for j in m.modules if data.modules[j].whole and whole(m.modules[j])},
-        amounts=amounts,
-        set_aside={p: n for p in m.set_aside if (n := math.ceil(values.get(id(m.set_aside[p]), 0.0) - _WHOLE))},
-        pool=tuple(sorted(used)),
+        bound=max(0.0, min(search.bound, found.objective)),  # nothing has a price below zero
         columns_considered=search.considered,
         nodes=search.nodes,
         stopped_by=stopped,
@@ -576,6 +546,48 @@ def _read(search: Search, relaxation: Relaxation | None, stopped: str | None) ->
         commodity_duals=tuple(duals.commodity.tolist()),
         limit_duals=tuple(duals.limit.tolist()),
         server_duals=tuple(duals.bought.tolist()),
-        pool=tuple(sorted(used | set(_held(relaxation)))),
+        pool=tuple(sorted({*found.pool, *_held(relaxation)})),
         rounds=relaxation.rounds,
+    )
+
+
+def plan_of(data: FleetData, model: FleetModel, values: Mapping[int, float], objective: float) -> FleetPlan:
+    """What the values of a model's variables (by their ids) buy and run, without a proof; `objective` is theirs."""
+    m = model.pyomo
+
+    def whole(variable: object) -> int:
+        return round(values.get(id(variable), 0.0))
+
+    # Some replicas are whole only because their servers are (FleetModel): what they run on is there.
+    replicas = {k: math.ceil(values.get(id(m.replicas[k]), 0.0) - _WHOLE) for k in model.columns}
+    shares = {(k, v): values.get(id(m.rate[k, v]), 0.0) for k, v in model.flow_keys}
+    rates = {
+        (k, int(model.place[k][0].flows[v])): share * model.unit(k, v)
+        for (k, v), share in shares.items()
+        if share > NO_SHARE
+    }
+    amounts = Held(data, model, values).exact_amounts()
+    added = (data.module_price(j) * (n - values.get(id(m.modules[j]), 0.0)) for j, n in amounts.items())
+    left_out = sum(
+        share * model.unit(k, v) * data.watt_price(data.packings[int(block.packing[i])].hardware)
+        * float(block.flow_power_w[block.use.source[i], v])
+        for (k, v), share in shares.items()
+        if 0 < share <= NO_SHARE
+        for block, i in (model.place[k],)
+    )
+    objective = objective + sum(added) - left_out
+    if objective <= _NOTHING_LEFT * left_out:  # all of it was rounding, and so is what is left
+        objective = 0.0
+    return FleetPlan(
+        status="feasible",
+        objective=objective,
+        bound=-np.inf,
+        replicas={k: n for k, n in replicas.items() if n},
+        rates={key: x for key, x in rates.items() if x > 0 and replicas[key[0]]},
+        servers={o: whole(m.servers[o]) for o in m.servers if whole(m.servers[o])},
+        spares={g: whole(m.spares[g]) for g in m.spares if whole(m.spares[g])},
+        modules={j: whole(m.modules[j]) for j in m.modules if data.modules[j].whole and whole(m.modules[j])},
+        amounts=amounts,
+        set_aside={p: n for p in m.set_aside if (n := math.ceil(values.get(id(m.set_aside[p]), 0.0) - _WHOLE))},
+        pool=tuple(sorted(k for k, n in replicas.items() if n)),
     )

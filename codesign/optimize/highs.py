@@ -7,7 +7,7 @@ on large models, with progress, interruption and duals (figures: STYLE, measured
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,6 +153,12 @@ class CompiledModel:
         here = np.array([i for i, v in enumerate(self._columns) if id(v) in values], dtype=np.int64)
         held = np.array([values[id(self._columns[i])] for i in here], dtype=np.float64)
         self.solver.set_bounds(here, held, held)
+
+    def within(self, ranges: Mapping[int, tuple[float, float]]) -> None:
+        """Hold variables, by their ids, between two values each."""
+        here = np.array([i for i, v in enumerate(self._columns) if id(v) in ranges], dtype=np.int64)
+        bounds = np.array([ranges[id(self._columns[i])] for i in here], dtype=np.float64).reshape(-1, 2)
+        self.solver.set_bounds(here, bounds[:, 0], bounds[:, 1])
 
     def tighten(self) -> None:
         """Whole numbers and rows to a thousandth of what HiGHS allows itself: where rounding has left no plan."""

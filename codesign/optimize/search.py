@@ -192,7 +192,7 @@ class Search:
         self.nodes += outcome.nodes
         self.considered = max(self.considered, len(columns))
         if self.keeps and outcome.values and outcome.objective < self.objective:
-            settled = _settle(compiled, model, outcome)
+            settled = settle(compiled, model, outcome)
             if settled is None and not tight:  # whole numbers were so to HiGHS's tolerance alone
                 return self.milp(columns, stage, share, complete, gap, under, tight=True)
             if settled is None:
@@ -244,7 +244,7 @@ class Search:
             return
         compiled.tighten()
         outcome = _run(compiled, tight=True, time_limit=_TIDY_SECONDS, cancel=self.cancel)
-        settled = _settle(compiled, model, outcome) if outcome.values else None
+        settled = settle(compiled, model, outcome) if outcome.values else None
         if settled is None:
             return
         m, values = model.pyomo, settled.values
@@ -279,7 +279,7 @@ def _run(compiled: CompiledModel, time_limit: float, tight: bool = False, **opti
     return replace(better, status=status, bound=min(first.bound, second.bound), nodes=first.nodes + second.nodes)
 
 
-def _settle(compiled: CompiledModel, model: FleetModel, outcome: Outcome) -> Outcome | None:
+def settle(compiled: CompiledModel, model: FleetModel, outcome: Outcome) -> Outcome | None:
     """An exactly integer plan: counts rounded, rates solved again on what runs; None where that leaves no plan."""
     m = model.pyomo
     counts = {k: outcome.values.get(id(m.replicas[k]), m.replicas[k].value or 0.0) for k in model.columns}

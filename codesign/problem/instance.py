@@ -252,6 +252,12 @@ class HardwareOption:
         """Name of the hardware in the problem file, whatever network it is bought with."""
         return self.base or self.name
 
+    @property
+    def unlinked(self) -> bool:
+        """Does no link join its cards: peers over PCIe sit in one host, where it has one, and no network was bought?"""
+        in_host = "pcie" in self.accelerator.scaleup_topology.lower()
+        return in_host and self.server_accelerators == 1 and self.link is None
+
 
 @dataclass(frozen=True)
 class PurchaseUnit:

@@ -22,9 +22,9 @@ from codesign.report.console import (
 from codesign.report.violations import violation_table
 from codesign.solution import Pool, Route, Solution, TaskResult
 from codesign.solution.labels import labelled
-from codesign.solution.schema import AttachedUse
+from codesign.solution.schema import AttachedUse, Polish
 
-STOPPED = {"clock": "the time limit", "interrupt": "Ctrl-C"}
+STOPPED = {"time limit": "the time limit", "interrupt": "Ctrl-C"}
 _UTILIZATIONS = ("compute", "bandwidth", "capacity", "link", "slots", "busy")
 
 
@@ -85,6 +85,8 @@ def headline(solution: Solution) -> str:
     gap = "0 %" if not objective.gap else f"{_ceiling(100 * objective.gap)} %"
     word = "optimal" if solution.status == "optimal" else "feasible, not proven optimal,"
     stop = f"; stopped by {stopped}" if stopped else ""
+    if objective.bound is None:
+        return f"{name}: {objective.name} {value}, feasible, without a bound over {configurations}{stop}"
     return (
         f"{name}: {objective.name} {value}, {word} within {gap} over {configurations} (bound {bound}{stop})"
     )
@@ -395,6 +397,13 @@ def _counts(counts: dict[str, int]) -> str:
     return f"{sum(counts.values()):,}: {listed}" if len(counts) > 1 else listed
 
 
+def polished(polish: Polish, unit: str) -> str:
+    """What polish has done, in a sentence, and why the bound went with it."""
+    pools = ", ".join(f"{pool.pool} {pool.before:,} → {pool.after:,}" for pool in polish.pools)
+    before = f"{amount(polish.value, unit)} before; promises hold with other replicas than were searched for: {pools}."
+    return before if polish.note is None else f"{before} {polish.note}"
+
+
 def _footer(solution: Solution) -> Iterator[RenderableType]:
     """Prices, warnings, and how the answer was found."""
     provenance, record = solution.provenance, solution.solve
@@ -403,6 +412,8 @@ def _footer(solution: Solution) -> Iterator[RenderableType]:
         yield line(f"Prices: {', '.join(provenance.price_list)}{date}")
     elif solution.purchase:
         yield f"Prices: from the problem file{f', {provenance.price_date}' if provenance.price_date else ''}"
+    if solution.polish is not None:
+        yield line(f"Polished: {polished(solution.polish, solution.objective.unit)}")
     for warning in provenance.warnings:
         yield line(f"Note: {warning}", "yellow")
     stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in record.seconds.items())

@@ -120,7 +120,7 @@ def objective(candidates: Candidates, plan: FleetPlan) -> Objective:
         value=plan.objective if found else None,
         unit=UNITS[name],
         bound=plan.bound if math.isfinite(plan.bound) else None,
-        gap=_gap(name, plan) if found else None,
+        gap=_gap(name, plan) if found and math.isfinite(plan.bound) else None,
     )
 
 
@@ -159,7 +159,10 @@ def build_solution(
             "totals": _totals(candidates, plan, accounts),
             "purchase": tuple(_purchases(candidates, plan)),
             "memory": tuple(memory_uses(candidates, plan, routes)),
-            "fleet": tuple(_pool(candidates, a, states.get(a.column), routes, names) for a in accounts.pools),
+            "fleet": tuple(
+                _pool(candidates, a, states.get(a.column), routes, names, plan.by_rows.get(a.column))
+                for a in accounts.pools
+            ),
             "routing": tuple(_routing(candidates, plan, routes, names)),
             "tasks": tuple(_tasks(candidates, plan, accounts, routes)),
             "shadow_prices": tuple(_shadow_prices(candidates, plan)),
@@ -293,6 +296,7 @@ def _pool(
     state: PoolState | None,
     routes: list[Way],
     names: dict[int, str],
+    by_rows: int | None,
 ) -> Pool:
     instance, data = candidates.instance, candidates.data
     block, i = data.locate([account.column])[0]
@@ -304,6 +308,7 @@ def _pool(
         "period": "all",
         "hardware": hardware,
         "replicas": account.replicas,
+        "replicas_by_rows": by_rows,
         "spares": account.spares,
         "accelerators": account.accelerators,
         "cost_per_hour": account.cost_per_hour,

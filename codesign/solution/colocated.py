@@ -96,22 +96,30 @@ class Chunked:
 
 
 def operate_colocated(
-    table: ConfigurationTable, flows: tuple[tuple[CallFlow, float], ...], replicas: int, chunk: float
+    table: ConfigurationTable,
+    flows: tuple[tuple[CallFlow, float], ...],
+    replicas: int,
+    chunk: float,
+    start: float = 0.0,
+    tolerance: float = 1e-12,
 ) -> Chunked:
-    """The fixed point of a pool under its flows (calls/s of the whole pool)."""
+    """The fixed point of a pool under its flows (calls/s of the whole pool), within a relative `tolerance`.
+
+    It is the smallest batch that keeps itself, from `start` on: one that fewer calls keep.
+    """
     streams = [_stream(table, flow, chunk) for flow, _ in flows]
     rates = [np.full((1, 1), rate / replicas) for _, rate in flows]
 
     def at(batch: float) -> Colocated:
         return Colocated(Steps.at(table, np.full((1, 1), batch), chunk), streams, rates)
 
-    replica, batch = at(0.0), 0.0
+    replica, batch = at(start), start
     for _ in range(_ITERATIONS):
         # Little's law.
         following = sum(
             float(x[0, 0] * replica.answer_moments(s.calls)[0][0, 0]) for x, s in zip(rates, streams, strict=True)
         )
-        if abs(following - batch) <= 1e-12 * following or following > _LARGEST_BATCH:
+        if abs(following - batch) <= tolerance * following or following > _LARGEST_BATCH:
             break
         batch = following
         replica = at(batch)

@@ -7,12 +7,13 @@ waits and utilisation come from here (DESIGN 3.4, last paragraph of the decode p
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 
 import numpy as np
 
 from codesign.candidates.build import Candidates
-from codesign.candidates.context import OperatingPoints, Z
+from codesign.candidates.context import MEMORY_Z, OperatingPoints, Z
 from codesign.candidates.data import Floats
 from codesign.candidates.flows import CallFlow, Commodity
 from codesign.candidates.moments import decode_moments, prompt_moments
@@ -37,8 +38,17 @@ from codesign.solution.state import PoolState, session_room
 _ITERATIONS = 400
 
 
-def operate(candidates: Candidates, plan: FleetPlan) -> dict[int, PoolState]:
-    """The state of every modelled pool of a plan, by column."""
+Known = dict[Hashable, PoolState]
+"""States by what they follow from."""
+
+
+def operate(candidates: Candidates, plan: FleetPlan, known: Known | None = None) -> dict[int, PoolState]:
+    """The state of every modelled pool of a plan, by column.
+
+    `known` keeps states from one plan of these candidates to the next: pools that are the same in both are not worked
+    out again.
+    """
+    known = {} if known is None else known
     states: dict[int, PoolState] = {}
     prefills = {}
     for column, replicas in plan.replicas.items():
@@ -46,15 +56,23 @@ def operate(candidates: Candidates, plan: FleetPlan) -> dict[int, PoolState]:
         points = candidates.points[block]
         if points is None:
             continue
-        flows = tuple(
-            (candidates.book.flows[f], rate) for (k, f), rate in plan.rates.items() if k == column
-        )
+        rates = tuple((f, rate) for (k, f), rate in plan.rates.items() if k == column)
+        flows = tuple((candidates.book.flows[f], rate) for f, rate in rates)
+        key = column, replicas, rates
         if flows and points.role == "prefill":
-            prefills[column] = candidates.table(int(points.configuration[position])), replicas, flows
+            prefills[column] = key, candidates.table(int(points.configuration[position])), flows
         elif flows:
-            states[column] = _state(candidates, column, points, position, replicas, flows)
+            if key not in known:
+                known[key] = _state(candidates, column, points, position, replicas, flows)
+            states[column] = known[key]
     steps = _decode_steps(states)
-    return states | {column: _prefill(candidates, column, *pool, steps) for column, pool in prefills.items()}
+    for column, (key, table, flows) in prefills.items():
+        # KV that stays with prompts does so while the other side answers.
+        answers = tuple(steps.get(flow.commodity, 0.0) for flow, _ in flows if flow.residency == "prefill")
+        if (key, answers) not in known:
+            known[key, answers] = _prefill(candidates, column, table, plan.replicas[column], flows, steps)
+        states[column] = known[key, answers]
+    return states
 
 
 def _decode_steps(states: dict[int, PoolState]) -> dict[Commodity, float]:
@@ -134,23 +152,24 @@ def _stepping(
     else:
         t, deviation = chunked.step_s, chunked.step_sd_s
         batch, utilization, wait = chunked.batch, chunked.utilization, chunked.wait_s
-    state = PoolState(column, role, table, replicas, flows, t, deviation, batch, utilization, wait, 1, {}, chunked)
+    state = PoolState(column, role, table, replicas, flows, t, deviation, batch, utilization, wait, 1, {}, 0.0, chunked)
     active, active_square = _active_bytes(state)
     room = session_room(candidates.instance.options, table, flows)
-    spread = Z * float(np.sqrt(active_square + kept_square + waiting_square))
+    spread = float(np.sqrt(active_square + kept_square + waiting_square))
+    held = active + kept + waiting
     accelerators = float(table.replica_accelerators[0])
     peak = _peak_flops(table)
     shares = {
         "compute": flops / (peak * accelerators),
         "bandwidth": float(bandwidth_share(table, *(np.array([x]) for x in (max(batch, 1.0), t, reads)))[0]),
-        "capacity": (active + kept + waiting + spread) / room,
+        "capacity": (held + Z * spread) / room,
         "slots": batch / float(poisson_mean_within(candidates.instance.options.max_sequences) * table.dp[0]),
     }
     if role == "decode" or arriving or leaving:
         shares["link"] = max(arriving, leaving) / max(float(link_bytes_per_s(table)[0]), 1e-9)
     if role == "colocated":
         shares["busy"] = utilization
-    return replace(state, shares=shares)
+    return replace(state, shares=shares, fullest=(held + MEMORY_Z * spread) / room)
 
 
 def _decode_step(
@@ -233,16 +252,18 @@ def _prefill(
     share = servers / replicas
     wait = float(mean_wait(busy * share, square * share, servers))
     room = session_room(candidates.instance.options, table, flows)
+    spread = float(np.sqrt(held_square * replicas))
+    fullest = (held + MEMORY_Z * spread) / replicas / room
     accelerators = float(table.replica_accelerators[0])
     peak = _peak_flops(table)
     shares = {
         "compute": flops / replicas / (peak * accelerators),
-        "capacity": (held + Z * float(np.sqrt(held_square * replicas))) / replicas / room,
+        "capacity": (held + Z * spread) / replicas / room,
         "link": max(arriving, leaving) / replicas / float(link_bytes_per_s(table)[0]),
         "busy": busy / replicas,
     }
     return PoolState(
-        column, "prefill", table, replicas, flows, 0.0, 0.0, 0.0, busy / replicas, wait, servers, shares
+        column, "prefill", table, replicas, flows, 0.0, 0.0, 0.0, busy / replicas, wait, servers, shares, fullest
     )
 
 

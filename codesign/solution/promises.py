@@ -69,21 +69,8 @@ def call_latency(candidates: Candidates, way: Way) -> tuple[float, float]:
 
 def slo_results(candidates: Candidates, task: TaskClass, routes: list[Way]) -> list[SloResult]:
     """Achieved value of every SLO of a task; its calls divide over `routes`."""
-    total = sum(way.calls_per_s for way in routes)
-    shares = [way.calls_per_s / total for way in routes]
     results = []
-    ttft = _mixture([_ttft_tail(candidates, way) for way in routes], shares)
-    tpot = _mixture([_tpot_tail(way) for way in routes], shares)
-    tokens = [way.calls_per_s * _tokens(way) for way in routes]
-    itl = _mixture([_itl_tail(way) for way in routes], [each / max(sum(tokens), 1e-300) for each in tokens])
-    latency = _mixture([_latency_tail(candidates, way) for way in routes], shares)
-    metrics = (
-        ("ttft", task.ttft_slo, ttft),
-        ("tpot", task.tpot_slo, tpot),
-        ("itl", task.itl_slo, itl),
-        ("task_latency", task.task_latency_slo, latency),
-    )
-    for metric, levels, tail in metrics:
+    for metric, levels, tail in _promised(candidates, task, routes):
         for percentile, target in levels:
             results.append(
                 SloResult.model_validate(
@@ -96,6 +83,31 @@ def slo_results(candidates: Candidates, task: TaskClass, routes: list[Way]) -> l
                 )
             )
     return results
+
+
+def keeps_slos(candidates: Candidates, task: TaskClass, routes: list[Way]) -> bool:
+    """Does every SLO of a task hold, whose calls divide over `routes`?"""
+    return all(
+        tail(target) <= 1.0 - percentile
+        for _, levels, tail in _promised(candidates, task, routes)
+        for percentile, target in levels
+    )
+
+
+def _promised(
+    candidates: Candidates, task: TaskClass, routes: list[Way]
+) -> list[tuple[str, tuple[tuple[float, float], ...], Tail]]:
+    """(metric, SLOs as percentile and target, tail over all calls) of a task."""
+    total = sum(way.calls_per_s for way in routes)
+    shares = [way.calls_per_s / total for way in routes]
+    tokens = [way.calls_per_s * _tokens(way) for way in routes]
+    written = [each / max(sum(tokens), 1e-300) for each in tokens]
+    return [
+        ("ttft", task.ttft_slo, _mixture([_ttft_tail(candidates, way) for way in routes], shares)),
+        ("tpot", task.tpot_slo, _mixture([_tpot_tail(way) for way in routes], shares)),
+        ("itl", task.itl_slo, _mixture([_itl_tail(way) for way in routes], written)),
+        ("task_latency", task.task_latency_slo, _mixture([_latency_tail(candidates, way) for way in routes], shares)),
+    ]
 
 
 def _tokens(way: Way) -> float:

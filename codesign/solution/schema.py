@@ -25,9 +25,9 @@ class Objective(_Frozen):
     value: float | None
     unit: str
     bound: float | None
-    """Lower bound over every column that was enumerated."""
+    """Lower bound over every column that was enumerated; None where none is known."""
     gap: float | None
-    """(value − bound)/|value|, a fraction."""
+    """(value − bound)/|value|, a fraction; None where there is no bound."""
     grid_error: float | None = None
     """Change when every grid is twice as fine (None: not asked for)."""
     ceilings: dict[str, float] | None = None
@@ -151,6 +151,9 @@ class Pool(_Frozen):
     wait_s: float | None = None
     replicas: int
     """Serving; spares are counted beside them."""
+    replicas_by_rows: int | None = None
+    """More replicas, which the limits of its operating point would ask for, where polish found that those it has keep
+    every promise; its limits (step, utilisation, wait) then name the point and are not held.  None where they are."""
     spares: int = 0
     accelerators: int
     """Of replicas and spares, both halves of a split-decode pool."""
@@ -280,6 +283,7 @@ class SolveRecord(_Frozen):
     nodes: int
     rounds: int
     stopped_by: str | None
+    """time limit | interrupt, where one of them ended the search; None where it came to its end."""
     solver: str
     versions: dict[str, str]
 
@@ -389,6 +393,26 @@ class Alternative(_Frozen):
     """Its own solution file, beside this one."""
 
 
+class PolishedPool(_Frozen):
+    """One pool that polish has changed."""
+
+    pool: str
+    """As in the fleet; one that was emptied into others as it was named before."""
+    before: int
+    """Replicas in the plan that was searched."""
+    after: int
+
+
+class Polish(_Frozen):
+    """What was saved after the search: rows are safe for any mix of calls, and this plan's needs fewer replicas."""
+
+    value: float
+    """Objective before it."""
+    pools: tuple[PolishedPool, ...]
+    note: str | None = None
+    """Why the bound was withdrawn, where the plan costs less than it: `objective.bound` and `gap` are then null."""
+
+
 class Violation(_Frozen):
     """One thing that a plan gets wrong."""
 
@@ -420,6 +444,8 @@ class Solution(_Frozen):
     verification: Verification | None = None
     alternatives: tuple[Alternative, ...] = ()
     """Cheapest first."""
+    polish: Polish | None = None
+    """None where nothing was saved."""
     conflicts: tuple[str, ...] = ()
     """Why there is no plan, in the problem file's words (status infeasible)."""
     violations: tuple[Violation, ...] = ()

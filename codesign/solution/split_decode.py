@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from codesign.candidates.context import Z
+from codesign.candidates.context import MEMORY_Z, Z
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.moments import decode_moments, prompt_moments
 from codesign.candidates.split import ROLE
@@ -80,17 +80,18 @@ def operate_split(
     weights = m * n * float(decode_weight_bytes(table, np.array([max(batch / (m * n), 1.0)]))[0, 0])
     weights += m * float(decode_weight_bytes(other, np.array([max(batch / m, 1.0)]))[0, 0])
     room = session_room(options, table, flows) * n
-    spread = Z * float(np.sqrt(active_square * t + kept_square))
+    spread = float(np.sqrt(active_square * t + kept_square))
     moved = max(arriving, leaving) + tokens * float(activation_bytes(split)[0])
     shares = {
         "compute": flops / peak,
         "bandwidth": (weights / t + reads) / bandwidth,
-        "capacity": (active * t + kept + spread) / room,
+        "capacity": (active * t + kept + Z * spread) / room,
         "slots": batch / float(poisson_mean_within(options.max_sequences)),
         "link": moved / float(split_link_bytes_per_s(split)[0]),
     }
+    fullest = (active * t + kept + MEMORY_Z * spread) / room
     return PoolState(
-        column, ROLE, table, replicas, flows, t, float(np.sqrt(square * t)), batch, 0.0, 0.0, 1, shares
+        column, ROLE, table, replicas, flows, t, float(np.sqrt(square * t)), batch, 0.0, 0.0, 1, shares, fullest
     )
 
 

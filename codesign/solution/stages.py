@@ -46,6 +46,7 @@ def split(parts: Sequence[StagePart], plan: FleetPlan) -> list[FleetPlan]:
                 modules=modules,
                 amounts={},
                 set_aside={},
+                by_rows={k - part.columns: n for k, n in plan.by_rows.items() if k - part.columns in replicas},
                 pool=tuple(k - part.columns for k in plan.pool if part.columns <= k < last_column),
                 demand_duals=tuple(dual / part.weight for dual in demand),
                 commodity_duals=(),

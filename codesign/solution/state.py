@@ -35,6 +35,9 @@ class PoolState:
     queue_servers: int
     shares: dict[str, float]
     """compute, bandwidth, capacity, link, slots, busy: what is in use."""
+    fullest: float
+    """Share of the memory for sessions that is exceeded one time in a hundred, as rows plan for it: what finds none
+    waits, and no account of a TTFT counts on that."""
     chunked: Chunked | None = None
     """Of a colocated pool: prompts in its steps."""
 

@@ -38,7 +38,8 @@ def _bought(solution: Solution) -> str:
             f"{solution.solve.columns_total:,} configurations"
         )
     listed = listing([f"{count:,} × {name}" for name, count in counts])
-    return f"Buy {listed} for {money(totals.cost_per_hour)} $/h{spent}{proof}."
+    bought = f"Buy {listed} for {money(totals.cost_per_hour)} $/h{spent}{proof}."
+    return bought if solution.polish is None or solution.polish.note is None else f"{bought} {solution.polish.note}"
 
 
 def _achieved(solution: Solution, simulated: Simulated) -> str:
