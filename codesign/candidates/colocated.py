@@ -24,7 +24,7 @@ from codesign.candidates.context import (
 from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.edges import Edges, FlowCalls
 from codesign.candidates.flows import CallFlow
-from codesign.candidates.outer import Blocks, Built, outer_block, with_tasks
+from codesign.candidates.outer import Blocks, Built, outer_block, with_parts
 from codesign.candidates.prefixes import sets_of_tasks
 
 _LEVELS = 6
@@ -56,7 +56,7 @@ def _outer(part: Slice, edges: Sequence[Edges], power: Floats, select: list[int]
             moved = np.stack([each.moved_bytes for each in calls], axis=1) / part.link[:, None]
             names, use = (*names, "link"), np.concatenate([use, moved[:, None]], axis=1)
             wider = np.concatenate([wider, np.ones((count, 1))], axis=1)
-        rows = with_tasks(use, wider, names, mixed, own, flows)
+        rows = with_parts(use, wider, names, mixed, own, flows, edge.like)
         every, least = np.arange(count), np.ones(count, dtype=np.int64)
         constant = decode_constant_power(part)
         found += outer_block(part, "colocated", select, rows, every, open_, power, constant, least, edge.chunk)

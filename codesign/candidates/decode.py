@@ -28,7 +28,7 @@ from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.edges import MIXES
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.loads import batches, within_slots
-from codesign.candidates.outer import Blocks, Built, bulge, outer_block, room_alone, tasks_of, with_tasks
+from codesign.candidates.outer import Blocks, Built, bulge, outer_block, room_alone, tasks_of, with_parts
 from codesign.candidates.prefixes import sets_of_tasks
 from codesign.performance import decode_step_seconds
 from codesign.performance.queueing import EVEN_REPLICAS, batch_swing, normal_quantile, seen_batch
@@ -94,6 +94,7 @@ def _outer(part: Slice, book: MomentBook, few: DecodeEdges, power: Floats, selec
     """Columns that hold every load which keeps its promises, on few replicas and on any number of even ones."""
     flows, count = few.flows, len(part.index)
     stays = np.array([flow.residency == "decode" for flow in flows])
+    kinds = [(kind, flow.calls.ttl_s if stay else None) for kind, flow, stay in zip(few.kind, flows, stays, strict=True)]
     constant = decode_constant_power(part)
     found: Blocks = []
     # The more there are, the less batches swing: each stands for all numbers up to the next.
@@ -103,7 +104,7 @@ def _outer(part: Slice, book: MomentBook, few: DecodeEdges, power: Floats, selec
         use, steps, bytes_, open_ = edges.holding()
         limit = np.stack([steps, np.ones(count), bytes_.max(axis=1), np.ones(count)], axis=1)
         own = np.stack([np.ones_like(bytes_[:, :-1]), bytes_[:, :-1]], axis=1)
-        rows = with_tasks(use, limit, ROW_NAMES, (0, 2), own, flows)
+        rows = with_parts(use, limit, ROW_NAMES, (0, 2), own, flows, kinds)
         admits = open_ if pooled == 1 else open_ & ~stays
         least = np.full(count, pooled)
         found += outer_block(part, "decode", select, rows, np.arange(count), admits, power, constant, least)

@@ -214,10 +214,10 @@ class Edges:
         """Of `rows`."""
         self._steps = Steps.at(part.table, batches(part.slots * part.table.dp.astype(np.float64)), chunk)
         self._streams = [each.stream(part, chunk) for each in calls]
-        self._like = _like(calls)
-        differ = sorted(set(self._like))
+        self.like = _like(calls)
+        differ = sorted(set(self.like))
         alone = self._loads([(v,) for v in differ], [np.ones((self._count, 1))])
-        place = np.array([differ.index(v) for v in self._like])
+        place = np.array([differ.index(v) for v in self.like])
         self._alone = alone.take(self._rows(place))
         self._bytes = self._held([(v,) for v in range(len(calls))], self._alone)
         self.replica = self._room_for(self._alone)
@@ -264,12 +264,12 @@ class Edges:
             ],
             axis=1,
         )
-        tasks, like = {self.calls[v].task for v in chosen}, {self._like[v] for v in chosen}
+        tasks, like = {self.calls[v].task for v in chosen}, {self.like[v] for v in chosen}
         together = [
             n
             for n, (a, b) in enumerate(self._pairs)
             if {self.calls[a].task, self.calls[b].task} <= tasks
-            and (self.calls[a].task != self.calls[b].task or {self._like[a], self._like[b]} <= like)
+            and (self.calls[a].task != self.calls[b].task or {self.like[a], self.like[b]} <= like)
         ]
         if together:
             less = np.minimum(self._mixed(room)[0, together].min(axis=0), 1.0)
@@ -335,7 +335,7 @@ class Edges:
         for v, each in enumerate(self.calls):
             tasks.setdefault(each.task, []).append(v)
         chosen = [max(flows, key=lambda v: float(carried[v])) for _, flows in sorted(tasks.items())]
-        alike = [sorted({self._like[v] for v in flows}, key=self._found) for flows in tasks.values()]
+        alike = [sorted({self.like[v] for v in flows}, key=self._found) for flows in tasks.values()]
         found = [*pairwise(chosen), *((own[0], own[-1]) for own in alike if len(own) > 1)]
         return [pair for pair in found for _ in MIXES]
 
@@ -374,10 +374,10 @@ class Edges:
             flows = [u for u, each in enumerate(self.calls) if each.task in tasks]
             own = loads.take(self._rows(mixes))
             for r, kind in enumerate(self.kinds):
-                asked = [u for u in flows if u == self._like[u] or kind not in _ALIKE]
+                asked = [u for u in flows if u == self.like[u] or kind not in _ALIKE]
                 kept = self._kept(_Promises.of(kind, self.calls, self._streams, asked), own)
                 for n, edges in zip(mixes.tolist(), kept.reshape(len(MIXES), self._count, -1), strict=True):
-                    pair = [self._like[v] if kind in _ALIKE else v for v in self._pairs[n]]
+                    pair = [self.like[v] if kind in _ALIKE else v for v in self._pairs[n]]
                     both = edges[:, pair].min(axis=1)
                     found[1, n, :, r] = self._over(n, both, self._own(kind))
                     for u in asked:
@@ -448,10 +448,10 @@ class Edges:
 
     def _of_like(self, kind: str, loads: Loads) -> Floats:
         """[rows, U] the most of a mix at which each flow keeps its promises of a kind."""
-        whose = sorted(set(self._like)) if kind in _ALIKE else range(len(self.calls))
+        whose = sorted(set(self.like)) if kind in _ALIKE else range(len(self.calls))
         most = self._kept(_Promises.of(kind, self.calls, self._streams, whose), loads)
         # Answers are written alike wherever a history comes from; how long that takes is each one's own.
-        return most[:, self._like] if kind in _ALIKE else most
+        return most[:, self.like] if kind in _ALIKE else most
 
     def _kept(self, asked: _Promises | None, loads: Loads) -> Floats:
         """[rows, U] the most of a mix at which each flow asked about keeps its promises; inf for others."""
@@ -471,7 +471,7 @@ class Edges:
         with np.errstate(divide="ignore"):
             for v, (cold, warm, share) in between.items():
                 found[:, :, v] = 1.0 / ((1.0 - share) / found[:, :, cold] + share / found[:, :, warm])
-        return found[:, :, self._like]
+        return found[:, :, self.like]
 
 
 def _like(calls: Sequence[FlowCalls]) -> list[int]:

@@ -9,7 +9,7 @@ tasks come: no pool counts on one task's calls to make another's faster.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,28 +51,45 @@ def tasks_of(flows: Sequence[CallFlow]) -> list[str]:
     return sorted({flow.calls.task.name for flow in flows})
 
 
-def with_tasks(
-    use: Floats, limit: Floats, names: Sequence[str], mixed: Sequence[int], own: Floats, flows: Sequence[CallFlow]
-) -> _Rows:
-    """Rows [n, R, V] that are wider for mixes, and of those `mixed` one for each task, to which others bring nothing.
+def with_parts(
+    use: Floats,
+    limit: Floats,
+    names: Sequence[str],
+    mixed: Sequence[int],
+    own: Floats,
+    flows: Sequence[CallFlow],
+    kinds: Sequence[Hashable],
+) -> Rows:
+    """Rows [n, R, V] that are wider for mixes, and those `mixed` of them once more for parts of the mix alone.
 
-    `own` [n, mixed, tasks] is how wide these are: a task's calls come with their history or without.
+    For the calls of each task, `own` [n, mixed, tasks] wide, since they come with their history or without; and for
+    flows of each of the `kinds` [V], which are as wide as one flow.
     """
     tasks = tasks_of(flows)
-    if len(tasks) < 2:
-        limit = limit.copy()
-        limit[:, list(mixed)] = own[:, :, 0]
-        return _Rows(tuple(names), use, limit)
-    mine = np.array([[flow.calls.task.name == name for flow in flows] for name in tasks], dtype=np.float64)
-    return _Rows(
-        (*names, *(f"{names[row]} of {name}" for row in mixed for name in tasks)),
-        np.concatenate([use, *(use[:, row : row + 1] * mine[None] for row in mixed)], axis=1),
-        np.concatenate([limit, own.reshape(len(own), -1)], axis=1),
-    )
+    found, limits, labels = [use], [limit], list(names)
+
+    def add(label: str, row: int, members: Bools, wide: Floats) -> None:
+        found.append(use[:, row : row + 1] * members)
+        limits.append(wide[:, None])
+        labels.append(f"{names[row]} of {label}")
+
+    for n, row in enumerate(mixed):
+        for t, name in enumerate(tasks):
+            mine = np.array([flow.calls.task.name == name for flow in flows])
+            own_kinds = dict.fromkeys(kind for kind, member in zip(kinds, mine.tolist(), strict=True) if member)
+            if len(tasks) > 1:
+                add(name, row, mine, own[:, n, t])
+            if np.any(own[:, n, t] > 1.0) and len(own_kinds) > 1:
+                for number, kind in enumerate(own_kinds):
+                    add(f"{name} ({number})", row, np.array([each == kind for each in kinds]), np.ones(len(use)))
+        if len(tasks) == 1:
+            limits[0] = limits[0].copy()
+            limits[0][:, row] = own[:, n, 0] if len(set(kinds)) > 1 else 1.0
+    return Rows(tuple(labels), np.concatenate(found, axis=1), np.concatenate(limits, axis=1))
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
+class Rows:
     names: tuple[str, ...]
     use: Floats
     """[n, R, V]."""
@@ -84,7 +101,7 @@ def outer_block(
     part: Slice,
     role: str,
     select: Sequence[int],
-    rows: _Rows,
+    rows: Rows,
     source: Ints,
     admissible: Bools,
     flow_power_w: Floats,

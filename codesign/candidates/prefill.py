@@ -18,7 +18,7 @@ from codesign.candidates.context import MEMORY_Z, MomentBook, OperatingPoints, S
 from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.moments import PromptMoments
-from codesign.candidates.outer import ROUNDING, Blocks, Built, outer_block, room_alone, tasks_of, with_tasks
+from codesign.candidates.outer import ROUNDING, Blocks, Built, outer_block, room_alone, tasks_of, with_parts
 from codesign.candidates.waiting import HALVINGS, most_utilization
 
 ROW_NAMES = ("busy", "ttft", "capacity", "link")
@@ -166,7 +166,7 @@ def _outer(part: Slice, loads: PrefillLoads, alone: _Alone, select: list[int]) -
     use[~np.isfinite(use)] = 0.0
     largest = np.full(len(rows), part.instance.options.max_utilization)
     limit = np.stack([largest, wider, np.ones(len(rows)), part.link[rows]], axis=1)
-    own = with_tasks(use, limit, ROW_NAMES, (1,), apart[:, None], flows)
+    own = with_parts(use, limit, ROW_NAMES, (1,), apart[:, None], flows, alone.kinds)
     return outer_block(part, "prefill", select, own, rows, open_, loads.joules, part.base_power_w, pooled)
 
 
@@ -181,6 +181,8 @@ class _Alone:
     """[N, K] by how much rows Σ x·E[S]/ρ ≤ 1 are wider for mixes."""
     own: Floats
     """[N, K, tasks] the same of flows of one task."""
+    kinds: list[int]
+    """[V] of prompts, which those of one kind share."""
 
     @staticmethod
     def of(part: Slice, book: MomentBook, flows: list[CallFlow]) -> _Alone:
@@ -197,7 +199,8 @@ class _Alone:
             own = _inverse(part, book, flow, most, (prompt.busy_square / prompt.busy)[:, None])[:, :, 0]
             inverse[:, :, v] = own
         wider = _wider(part, book, flows, sorted(set(first.values())))
-        return _Alone(pools, inverse, wider.max(axis=2), wider[..., :-1])
+        kinds = [id(prompt) for prompt in _prompts(book, flows)]
+        return _Alone(pools, inverse, wider.max(axis=2), wider[..., :-1], kinds)
 
     def columns(self) -> tuple[Ints, Ints, Floats, Floats, Floats]:
         """([n] replicas, [n] configurations, [n, V] 1/ρ, [n] and [n, tasks] wider) of columns.
