@@ -7,13 +7,14 @@ account. CODESIGN_REPLICA_CALLS=40000 simulates so many calls of each case (8,00
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from one_replica import Replica, simulated, together
 
 from codesign.check.colocated import colocated
-from codesign.check.operation import fixed_point, operate
+from codesign.check.operation import fixed_point, operate, reload_seconds
 from codesign.check.promises import _LATE as LATE
 from codesign.check.promises import call_moments, quantile
 from codesign.performance import decode_attention_seconds, decode_step_seconds, prefill_attention_seconds
@@ -155,7 +156,7 @@ def test_no_call_waits_for_more_than_full_steps():
 def test_too_many_prompts_are_no_plan():
     replica = dense(2048, 40.0, CHAT)
     plan = replica.plan()
-    assert colocated(plan.routes[0].prefill, list(plan.routes), fixed_point) is None
+    assert colocated(plan.routes[0].prefill, list(plan.routes), fixed_point, reload_seconds) is None
     state, late = checked(replica)
     assert np.isinf(state.step_s)
     assert np.isinf(late("ttft"))
@@ -186,13 +187,13 @@ def test_more_calls_make_longer_steps(of):
 # ---- two writings, one meaning -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_planner_and_checker_agree(name):
-    replica = CASES[name]
+@pytest.mark.parametrize(("name", "replicas"), [(name, (4, 16, 1, 1)[i % 4]) for i, name in enumerate(CASES)])
+def test_planner_and_checker_agree(name, replicas):
+    replica = replace(CASES[name], replicas=replicas)
     plan = replica.plan()
     route, flow = plan.routes[0], replica.flow(plan)
     table = route.prefill.table
-    mine = operate_colocated(table, ((flow, 2 * replica.rate),), 2, float(replica.chunk))
+    mine = operate_colocated(table, ((flow, replica.calls_per_s),), replicas, float(replica.chunk))
     state, late = checked(replica)
     assert mine.step_s == pytest.approx(state.step_s)
     assert mine.batch == pytest.approx(state.batch)
@@ -210,7 +211,8 @@ def test_planner_and_checker_agree(name):
     ttft = mine.ttft_tail(table, flow, np.zeros(1))
     gap = mine.itl_tail(table, flow)
     for p in (0.5, 0.95, 0.99):
-        assert tpot(late("tpot", p)) == pytest.approx(1 - p, rel=1e-4)
+        assert tpot(late("tpot", p) * (1 + 1e-9)) <= (1 - p) * (1 + 1e-4)
+        assert tpot(late("tpot", p) * (1 - 1e-6)) >= (1 - p) * (1 - 1e-4)
         assert gap(late("itl", p)) == pytest.approx(1 - p, rel=1e-4)
         assert ttft(late("ttft", p) * (1 + 1e-9)) <= 1 - p + 1e-9
         assert ttft(late("ttft", p) * (1 - 1e-6)) >= 1 - p - 1e-4

@@ -145,7 +145,7 @@ def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
     overloaded = PoolState(np.inf, np.inf, np.inf, np.inf, np.inf, np.inf, 1, np.inf, np.inf, np.inf)
     shared = None
     if role == "colocated":
-        shared = colocated(pool, routes, fixed_point)
+        shared = colocated(pool, routes, fixed_point, reload_seconds)
         if shared is None:
             return overloaded
         t, batch, deviation = shared.step_s, shared.batch, float(np.sqrt(max(shared.others, 0.0)))
@@ -176,7 +176,7 @@ def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
         step_sd_s=deviation,
         batch=batch,
         full_step_s=0.0 if shared is None else shared.full_step_s,
-        busy=0.0 if shared is None else float(shared.shared.busy[0]),
+        busy=0.0 if shared is None else shared.busy,
         wait_s=0.0 if shared is None else float(shared.shared.wait[0]),
         memory_share=held.percentile() / _room(pool, routes, options),
         slots_share=batch / float(poisson_mean_within(options.max_sequences) * table.dp[0]),

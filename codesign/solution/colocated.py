@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from codesign.candidates.data import Floats
 from codesign.candidates.flows import CallFlow
 from codesign.performance import ConfigurationTable
 from codesign.performance.colocated import Colocated, Steps, Stream
+from codesign.performance.queueing import share_met
 
 _ITERATIONS = 400
 _LARGEST_BATCH = 1e9
@@ -23,12 +24,14 @@ class Chunked:
 
     chunk: float
     replica: Colocated
-    """At one load."""
+    """At one load: what a call meets."""
+    met: float
+    """Share of it of all that comes."""
 
     @property
     def batch(self) -> float:
         """Sequences that decode, on average."""
-        return float(self.replica.batch[0, 0])
+        return float(self.replica.batch[0, 0]) / self.met
 
     @property
     def step_s(self) -> float:
@@ -48,7 +51,7 @@ class Chunked:
     @property
     def utilization(self) -> float:
         """Chunks per second times the full step."""
-        return float(self.replica.utilization[0, 0])
+        return float(self.replica.utilization[0, 0]) / self.met
 
     @property
     def wait_s(self) -> float:
@@ -96,26 +99,43 @@ class Chunked:
 
 
 def operate_colocated(
-    table: ConfigurationTable, flows: tuple[tuple[CallFlow, float], ...], replicas: int, chunk: float
+    table: ConfigurationTable,
+    flows: tuple[tuple[CallFlow, float], ...],
+    replicas: int,
+    chunk: float,
+    reload: Sequence[Floats] | None = None,
 ) -> Chunked:
-    """The fixed point of a pool under its flows (calls/s of the whole pool)."""
+    """The fixed point of a pool under its flows (calls/s of the whole pool), histories read back in `reload` seconds.
+
+    Calls that no replica keeps go to the emptiest; where any stay, all are taken to come by chance.
+    """
     streams = [_stream(table, flow, chunk) for flow, _ in flows]
     rates = [np.full((1, 1), rate / replicas) for _, rate in flows]
+    even = 1 if any(flow.residency == "colocated" for flow, _ in flows) else replicas
+    ahead = [0.0] * len(flows) if reload is None else [
+        float(s.weight[0] @ seconds) for s, seconds in zip(streams, reload, strict=True)
+    ]
 
-    def at(batch: float) -> Colocated:
-        return Colocated(Steps.at(table, np.full((1, 1), batch), chunk), streams, rates)
+    def at(met: float, batch: float) -> Colocated:
+        steps = Steps.at(table, np.full((1, 1), batch), chunk)
+        return Colocated(steps, streams, [x * met for x in rates], replicas=even)
 
-    replica, batch = at(0.0), 0.0
+    met = float(share_met(0.0, even))
+    replica, batch = at(met, 0.0), 0.0
     for _ in range(_ITERATIONS):
         # Little's law.
-        following = sum(
-            float(x[0, 0] * replica.answer_moments(s.calls)[0][0, 0]) for x, s in zip(rates, streams, strict=True)
-        )
-        if abs(following - batch) <= 1e-12 * following or following > _LARGEST_BATCH:
+        decoding = under_way = 0.0
+        for x, s, before in zip(rates, streams, ahead, strict=True):
+            answer = float(x[0, 0] * replica.answer_moments(s.calls)[0][0, 0])
+            decoding += answer
+            under_way += answer + float(x[0, 0] * (before + replica.first_s(s.calls)[0, 0]))
+        share = float(share_met(under_way, even))
+        following = share * decoding
+        if abs(following - batch) + abs(share - met) <= 1e-12 * following or following > _LARGEST_BATCH:
             break
-        batch = following
-        replica = at(batch)
-    return Chunked(chunk, replica)
+        batch, met = following, share
+        replica = at(met, batch)
+    return Chunked(chunk, replica, met)
 
 
 def _stream(table: ConfigurationTable, flow: CallFlow, chunk: float) -> Stream:
