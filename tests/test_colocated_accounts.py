@@ -211,9 +211,10 @@ def test_planner_and_checker_agree(name, replicas):
     ttft = mine.ttft_tail(table, flow, np.zeros(1))
     gap = mine.itl_tail(table, flow)
     for p in (0.5, 0.95, 0.99):
-        assert tpot(late("tpot", p) * (1 + 1e-9)) <= (1 - p) * (1 + 1e-4)
-        assert tpot(late("tpot", p) * (1 - 1e-6)) >= (1 - p) * (1 - 1e-4)
-        assert gap(late("itl", p)) == pytest.approx(1 - p, rel=1e-4)
+        assert tpot(late("tpot", p) * (1 + 1e-8)) <= (1 - p) * (1 + 1e-4)
+        assert tpot(late("tpot", p) * (1 - 1e-8)) >= (1 - p) * (1 - 1e-4)
+        assert gap(late("itl", p) * (1 + 1e-8)) <= (1 - p) * (1 + 1e-4)
+        assert gap(late("itl", p) * (1 - 1e-8)) >= (1 - p) * (1 - 1e-4)
         assert ttft(late("ttft", p) * (1 + 1e-9)) <= 1 - p + 1e-9
         assert ttft(late("ttft", p) * (1 - 1e-6)) >= 1 - p - 1e-4
 

@@ -9,7 +9,7 @@ grid. Sessions stay with their replica, so its queue is its own: no pooling.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,12 +22,17 @@ from codesign.candidates.context import (
     tier_joules,
 )
 from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
-from codesign.candidates.edges import Edges, FlowCalls
+from codesign.candidates.edges import Edges, FlowCalls, Look
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.prefixes import sets_of_tasks
 
 _LEVELS = 6
 """Of promises of each kind, at which sets of flows begin."""
+_POOLED = {2: (2, 4), 8: (8, 16)}
+"""Replicas from which on columns count on calls that go to the emptiest, by how many batches vary as over: one look at
+loads for some of them."""
+_MORE = 0.02
+"""By how much a column of more replicas must leave more than one of fewer."""
 _WORTH = 0.005
 """By how much a set of flows must leave more than a larger one, to be offered beside it."""
 
@@ -40,14 +45,13 @@ def colocated_blocks(
     if not flows or not len(part.index) or not np.any(part.room > 0):
         return []
     calls = [FlowCalls.of(part, book, flow) for flow in flows]
-    edges = [Edges(part, calls, chunk) for chunk in part.grids.chunks]
-    sets = _sets(edges)
-    found = _Columns.joined([_Columns.of(edge, sets) for edge in edges])
+    stays = [flow.residency == "colocated" for flow in flows]
+    found = _columns(part, calls, np.array(stays))
     if not len(found.rows):
         return []
     power = np.stack([decode_power(part, book, f) + _prompt_joules(part, book, f) for f in flows], axis=1)
     configuration = part.index[found.rows]
-    row_names, use = edges[0].row_names, found.use
+    row_names, use = found.row_names, found.use
     if any(flow.tier is not None for flow in flows):
         moved = np.stack([each.moved_bytes for each in calls], axis=1) / part.link[:, None]
         row_names, use = (*row_names, "link"), np.concatenate([use, moved[found.rows, None]], axis=1)
@@ -62,7 +66,7 @@ def colocated_blocks(
         packing=part.configurations.packing[configuration],
         packed=part.configurations.packed[configuration],
         group=part.group("colocated", configuration),
-        min_replicas=np.ones(len(configuration), dtype=np.int64),
+        min_replicas=found.pooled,
     )
     nothing = np.full(len(configuration), np.nan)
     busy = np.full(len(configuration), part.instance.options.max_utilization)
@@ -72,6 +76,42 @@ def colocated_blocks(
 def _prompt_joules(part: Slice, book: MomentBook, flow: CallFlow) -> Floats:
     """[K] joules of a call's prompt, and of what it moves to and from a tier."""
     return np.asarray(book.prompt(flow.calls, flow.residency).energy_j + tier_joules(part, flow))
+
+
+def _columns(part: Slice, calls: list[FlowCalls], stays: Bools) -> _Columns:
+    """Columns with chunks of each size: of single replicas, and of several for flows that do not stay."""
+    looks = [Look.at(part, calls, chunk) for chunk in part.grids.chunks]
+    kept = _kept([Edges(look) for look in looks])
+    some, flows = np.flatnonzero(~stays), [np.arange(len(calls))]
+    flows += [some] * sum(map(len, _POOLED.values())) * bool(len(some))
+    edges = []
+    for look, rows in zip(looks, kept, strict=True):
+        if len(rows):
+            own = look.take(rows)
+            edges.append([Edges(own)])
+            for even, numbers in _POOLED.items() if len(some) else ():
+                evened = own.evened(some, even)
+                edges[-1] += [Edges(evened, n, Edges(own, n), some) for n in numbers]
+    sets = [_sets([each[n] for each in edges]) for n in range(len(flows))]
+    found = [_Columns.of(each, sets, flows) for each in edges]
+    rows = [rows for rows in kept if len(rows)]
+    return _Columns.joined([replace(each, rows=own[each.rows]) for each, own in zip(found, rows, strict=True)])
+
+
+def _kept(edges: Sequence[Edges]) -> list[Ints]:
+    """Configurations with chunks of each size, but for those that carry no more than with chunks of another one.
+
+    Of each flow, beside each flow's promises.
+    """
+    least = [np.minimum(each.least_by_flow, each.capacity(each.part.room)[:, None]) for each in edges]
+    dropped = np.zeros((len(edges), len(edges[0].part.index)), dtype=bool)
+    for one, (mine, own) in enumerate(zip(edges, least, strict=True)):
+        asked = mine.open[:, :, None] & mine.open[:, None, :]
+        for other, (theirs, most) in enumerate(zip(edges, least, strict=True)):
+            if one != other:
+                as_much = np.all((most * (1.0 + _WORTH) >= own) | ~asked, axis=(1, 2))
+                dropped[one] |= as_much & np.all(~mine.open | theirs.open, axis=1) & ~dropped[other]
+    return [np.flatnonzero(~each) for each in dropped]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,23 +126,42 @@ class _Columns:
     longest_s: Floats
     """[n] longest step that the promises of TPOT leave (nan: there are none)."""
     chunk: Floats
+    pooled: Ints
+    """[n] replicas at the least."""
+    row_names: tuple[str, ...]
 
     @staticmethod
-    def of(edges: Edges, sets: Sequence[tuple[int, ...]]) -> _Columns:
-        """Those with chunks of one size; `sets` have larger ones first."""
+    def of(
+        edges: Sequence[Edges], sets: Sequence[Sequence[tuple[int, ...]]], flows: Sequence[Ints]
+    ) -> _Columns:
+        """Those with chunks of one size, of few replicas and of more, for sets of some of all `flows` each.
+
+        `sets` have larger ones first. What more replicas need has to be worth more.
+        """
+        count, every = len(edges[0].part.index), len(flows[0])
         taken: list[tuple[Floats, Bools]] = []
         found: list[_Columns] = []
-        for chosen in sets:
-            use, open_ = edges.rows(chosen, _room(edges, chosen))
-            needed: Bools = np.any(open_, axis=1)
-            for others, others_open in taken:
-                offered: Bools = np.all((others <= use * (1.0 + _WORTH)) | ~open_[:, None, :], axis=(1, 2))
-                needed &= ~(offered & np.all(~open_ | others_open, axis=1))
-            taken.append((use, open_ & needed[:, None]))
-            rows = np.flatnonzero(needed)
-            longest = min((t for v in chosen for _, t in edges.calls[v].flow.calls.task.tpot_slo), default=np.nan)
-            same = np.ones(len(rows))
-            found.append(_Columns(use[rows], open_[rows], rows, longest * same, edges.chunk * same))
+        for each, own_sets, own in zip(edges, sets, flows, strict=True):
+            fewer = len(taken)
+            for chosen in own_sets:
+                own_use, own_open = each.rows(chosen, _room(each, chosen))
+                use, open_ = np.zeros((count, own_use.shape[1], every)), np.zeros((count, every), dtype=bool)
+                use[:, :, own], open_[:, own] = own_use, own_open
+                needed: Bools = np.any(open_, axis=1)
+                for n, (others, others_open) in enumerate(taken):
+                    worth = _WORTH if n >= fewer else _MORE
+                    offered: Bools = np.all((others <= use * (1.0 + worth)) | ~open_[:, None, :], axis=(1, 2))
+                    needed &= ~(offered & np.all(~open_ | others_open, axis=1))
+                taken.append((use, open_ & needed[:, None]))
+                rows = np.flatnonzero(needed)
+                longest = min((t for v in chosen for _, t in each.calls[v].flow.calls.task.tpot_slo), default=np.nan)
+                same = np.ones(len(rows))
+                found.append(
+                    _Columns(
+                        use[rows], open_[rows], rows, longest * same, each.chunk * same,
+                        np.full(len(rows), each.replicas), each.row_names,
+                    )
+                )  # fmt: skip
         return _Columns.joined(found)
 
     @staticmethod
@@ -111,8 +170,9 @@ class _Columns:
         return _Columns(
             *(
                 np.concatenate([getattr(part, name) for part in parts])
-                for name in ("use", "admissible", "rows", "longest_s", "chunk")
-            )
+                for name in ("use", "admissible", "rows", "longest_s", "chunk", "pooled")
+            ),
+            parts[0].row_names,
         )
 
 

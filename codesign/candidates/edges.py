@@ -7,7 +7,7 @@ where steps are linear in the batch they are half-spaces. What mixes of two task
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -19,7 +19,7 @@ from scipy.special import ndtr
 from codesign.candidates.context import MEMORY_Z, MomentBook, Slice
 from codesign.candidates.data import Bools, Floats, Ints
 from codesign.candidates.flows import CallFlow, chain_lengths, chain_moments
-from codesign.candidates.loads import Loads, batches
+from codesign.candidates.loads import Loads, Pooled, batches
 from codesign.performance import kv_bytes
 from codesign.performance.colocated import Calls, Colocated, Steps, Stream, stacked
 from codesign.workload.population import answer_lengths
@@ -98,6 +98,11 @@ class FlowCalls:
             moments.square_after[:, None] * held,
             np.maximum(prompt.arriving, prompt.decode_leaving) * (flow.tier is not None),
         )
+
+    def take(self, rows: NDArray[np.intp]) -> FlowCalls:
+        """Those on some of the configurations."""
+        every = ("reload", "prompt_bytes", "answer_bytes", "answer_squares", "kept_bytes", "kept_squares", "moved_bytes")
+        return replace(self, **{name: getattr(self, name)[rows] for name in every})
 
     @property
     def task(self) -> str:
@@ -198,38 +203,230 @@ def _lumped(weight: Floats, output: Floats, most: int) -> tuple[Floats, Floats]:
     return mass, mass / np.maximum(inverse, 1e-300)
 
 
-class Edges:
-    """The most calls/s of flows on K configurations with chunks of one size."""
+@dataclass(frozen=True, eq=False)
+class Look:
+    """Loads of flows on K configurations with chunks of one size, alone and in pairs, and where promises break."""
 
-    def __init__(self, part: Slice, calls: Sequence[FlowCalls], chunk: float) -> None:
-        self.part, self.calls, self.chunk = part, calls, chunk
-        self._count = len(part.index)
-        gaps = any(each.flow.calls.task.itl_slo for each in calls)
-        self.kinds: tuple[str, ...] = ("tpot", "ttft", "task_latency", *(["itl"] if gaps else []))
+    part: Slice
+    calls: Sequence[FlowCalls]
+    chunk: float
+    streams: Sequence[Stream]
+    steps: Steps
+    alone: Loads
+    """Of flows that differ, one after another."""
+    places: dict[str, Floats]
+    """[asked·K, U] by kind: the last load of a flow at which flow u keeps its promises; inf where it has none."""
+
+    @staticmethod
+    def at(part: Slice, calls: Sequence[FlowCalls], chunk: float) -> Look:
+        """A look at calls that come to each replica by chance."""
+        steps = Steps.at(part.table, batches(part.slots * part.table.dp.astype(np.float64)), chunk)
+        streams = [each.stream(part, chunk) for each in calls]
+        alone = [(v,) for v in sorted(set(_like(calls)))]
+        loads = _loads(steps, streams, alone, [np.ones((len(part.index), 1))])
+        return Look(part, calls, chunk, streams, steps, loads, {})._asked()
+
+    def _asked(self) -> Look:
+        loads = self.alone.take(self.rows(np.array(self.asked)))
+        return replace(self, places={kind: self._of_like(kind, loads) for kind in self.kinds})
+
+    def take(self, rows: NDArray[np.intp]) -> Look:
+        """At some of the configurations."""
+        own, asked = (
+            (np.arange(count)[:, None] * self.count + rows).ravel() for count in (len(self.differ), len(self.asked))
+        )
+        return Look(
+            replace(self.part, index=self.part.index[rows]),
+            [each.take(rows) for each in self.calls],
+            self.chunk,
+            [each.take(rows) for each in self.streams],
+            self.steps.take(rows),
+            self.alone.take(own),
+            {kind: places[asked] for kind, places in self.places.items()},
+        )
+
+    def evened(self, flows: Ints, replicas: int) -> Look:
+        """At some of the flows, where batches vary as over so many replicas."""
+        calls = [self.calls[v] for v in flows]
+        like = np.array(self.like)[flows]
+        streams, differ = [self.streams[v] for v in flows], sorted(set(_like(calls)))
+        loads = self.alone.take(self.rows(np.array([self.differ.index(v) for v in like[differ]])))
+        loads = replace(loads, streams=(Stream.joined([streams[v] for v in differ]),), even=float(replicas))
+        return replace(self, calls=calls, streams=streams, alone=loads)._asked()
+
+    @cached_property
+    def count(self) -> int:
+        """K."""
+        return len(self.part.index)
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
         """Of promises: those on gaps between tokens cost problems without them no row."""
+        gaps = any(each.flow.calls.task.itl_slo for each in self.calls)
+        return ("tpot", "ttft", "task_latency", *(["itl"] if gaps else []))
+
+    @cached_property
+    def like(self) -> list[int]:
+        """[V] the first flow with the same prompts and answers."""
+        return _like(self.calls)
+
+    @cached_property
+    def differ(self) -> list[int]:
+        """Flows of which none is like another."""
+        return sorted(set(self.like))
+
+    @cached_property
+    def between(self) -> dict[int, tuple[int, int, float]]:
+        """Those of them that are a mix of two others."""
+        return _between(self.calls, self.differ)
+
+    @cached_property
+    def asked(self) -> list[int]:
+        """Numbers of those that are not, whose promises are looked at."""
+        return [n for n, v in enumerate(self.differ) if v not in self.between]
+
+    @cached_property
+    def alone_bytes(self) -> tuple[Floats, Floats]:
+        """[V·K, N] bytes that each flow holds on average, and their variance."""
+        place = np.array([self.differ.index(v) for v in self.like])
+        return self._held([(v,) for v in range(len(self.calls))], self.alone.take(self.rows(place)))
+
+    @cached_property
+    def pair_bytes(self) -> tuple[Floats, Floats]:
+        """[pairs·K, N] the same of mixes."""
+        return self._held(self.pairs, self.pair_loads)
+
+    def rows(self, places: Ints) -> NDArray[np.intp]:
+        """Rows of some of the mixes of loads, [places·K]."""
+        return (places[:, None] * self.count + np.arange(self.count)).ravel()
+
+    def reload(self, mixes: Sequence[tuple[int, ...]], rates: Sequence[Floats]) -> Floats | None:
+        """[mixes·K, 1] seconds in which histories of one of each mix are read back; None where there are none."""
+        if all(each.flow.tier is None for each in self.calls):
+            return None
+        own = [(each.reload * each.prompts[0]).sum(axis=1, keepdims=True) for each in self.calls]
+        total = sum(np.concatenate([own[mix[n]] for mix in mixes]) * rates[n] for n in range(len(mixes[0])))
+        return np.asarray(total)
+
+    # ---- mixes of two tasks
+
+    @cached_property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Two flows each, one after another for each of MIXES.
+
+        Neighbouring tasks, as the flows of which most is carried, and calls of one task with and without their history.
+        """
+        edges = self._edges
+        carried = np.mean(np.where(edges.open, edges.least, 0.0), axis=0)
+        tasks: dict[str, list[int]] = {}
+        for v, each in enumerate(self.calls):
+            tasks.setdefault(each.task, []).append(v)
+        chosen = [max(flows, key=lambda v: float(carried[v])) for _, flows in sorted(tasks.items())]
+        alike = [sorted({self.like[v] for v in flows}) for flows in tasks.values()]
+        found = [*pairwise(chosen), *(pair for own in alike for pair in pairwise(own))]
+        return [pair for pair in found for _ in MIXES]
+
+    @cached_property
+    def _edges(self) -> Edges:
+        return Edges(self)
+
+    @cached_property
+    def parts(self) -> list[Floats]:
+        """[pairs·K, 1] the share of what is carried of each of the two."""
+        least = self._edges.least
+        least = np.where(np.isfinite(least) & (least > 0), least, _NOTHING)
+        parts: tuple[list[Floats], list[Floats]] = ([], [])
+        for n, pair in enumerate(self.pairs):
+            share = MIXES[n % len(MIXES)]
+            for part, v, own in zip(parts, pair, (share, 1.0 - share), strict=True):
+                part.append(least[:, v] * own)
+        return [np.concatenate(part)[:, None] for part in parts]
+
+    @cached_property
+    def pair_loads(self) -> Loads:
+        """Of mixes of two flows, one after another."""
+        return _loads(self.steps, self.streams, self.pairs, self.parts)
+
+    @cached_property
+    def pair_places(self) -> dict[str, Floats]:
+        """[pairs·K, U] by kind: the last load of a mix at which flow u keeps its promises; inf where nothing is asked."""
+        found = {kind: np.full((len(self.pairs) * self.count, len(self.calls)), np.inf) for kind in self.kinds}
+        for first in range(0, len(self.pairs), len(MIXES)):
+            rows = self.rows(np.arange(first, first + len(MIXES)))
+            tasks = {self.calls[v].task for v in self.pairs[first]}
+            own = self.pair_loads.take(rows)
+            for kind in self.kinds:
+                asked = [
+                    u
+                    for u, each in enumerate(self.calls)
+                    if each.task in tasks and (u == self.like[u] or kind not in _ALIKE)
+                ]
+                found[kind][rows] = self._kept(_Promises.of(kind, self.calls, self.streams, asked), own)
+        return found
+
+    # ---- loads
+
+    def _held(self, mixes: Sequence[tuple[int, ...]], loads: Loads) -> tuple[Floats, Floats]:
+        """[mixes·K, N] bytes that mixes hold on average, and their variance (Poisson)."""
+        pool, mean, square = loads.replica, np.zeros(1), np.zeros(1)
+        for n, (stream, rate) in enumerate(zip(loads.streams, pool.rates, strict=True)):
+            calls = [self.calls[mix[n]] for mix in mixes]
+            answers = stacked([c.answer_bytes for c in calls])[:, None]
+            answer_squares = stacked([c.answer_squares for c in calls])[:, None]
+            prompts = stacked([c.prompt_bytes for c in calls])[:, None]
+            kept = np.concatenate([c.kept_bytes for c in calls])
+            squares = np.concatenate([c.kept_squares for c in calls])
+            seconds = pool.answer_seconds(pool.first_s(stream.calls), stream.calls.output) * stream.calls.answer_weight
+            computed = np.ceil(stream.calls.chunks) * stream.calls.weight * pool.full_step_s[..., None]
+            mean = mean + rate * ((seconds * answers).sum(axis=-1) + (computed * prompts).sum(axis=-1) + kept)
+            square = square + rate * (
+                (seconds * answer_squares).sum(axis=-1) + (computed * prompts**2).sum(axis=-1) + squares
+            )
+        return mean, square
+
+    def _of_like(self, kind: str, loads: Loads) -> Floats:
+        """[rows, U] the last load of a mix at which each flow keeps its promises of a kind."""
+        whose = sorted(set(self.like)) if kind in _ALIKE else range(len(self.calls))
+        most = self._kept(_Promises.of(kind, self.calls, self.streams, whose), loads)
+        # Answers are written alike wherever a history comes from; how long that takes is each one's own.
+        return most[:, self.like] if kind in _ALIKE else most
+
+    def _kept(self, asked: _Promises | None, loads: Loads) -> Floats:
+        """[rows, U] the last load of a mix at which each flow asked about keeps its promises; inf for others."""
+        most = np.full((len(loads.rate), len(self.calls)), np.inf)
+        if asked is not None:
+            where: NDArray[np.intp] = np.tile(np.arange(self.count), len(loads.rate) // self.count)
+            looks = {look: (calls.take(where), reload[where]) for look, (calls, reload) in asked.looks.items()}
+            edges = loads.edges(lambda pool: asked.late(pool, *looks[pool.look]), asked.allowed)
+            for n, u in enumerate(asked.flow.tolist()):
+                most[:, u] = np.minimum(most[:, u], edges[:, n])
+        return most
+
+
+class Edges:
+    """The most calls/s of flows on each of `replicas` of K configurations with chunks of one size."""
+
+    def __init__(self, look: Look, replicas: int = 1, wider: Edges | None = None, flows: Ints | None = None) -> None:
+        self.look, self.replicas = look, replicas
+        self.part, self.calls, self.chunk, self.kinds = look.part, look.calls, look.chunk, look.kinds
+        self.wider = self if wider is None else wider
+        """Edges that tell what mixes of flows carry less: perhaps of more flows, among which these have numbers."""
+        self.flows = np.arange(len(look.calls)) if flows is None else flows
         self.row_names = (*self.kinds, *_ROOM)
         """Of `rows`."""
-        self._steps = Steps.at(part.table, batches(part.slots * part.table.dp.astype(np.float64)), chunk)
-        self._streams = [each.stream(part, chunk) for each in calls]
-        self._like = _like(calls)
-        differ = sorted(set(self._like))
-        alone = self._loads([(v,) for v in differ], [np.ones((self._count, 1))])
-        place = np.array([differ.index(v) for v in self._like])
-        self._alone = alone.take(self._rows(place))
-        self._bytes = self._held([(v,) for v in range(len(calls))], self._alone)
-        self.replica = self._room_for(self._alone)
+        self._count = look.count
+        alone = self._over([(v,) for v in look.differ], look.alone, [np.ones((len(look.alone.rate), 1))])
+        place = np.array([look.differ.index(v) for v in look.like])
+        self._alone = alone.take(look.rows(place))
+        self._bytes = _held(look.alone_bytes, self._alone)
+        self.replica = {row: self._by_flow(edges) for row, edges in self._room_of(self._alone).items()}
         """[K, V] of slots and busy: the most of each flow that slots, and the queue of prompts, hold."""
-        between = _between(calls, differ)
-        asked = [n for n, v in enumerate(differ) if v not in between]
-        loads = alone.take(self._rows(np.array(asked)))
-        self.promises = {
-            kind: self._spread(self._of_like(kind, loads), [differ[n] for n in asked], between) for kind in self.kinds
-        }
+        asked = alone.take(look.rows(np.array(look.asked)))
+        self.promises = {kind: self._spread(asked.rates(places)) for kind, places in look.places.items()}
         """[K, U, V] by kind: the most of flow v at which flow u keeps its promises; inf where it has none."""
 
-    def _rows(self, places: Ints) -> NDArray[np.intp]:
-        """Rows of some of the mixes of loads, [places·K]."""
-        return (places[:, None] * self._count + np.arange(self._count)).ravel()
+    def _over(self, mixes: Sequence[tuple[int, ...]], loads: Loads, rates: Sequence[Floats]) -> Pooled:
+        return loads.over(self.replicas, self.look.reload(mixes, rates))
 
     @cached_property
     def open(self) -> Bools:
@@ -261,162 +458,116 @@ class Edges:
             ],
             axis=1,
         )
-        tasks, like = {self.calls[v].task for v in chosen}, {self._like[v] for v in chosen}
+        calls, like = self.wider.calls, self.wider.look.like
+        tasks, alike = {self.calls[v].task for v in chosen}, {like[self.flows[v]] for v in chosen}
         together = [
             n
-            for n, (a, b) in enumerate(self._pairs)
-            if {self.calls[a].task, self.calls[b].task} <= tasks
-            and (self.calls[a].task != self.calls[b].task or {self._like[a], self._like[b]} <= like)
+            for n, (a, b) in enumerate(self.wider.look.pairs)
+            if {calls[a].task, calls[b].task} <= tasks
+            and (calls[a].task != calls[b].task or {like[a], like[b]} <= alike)
         ]
         if together:
-            most = most * (_MIXED * self._mixed(room)[together].min(axis=0))[:, :, None]
+            most = most * (_MIXED * self.wider.mixed(room)[together].min(axis=0))[:, :, None]
         open_ &= np.all(most > 0, axis=1)
         return np.where(open_[:, None, :], 1.0 / np.where(most > 0, most, np.inf), 0.0), open_
 
-    # ---- mixes of two tasks
+    @cached_property
+    def least_by_flow(self) -> Floats:
+        """[K, U, V] the most of flow v at which flow u keeps its promises, in the slots and the queue."""
+        kept = np.min(list(self.promises.values()), axis=0)
+        return np.minimum(kept, np.min(list(self.replica.values()), axis=0)[:, None])
 
     @cached_property
-    def _least(self) -> Floats:
+    def least(self) -> Floats:
         """[K, V] the most of each flow at which all flows keep their promises."""
         kept = [np.where(self.open[:, :, None], each, np.inf).min(axis=1) for each in self.promises.values()]
         return np.asarray(np.min([*kept, *self.replica.values()], axis=0))
 
-    @cached_property
-    def _pairs(self) -> list[tuple[int, int]]:
-        """Two flows each, one after another for each of MIXES.
-
-        Neighbouring tasks, as the flows of which most is carried, and calls of one task with and without their history.
-        """
-        carried = np.mean(np.where(self.open, self._least, 0.0), axis=0)
-        tasks: dict[str, list[int]] = {}
-        for v, each in enumerate(self.calls):
-            tasks.setdefault(each.task, []).append(v)
-        chosen = [max(flows, key=lambda v: float(carried[v])) for _, flows in sorted(tasks.items())]
-        alike = [sorted({self._like[v] for v in flows}) for flows in tasks.values()]
-        found = [*pairwise(chosen), *(pair for own in alike for pair in pairwise(own))]
-        return [pair for pair in found for _ in MIXES]
+    # ---- mixes of two tasks
 
     @cached_property
-    def _parts(self) -> list[Floats]:
-        """[pairs·K, 1] the share of what is carried of each of the two."""
-        least = np.where(np.isfinite(self._least) & (self._least > 0), self._least, _NOTHING)
-        parts: tuple[list[Floats], list[Floats]] = ([], [])
-        for n, pair in enumerate(self._pairs):
-            share = MIXES[n % len(MIXES)]
-            for part, v, own in zip(parts, pair, (share, 1.0 - share), strict=True):
-                part.append(least[:, v] * own)
-        return [np.concatenate(part)[:, None] for part in parts]
-
-    @cached_property
-    def _pair_loads(self) -> Loads:
-        return self._loads(self._pairs, self._parts)
+    def _pairs(self) -> Pooled:
+        return self._over(self.look.pairs, self.look.pair_loads, self.look.parts)
 
     @cached_property
     def _mixed_promises(self) -> Floats:
-        """[pairs, K, R − 1] what mixes carry over what rows say, at most 1: promises, slots and the queue."""
-        loads, shape = self._pair_loads, (len(self._pairs), self._count)
+        """[pairs, K, R − 1] the same of promises, slots and the queue."""
+        pairs, like = self.look.pairs, self.look.like
+        shape = (len(pairs), self._count)
         found = np.ones((*shape, len(self.kinds) + 2))
-        for first in range(0, len(self._pairs), len(MIXES)):
-            mixes = np.arange(first, first + len(MIXES))
-            tasks = {self.calls[v].task for v in self._pairs[first]}
-            flows = [u for u, each in enumerate(self.calls) if each.task in tasks]
-            own = loads.take(self._rows(mixes))
-            for r, kind in enumerate(self.kinds):
-                asked = [u for u in flows if u == self._like[u] or kind not in _ALIKE]
-                kept = self._kept(_Promises.of(kind, self.calls, self._streams, asked), own)
-                for n, edges in zip(mixes.tolist(), kept.reshape(len(MIXES), self._count, -1), strict=True):
-                    for u in asked:
-                        less = self._over(n, edges[:, u], self.promises[kind][:, u])
+        for r, kind in enumerate(self.kinds):
+            kept = self._pairs.rates(self.look.pair_places[kind]).reshape(*shape, len(self.calls))
+            for n, pair in enumerate(pairs):
+                tasks = {self.calls[v].task for v in pair}
+                for u, each in enumerate(self.calls):
+                    if each.task in tasks and (u == like[u] or kind not in _ALIKE):
+                        less = self._less(n, kept[n, :, u], self.promises[kind][:, u])
                         found[n, :, r] = np.minimum(found[n, :, r], np.where(self.open[:, u], less, 1.0))
-        for r, (row, edges) in enumerate(self._room_of(loads).items()):
-            for n in range(len(self._pairs)):
-                found[n, :, len(self.kinds) + r] = self._over(n, edges.reshape(shape)[n], self.replica[row])
+        for r, (row, edges) in enumerate(self._room_of(self._pairs).items()):
+            for n in range(len(pairs)):
+                found[n, :, len(self.kinds) + r] = self._less(n, edges.reshape(shape)[n], self.replica[row])
         return found
 
-    def _mixed(self, room: Floats) -> Floats:
-        """[pairs, K, R] the same with the memory of `room` [K] bytes."""
-        held = self._pair_loads.until(self._pair_bytes, np.tile(room, len(self._pairs)))
-        held, alone = held.reshape(len(self._pairs), self._count), self.capacity(room)
-        memory = np.stack([self._over(n, held[n], alone) for n in range(len(self._pairs))])
+    def mixed(self, room: Floats) -> Floats:
+        """[pairs, K, R] what mixes carry over what rows say in the memory of `room` [K] bytes, at most 1."""
+        pairs = self.look.pairs
+        held = self._pairs.until(self._pair_bytes, np.tile(room, len(pairs)))
+        held, alone = held.reshape(len(pairs), self._count), self.capacity(room)
+        memory = np.stack([self._less(n, held[n], alone) for n in range(len(pairs))])
         return np.concatenate([self._mixed_promises, memory[..., None]], axis=2)
 
     @cached_property
     def _pair_bytes(self) -> Floats:
-        return self._held(self._pairs, self._pair_loads)
+        return _held(self.look.pair_bytes, self._pairs)
 
-    def _over(self, pair: int, edge: Floats, alone: Floats) -> Floats:
+    def _less(self, pair: int, edge: Floats, alone: Floats) -> Floats:
         """[K] an edge [K] of a pair's mix over what lies between those of its flows alone [K, V], at most 1."""
         rows = slice(pair * self._count, (pair + 1) * self._count)
+        flows = self.look.pairs[pair]
         with np.errstate(divide="ignore", invalid="ignore"):
-            used = sum(part[rows, 0] / alone[:, v] for part, v in zip(self._parts, self._pairs[pair], strict=True))
+            used = sum(part[rows, 0] / alone[:, v] for part, v in zip(self.look.parts, flows, strict=True))
             return np.where((used > 0) & np.isfinite(used), np.minimum(edge * used, 1.0), 1.0)
 
     # ---- loads
 
-    def _loads(self, mixes: Sequence[tuple[int, ...]], rates: Sequence[Floats]) -> Loads:
-        """Loads of mixes of flows, [mixes·K]: the n-th flow of each at `rates[n]` ([mixes·K, 1], or [K, 1] alike)."""
-        rows = np.tile(np.arange(self._count), len(mixes))
-        streams = [Stream.joined([self._streams[mix[n]] for mix in mixes]) for n in range(len(mixes[0]))]
-        full = [np.tile(rate, (len(rows) // len(rate), 1)) for rate in rates]
-        return Loads.of(self._steps.take(rows), streams, full)
-
-    def _held(self, mixes: Sequence[tuple[int, ...]], loads: Loads) -> Floats:
-        """[mixes·K, N] bytes that mixes hold, and that they exceed seldom."""
-        pool, mean, square = loads.replica, 0.0, 0.0
-        for n, (stream, rate) in enumerate(zip(loads.streams, pool.rates, strict=True)):
-            calls = [self.calls[mix[n]] for mix in mixes]
-            answers = stacked([c.answer_bytes for c in calls])[:, None]
-            answer_squares = stacked([c.answer_squares for c in calls])[:, None]
-            prompts = stacked([c.prompt_bytes for c in calls])[:, None]
-            kept = np.concatenate([c.kept_bytes for c in calls])
-            squares = np.concatenate([c.kept_squares for c in calls])
-            seconds = pool.answer_seconds(pool.first_s(stream.calls), stream.calls.output) * stream.calls.answer_weight
-            computed = np.ceil(stream.calls.chunks) * stream.calls.weight * pool.full_step_s[..., None]
-            mean = mean + rate * ((seconds * answers).sum(axis=-1) + (computed * prompts).sum(axis=-1) + kept)
-            square = square + rate * (
-                (seconds * answer_squares).sum(axis=-1) + (computed * prompts**2).sum(axis=-1) + squares
-            )
-        return np.asarray(mean + MEMORY_Z * np.sqrt(square))
-
-    def _room_of(self, loads: Loads) -> dict[str, Floats]:
+    def _room_of(self, pooled: Pooled) -> dict[str, Floats]:
         """[rows] the most of a mix that slots and the queue of prompts hold."""
-        most = np.full(len(loads.rate), self.part.instance.options.max_utilization)
-        busy = np.minimum(loads.until(loads.replica.utilization, most), loads.steady(_STEADY))
-        return {"slots": loads.sure[:, loads.full], "busy": busy}
-
-    def _room_for(self, loads: Loads) -> dict[str, Floats]:
-        return {row: self._by_flow(edges) for row, edges in self._room_of(loads).items()}
+        loads, more = pooled.loads, pooled.more
+        most = np.full(len(more), self.part.instance.options.max_utilization)
+        busy = np.minimum(pooled.until(loads.replica.utilization * more, most), pooled.steady(_STEADY))
+        slots = np.broadcast_to(loads.steps.batch[:, loads.full], len(more))
+        return {"slots": pooled.until(loads.steps.batch * more, slots * (1.0 + 1e-12)), "busy": busy}
 
     def _by_flow(self, edges: Floats) -> Floats:
         """[V·K, ...] as [K, V, ...]."""
         return np.swapaxes(edges.reshape(len(self.calls), self._count, *edges.shape[1:]), 0, 1)
 
-    def _of_like(self, kind: str, loads: Loads) -> Floats:
-        """[rows, U] the most of a mix at which each flow keeps its promises of a kind."""
-        whose = sorted(set(self._like)) if kind in _ALIKE else range(len(self.calls))
-        most = self._kept(_Promises.of(kind, self.calls, self._streams, whose), loads)
-        # Answers are written alike wherever a history comes from; how long that takes is each one's own.
-        return most[:, self._like] if kind in _ALIKE else most
-
-    def _kept(self, asked: _Promises | None, loads: Loads) -> Floats:
-        """[rows, U] the most of a mix at which each flow asked about keeps its promises; inf for others."""
-        most = np.full((len(loads.rate), len(self.calls)), np.inf)
-        if asked is not None:
-            where: NDArray[np.intp] = np.tile(np.arange(self._count), len(loads.rate) // self._count)
-            looks = {look: (calls.take(where), reload[where]) for look, (calls, reload) in asked.looks.items()}
-            edges = loads.edges(lambda pool: asked.late(pool, *looks[pool.look]), asked.allowed)
-            for n, u in enumerate(asked.flow.tolist()):
-                most[:, u] = np.minimum(most[:, u], edges[:, n])
-        return most
-
-    def _spread(self, kept: Floats, asked: Sequence[int], between: dict[int, tuple[int, int, float]]) -> Floats:
-        """[K, U, V] of all flows from those `asked` about, [asked·K, U]."""
+    def _spread(self, kept: Floats) -> Floats:
+        """[K, U, V] of all flows from those that were asked about, [asked·K, U]."""
+        look = self.look
         found = np.full((self._count, len(self.calls), len(self.calls)), np.inf)
-        found[:, :, list(asked)] = np.moveaxis(kept.reshape(len(asked), self._count, -1), 0, 2)
+        asked = [look.differ[n] for n in look.asked]
+        found[:, :, asked] = np.moveaxis(kept.reshape(len(asked), self._count, -1), 0, 2)
         with np.errstate(divide="ignore"):
-            for v, (cold, warm, share) in between.items():
+            for v, (cold, warm, share) in look.between.items():
                 found[:, :, v] = 1.0 / ((1.0 - share) / found[:, :, cold] + share / found[:, :, warm])
-        return found[:, :, self._like]
+        return found[:, :, look.like]
+
+
+def _loads(
+    steps: Steps, streams: Sequence[Stream], mixes: Sequence[tuple[int, ...]], rates: Sequence[Floats]
+) -> Loads:
+    """Loads of mixes of flows, [mixes·K]: the n-th flow of each at `rates[n]` ([mixes·K, 1], or [K, 1] alike)."""
+    rows = np.tile(np.arange(len(steps.batch)), len(mixes))
+    mixed = [Stream.joined([streams[mix[n]] for mix in mixes]) for n in range(len(mixes[0]))]
+    full = [np.tile(rate, (len(rows) // len(rate), 1)) for rate in rates]
+    return Loads.of(steps.take(rows), mixed, full)
+
+
+def _held(moments: tuple[Floats, Floats], pooled: Pooled) -> Floats:
+    """[rows, N] bytes by mean and variance that replicas of pools hold, and exceed seldom."""
+    mean, square = moments
+    return np.asarray(mean * pooled.more + MEMORY_Z * np.sqrt(square * pooled.more))
 
 
 def _like(calls: Sequence[FlowCalls]) -> list[int]:

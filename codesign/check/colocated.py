@@ -397,7 +397,9 @@ def colocated(
         guess = min(max(guess, following), 1.0)
         beyond = share(guess)
         if beyond <= guess:
-            high = float(brentq(lambda met: share(met) - met, following, guess, xtol=_SAME)) if guess > following else guess
+            high = following
+            if guess > following and share(following) > following:
+                high = float(brentq(lambda met: share(met) - met, following, guess, xtol=_SAME))
             break
         low, high = guess, beyond
     return state(high)

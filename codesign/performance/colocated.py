@@ -47,6 +47,8 @@ Floats = NDArray[np.float64]
 _MOST = 0.999
 """Share of all time that prompts take where they take it all: such a replica is overloaded."""
 _LARGEST_GAIN = 0.95
+_SELDOM = 0.95
+"""Share of calls that meet a prompt from which on all are taken to, where many loads are looked at."""
 _INSTANT = 1e-12
 """Seconds; a wait shorter than that is none."""
 _LUMPS = 8
@@ -368,8 +370,12 @@ class Colocated:
     @cached_property
     def served(self) -> Floats:
         """[K, N, I] share of all time, over these seconds, that such prompts are computed: at most 1 in all."""
-        rates = np.concatenate([x[..., None] * s.weight[:, None] for x, s in self._both], axis=-1)
-        return np.asarray(rates / np.maximum((rates * self.served_s).sum(axis=-1), 1.0)[..., None])
+        return np.asarray(self._prompts / np.maximum((self._prompts * self.served_s).sum(axis=-1), 1.0)[..., None])
+
+    @cached_property
+    def _prompts(self) -> Floats:
+        """[K, N, I] of all streams' prompts per second."""
+        return np.concatenate([x[..., None] * s.weight[:, None] for x, s in self._both], axis=-1)
 
     @cached_property
     def _refilled(self) -> Floats:
@@ -378,11 +384,11 @@ class Colocated:
         Who goes to the emptiest of many replicas follows one that left, and fewer leave in the long steps of prompts:
         as many in each as in a short one.
         """
+        if self.replicas <= 1:
+            return np.ones_like(self.step_s)
         computing = (self.served * self.served_s).sum(axis=-1)
         steps = sum(x * (np.ceil(s.chunks) * s.weight).sum(axis=1, keepdims=True) for x, s in self._both)
-        seconds = sum(
-            x * (self.own_steps(s.calls, self.step_s) * s.weight[:, None]).sum(axis=-1) for x, s in self._both
-        )
+        seconds = (self._prompts * self.served_s).sum(axis=-1)
         longer = np.maximum(seconds / np.maximum(steps, 1e-300) / self.quiet_s, 1.0)
         follows = (1.0 - 1.0 / np.sqrt(self.replicas)) * self.batch / (1.0 + self.batch) * self._mingled
         return np.asarray(1.0 - follows + follows / (computing + (1.0 - computing) * longer))
@@ -518,11 +524,13 @@ class Colocated:
         number = self._coming * (first_s[..., None] + tokens * self.step_s[..., None])
         square = variance / CHUNK_SPREAD**2 + excess**2
         some = np.clip(-np.expm1(-number), 1.01 * excess**2 / square, 1.0)
-        theirs = excess / some
-        late = np.maximum(
-            self._gamma_above(above, excess, variance),
-            some * self._gamma_above(above, theirs, square / some - theirs**2),
-        )
+        late = self._gamma_above(above, excess, variance)
+        rare = some < (np.inf if self.look == "exact" else _SELDOM)
+        if np.any(rare):
+            share, mean = some[rare], (excess / some)[rare]
+            varied = np.maximum(square[rare] / share - mean**2, 1e-24)
+            value = np.broadcast_to(above, late.shape)[rare]
+            late[rare] = np.maximum(late[rare], share * self._gamma_above(value, mean, varied))
         full = ndtr((self.full_step_s - limit) / np.maximum(self.full_sd_s, 1e-12))
         late = (np.minimum(late, full[..., None]) * weight).sum(axis=-1)
         return np.where(self.utilization < 1.0, late, 1.0)
