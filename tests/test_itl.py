@@ -374,7 +374,7 @@ def test_rows_are_the_edges_of_the_accounts():
     for block, points in zip(candidates.data.blocks, candidates.points, strict=True):
         r = block.row_names.index("itl")
         flow = candidates.book.flows[int(block.flows[0])]
-        for i in range(0, len(block.limit), 2):
+        for i in range(len(block.limit)):
             use, n = block.use.one(i)[:, 0], int(block.min_replicas[i])
             if use[r] < max(use) or use[r] <= 0:
                 continue

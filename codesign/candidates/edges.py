@@ -49,6 +49,8 @@ class FlowCalls:
     flow: CallFlow
     prompts: tuple[Floats, Floats, Floats]
     """(weight, new, cached tokens) [J] of prompts."""
+    first: tuple[Floats, Floats, Floats]
+    """The same, finer where nothing is kept, for the tail of TTFT."""
     reload: Floats
     """[K, J] seconds in which a history is read back from a tier."""
     prompt_bytes: Floats
@@ -68,6 +70,7 @@ class FlowCalls:
     def of(part: Slice, book: MomentBook, flow: CallFlow) -> FlowCalls:
         """The calls of a flow."""
         prompts, points = flow.calls.prefill_points(flow.residency), flow.calls.population
+        first = flow.calls.first_points(flow.residency)
         moments, prompt = book.decode(flow.calls), book.prompt(flow.calls, flow.residency)
         held = flow.calls.held_s if flow.residency == "colocated" else 0.0
         shared = kv_bytes(part.table, np.array([flow.calls.shared]))
@@ -89,6 +92,7 @@ class FlowCalls:
         return FlowCalls(
             flow,
             (prompts.weight, prompts.new, prompts.cached),
+            (first.weight, first.new, first.cached),
             reload,
             prompt.held,
             (weight, mean(points.context), tokens),
@@ -112,6 +116,17 @@ class FlowCalls:
     def stream(self, part: Slice, chunk: float) -> Stream:
         """Them in chunks."""
         return Stream.of(part.table, chunk, self.prompts, self.answers)
+
+    def first_stream(self, part: Slice, chunk: float) -> Stream:
+        """The same for the tail of TTFT."""
+        return Stream.of(part.table, chunk, self.first, self.answers)
+
+    @property
+    def first_reload(self) -> Floats:
+        """[K, J] seconds in which a history is read back, of prompts for the tail of TTFT."""
+        if self.flow.residency != "drop":
+            return self.reload
+        return np.zeros((len(self.reload), len(self.first[0])))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +161,8 @@ class _Promises:
         mine = [calls[v] for v in flows]
         asked = Calls.of([streams[v] for v in flows])
         longest = asked.weight.shape[2]
-        reload = np.stack([np.pad(m.reload, ((0, 0), (0, longest - m.reload.shape[1]))) for m in mine], axis=1)
+        reloads = [m.first_reload if kind == "ttft" else m.reload for m in mine]
+        reload = np.stack([np.pad(each, ((0, 0), (0, longest - each.shape[1]))) for each in reloads], axis=1)
         late: Callable[[Colocated, Calls, Floats], Floats]
         if kind == "ttft":
 
@@ -361,7 +377,7 @@ class Look:
                     for u, each in enumerate(self.calls)
                     if each.task in tasks and (u == self.like[u] or kind not in _ALIKE)
                 ]
-                found[kind][rows] = self._kept(_Promises.of(kind, self.calls, self.streams, asked), own)
+                found[kind][rows] = self._kept(_Promises.of(kind, self.calls, self._streams_of(kind), asked), own)
         return found
 
     # ---- loads
@@ -384,10 +400,18 @@ class Look:
             )
         return mean, square
 
+    @cached_property
+    def _first_streams(self) -> list[Stream]:
+        return [each.first_stream(self.part, self.chunk) for each in self.calls]
+
+    def _streams_of(self, kind: str) -> Sequence[Stream]:
+        """Of all flows, as a kind of promise needs them."""
+        return self._first_streams if kind == "ttft" else self.streams
+
     def _of_like(self, kind: str, loads: Loads) -> Floats:
         """[rows, U] the last load of a mix at which each flow keeps its promises of a kind."""
         whose = sorted(set(self.like)) if kind in _ALIKE else range(len(self.calls))
-        most = self._kept(_Promises.of(kind, self.calls, self.streams, whose), loads)
+        most = self._kept(_Promises.of(kind, self.calls, self._streams_of(kind), whose), loads)
         # Answers are written alike wherever a history comes from; how long that takes is each one's own.
         return most[:, self.like] if kind in _ALIKE else most
 

@@ -16,7 +16,7 @@ from scipy.optimize import brentq
 from scipy.special import gammaincc, ndtr
 from scipy.stats import poisson
 
-from codesign.check.calls import Array
+from codesign.check.calls import Array, Prompts
 from codesign.check.plan import ModelledPool, ModelledRoute
 from codesign.performance import decode_attention_seconds, decode_step_seconds, prefill_attention_seconds
 from codesign.performance.chunks import CHUNK_SPREAD, KNOTS, WAIT_SPREAD
@@ -50,10 +50,12 @@ class _Traffic:
     reads: Array
 
     @staticmethod
-    def of(pool: ModelledPool, route: ModelledRoute, met: float = 1.0) -> _Traffic:
-        """A route on a pool, whose calls meet a share of each other."""
+    def of(
+        pool: ModelledPool, route: ModelledRoute, met: float = 1.0, prompts: Prompts | None = None
+    ) -> _Traffic:
+        """A route on a pool, whose calls meet a share of each other; perhaps with its prompts in more lengths."""
         calls, points = route.calls, route.calls.population
-        prompts, chunk = calls.prompts(), float(pool.entry.prefill_chunk or np.nan)
+        prompts, chunk = prompts or calls.prompts(), float(pool.entry.prefill_chunk or np.nan)
         whole = np.floor_divide(prompts.new, chunk)
         left = prompts.new / chunk - whole
         return _Traffic(
@@ -312,7 +314,10 @@ class Colocated:
 
         In u seconds φ·u of them come, and no more than fill the step: late with all of them, and with a full step.
         """
-        at, traffic = self.shared, _Traffic.of(route.prefill, route)
+        prompts = route.calls.first_prompts()
+        at, traffic = self.shared, _Traffic.of(route.prefill, route, prompts=prompts)
+        if route.calls.policy == "drop":
+            reload = 0.0
         last = traffic.last_step(at.added, at.step, at.full)[0]
         first = reload + traffic.whole * self.full_step_s
         factor = 1.0 + float(at.prompts[0])

@@ -9,9 +9,11 @@ import numpy as np
 
 from codesign.candidates.data import Floats
 from codesign.candidates.flows import CallFlow
+from codesign.candidates.lengths import PrefillPoints
 from codesign.performance import ConfigurationTable
 from codesign.performance.colocated import Colocated, Steps, Stream
 from codesign.performance.queueing import share_met
+from codesign.workload.population import CallPopulation
 
 _ITERATIONS = 400
 _LARGEST_BATCH = 1e9
@@ -82,8 +84,10 @@ class Chunked:
         self, table: ConfigurationTable, flow: CallFlow, reload: Floats
     ) -> Callable[[float], float]:
         """P(TTFT > t) of a flow whose prompts [J] are read back in `reload` seconds before they queue."""
-        calls = _stream(table, flow, self.chunk).calls
-        return lambda t: float(self.replica.ttft_exceeds(calls, reload, t)[0, 0])
+        points, answers = flow.calls.first_points(flow.residency), flow.calls.population
+        calls = _of(table, points, answers, self.chunk).calls
+        ahead = reload if len(reload) == calls.weight.shape[-1] else np.zeros(1)
+        return lambda t: float(self.replica.ttft_exceeds(calls, ahead, t)[0, 0])
 
     def tpot_tail(
         self, table: ConfigurationTable, flow: CallFlow, answers: tuple[Floats, Floats]
@@ -139,7 +143,10 @@ def operate_colocated(
 
 
 def _stream(table: ConfigurationTable, flow: CallFlow, chunk: float) -> Stream:
-    prompts, answers = flow.calls.prefill_points(flow.residency), flow.calls.population
+    return _of(table, flow.calls.prefill_points(flow.residency), flow.calls.population, chunk)
+
+
+def _of(table: ConfigurationTable, prompts: PrefillPoints, answers: CallPopulation, chunk: float) -> Stream:
     return Stream.of(
         table,
         chunk,
