@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -81,21 +82,25 @@ def _prompt_joules(part: Slice, book: MomentBook, flow: CallFlow) -> Floats:
 def _columns(part: Slice, calls: list[FlowCalls], stays: Bools) -> _Columns:
     """Columns with chunks of each size: of single replicas, and of several for flows that do not stay."""
     looks = [Look.at(part, calls, chunk) for chunk in part.grids.chunks]
-    kept = _kept([Edges(look) for look in looks])
+    kept = [
+        (look, rows)
+        for look, rows in zip(looks, _kept([Edges(look) for look in looks]), strict=True)
+        if len(rows)
+    ]
     some, flows = np.flatnonzero(~stays), [np.arange(len(calls))]
     flows += [some] * sum(map(len, _POOLED.values())) * bool(len(some))
     edges = []
-    for look, rows in zip(looks, kept, strict=True):
-        if len(rows):
-            own = look.take(rows)
-            edges.append([Edges(own)])
-            for even, numbers in _POOLED.items() if len(some) else ():
-                evened = own.evened(some, even)
-                edges[-1] += [Edges(evened, n, Edges(own, n), some) for n in numbers]
+    for look, rows in kept:
+        own = look.take(rows)
+        edges.append([Edges(own)])
+        for even, numbers in _POOLED.items() if len(some) else ():
+            evened = own.evened(some, even)
+            edges[-1] += [Edges(evened, n, Edges(own, n), some) for n in numbers]
     sets = [_sets([each[n] for each in edges]) for n in range(len(flows))]
     found = [_Columns.of(each, sets, flows) for each in edges]
-    rows = [rows for rows in kept if len(rows)]
-    return _Columns.joined([replace(each, rows=own[each.rows]) for each, own in zip(found, rows, strict=True)])
+    return _Columns.joined(
+        [replace(each, rows=rows[each.rows]) for each, (_, rows) in zip(found, kept, strict=True)]
+    )
 
 
 def _kept(edges: Sequence[Edges]) -> list[Ints]:
@@ -167,13 +172,9 @@ class _Columns:
     @staticmethod
     def joined(parts: Sequence[_Columns]) -> _Columns:
         """Them all."""
-        return _Columns(
-            *(
-                np.concatenate([getattr(part, name) for part in parts])
-                for name in ("use", "admissible", "rows", "longest_s", "chunk", "pooled")
-            ),
-            parts[0].row_names,
-        )
+        names = ("use", "admissible", "rows", "longest_s", "chunk", "pooled")
+        joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return _Columns(**joined, row_names=parts[0].row_names)
 
 
 def _room(edges: Edges, chosen: tuple[int, ...]) -> Floats:

@@ -105,7 +105,8 @@ class FlowCalls:
 
     def take(self, rows: NDArray[np.intp]) -> FlowCalls:
         """Those on some of the configurations."""
-        every = ("reload", "prompt_bytes", "answer_bytes", "answer_squares", "kept_bytes", "kept_squares", "moved_bytes")
+        moments = ("answer_bytes", "answer_squares", "kept_bytes", "kept_squares")
+        every = ("reload", "prompt_bytes", *moments, "moved_bytes")
         return replace(self, **{name: getattr(self, name)[rows] for name in every})
 
     @property
@@ -365,7 +366,7 @@ class Look:
 
     @cached_property
     def pair_places(self) -> dict[str, Floats]:
-        """[pairs·K, U] by kind: the last load of a mix at which flow u keeps its promises; inf where nothing is asked."""
+        """[pairs·K, U] by kind: the last load of a mix at which flow u keeps its promises; inf where it has none."""
         found = {kind: np.full((len(self.pairs) * self.count, len(self.calls)), np.inf) for kind in self.kinds}
         for first in range(0, len(self.pairs), len(MIXES)):
             rows = self.rows(np.arange(first, first + len(MIXES)))
@@ -499,7 +500,7 @@ class Edges:
     def least_by_flow(self) -> Floats:
         """[K, U, V] the most of flow v at which flow u keeps its promises, in the slots and the queue."""
         kept = np.min(list(self.promises.values()), axis=0)
-        return np.minimum(kept, np.min(list(self.replica.values()), axis=0)[:, None])
+        return np.asarray(np.minimum(kept, np.min(list(self.replica.values()), axis=0)[:, None]))
 
     @cached_property
     def least(self) -> Floats:

@@ -140,7 +140,7 @@ class Loads:
         return Colocated(steps, self.streams, [rate * m for m in self.mix], look, self.even)
 
     def edges(self, late: Callable[[Colocated], Floats], allowed: Floats) -> Floats:
-        """[K, U] the last loads at which shares `late` [K, U] are no more than `allowed` [U]; −1 where none is so light.
+        """[K, U] the last loads at which shares `late` [K, U] are at most `allowed` [U]; −1 where none is so light.
 
         Shares rise with the load; of promises of medians not always, so that the first load that breaks one is looked
         for step by step. Close to the edge they rise as those of a normal distribution.

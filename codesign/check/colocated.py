@@ -358,7 +358,8 @@ class Colocated:
         lengths, rates = WAIT_SPREAD * at.own[0], at.rate[0] / WAIT_SPREAD
         # E[(left + beyond)²] where a prompt is under way; a third of the square where a step ends.
         square = float((rates * (lengths**3 / 3.0 + lengths**2 * beyond)).sum())
-        square += (1.0 - free) * 2.0 * beyond**2 / float(at.while_computing[0] * at.busy[0]) + free * float(at.quiet[0]) ** 2 / 3.0
+        square += (1.0 - free) * 2.0 * beyond**2 / float(at.while_computing[0] * at.busy[0])
+        square += free * float(at.quiet[0]) ** 2 / 3.0
         return mean, square - mean**2
 
 
@@ -413,7 +414,7 @@ def colocated(
 def _others(calls: float, replicas: int) -> float:
     """Others that a call meets on its replica, where so many are under way on each of several on average.
 
-    Over how many there are in all, N (Poisson): rows of n, each call beside whoever is before and behind it in its line.
+    Over how many there are in all, N (Poisson): rows of n, each with who is before and behind it in its line.
     """
     mean = calls * replicas
     most = int(mean + 12.0 * np.sqrt(mean) + 20.0) + replicas

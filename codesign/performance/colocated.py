@@ -360,7 +360,8 @@ class Colocated:
     @cached_property
     def wait_s(self) -> Floats:
         """Mean wait of a prompt in the queue for full steps."""
-        return mean_wait(self._refilled * self.utilization, self._refilled * self._chunk_squares * self.full_step_s**2, 1)
+        squares = self._refilled * self._chunk_squares
+        return mean_wait(self._refilled * self.utilization, squares * self.full_step_s**2, 1)
 
     @cached_property
     def served_s(self) -> Floats:
@@ -610,7 +611,7 @@ class Colocated:
         return np.sqrt(self._spread(rise))
 
     def _spread(self, rise: Floats) -> Floats:
-        """Variance of a step by its batch, each sequence of which adds `rise` and its own reads: how many, and whose."""
+        """Variance of a step by its batch, each sequence of which adds `rise` and its own reads: number, and whose."""
         own = sum(
             x * ((rise[..., None] + s.reads[:, None]) ** 2 * (s.answer_weight * s.output)[:, None]).sum(axis=-1)
             for x, s in self._both

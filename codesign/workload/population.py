@@ -34,7 +34,7 @@ _PROMPT_SHARES = (
     0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.85, 0.89, 0.91, 0.93, 0.945, 0.955, 0.97, 0.98, 0.985, 0.989, 0.991, 0.995,
     0.998, 1.0,
 )  # fmt: skip
-"""Shares of prompts between which one of the longer ones stands for all, closer around percentiles that are promised."""
+"""Shares of prompts between which one of the longer stands for all, closer around percentiles that are promised."""
 _PLACES = 4096
 """Contexts, evenly over all calls, at which the most that can be reused is found."""
 _BLOCK = 4096
