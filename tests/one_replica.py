@@ -67,7 +67,8 @@ class Replica:
             precision=Precision(**dict(zip(("weights", "activations", "kv"), formats, strict=True))),
             parallelism=Parallelism(tp=self.tp, pp=1, ep=self.ep, dp=self.dp), batch=None, prefill_chunk=self.chunk,
             step_limit_s=None, step_time_s=None, replicas=self.replicas,
-            accelerators=self.tp * self.dp * self.replicas, cost_per_hour=0.0, power_w=0.0, utilization=Utilization(), binding="busy", calibration="", expected_error=None,
+            accelerators=self.tp * self.dp * self.replicas, cost_per_hour=0.0, power_w=0.0,
+            utilization=Utilization(), binding="busy", calibration="", expected_error=None,
         )  # fmt: skip
         table = ConfigurationTable(
             (option.accelerator,), (model.card,), [0], [0], *([PRECISIONS.index(word)] for word in formats),

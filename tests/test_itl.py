@@ -382,7 +382,9 @@ def test_rows_are_the_edges_of_the_accounts():
                     continue
                 table = candidates.table(int(points.configuration[i]))
                 tails = [
-                    operate_colocated(table, ((flow, n * rate / use[r]),), n, float(points.chunk[i])).itl_tail(table, flow)
+                    operate_colocated(
+                        table, ((flow, n * rate / use[r]),), n, float(points.chunk[i])
+                    ).itl_tail(table, flow)
                     for rate in (1.0, 1.08)
                 ]
                 assert tails[0](seconds) <= 0.01 * (1 + 1e-6)

@@ -29,9 +29,9 @@ from codesign.candidates.prefixes import sets_of_tasks
 
 _LEVELS = 6
 """Of promises of each kind, at which sets of flows begin."""
-_POOLED = {2: (2, 4), 8: (8, 16)}
-"""Replicas from which on columns count on calls that go to the emptiest, by how many batches vary as over: one look at
-loads for some of them."""
+_PAIR, _POOLED = 2, (4, 16)
+"""Replicas from which on columns count on calls that go to the emptiest: of those between, the fewer are counted on.
+Batches of two vary as those of one, and of more as over the first of these: two looks at loads do for all."""
 _MORE = 0.02
 """By how much a column of more replicas must leave more than one of fewer."""
 _WORTH = 0.005
@@ -87,16 +87,18 @@ def _columns(part: Slice, calls: list[FlowCalls], stays: Bools) -> _Columns:
         for look, rows in zip(looks, _kept([Edges(look) for look in looks]), strict=True)
         if len(rows)
     ]
-    some, flows = np.flatnonzero(~stays), [np.arange(len(calls))]
-    flows += [some] * sum(map(len, _POOLED.values())) * bool(len(some))
+    every, some = np.arange(len(calls)), np.flatnonzero(~stays)
+    flows = [every, every, *([some] * len(_POOLED))] if len(some) else [every]
     edges = []
     for look, rows in kept:
         own = look.take(rows)
         edges.append([Edges(own)])
-        for even, numbers in _POOLED.items() if len(some) else ():
-            evened = own.evened(some, even)
-            edges[-1] += [Edges(evened, n, Edges(own, n), some) for n in numbers]
-    sets = [_sets([each[n] for each in edges]) for n in range(len(flows))]
+        if len(some):
+            evened = own.evened(some, _POOLED[0])
+            pooled = [Edges(evened, n, Edges(own, n), some) for n in _POOLED]
+            edges[-1] += [Edges(own, _PAIR), *pooled]
+    among = [every, *([some] if len(some) else []), *(np.arange(len(some)) for _ in flows[2:])]
+    sets = [_sets([each[n] for each in edges], own.tolist()) for n, own in enumerate(among)]
     found = [_Columns.of(each, sets, flows) for each in edges]
     return _Columns.joined(
         [replace(each, rows=rows[each.rows]) for each, (_, rows) in zip(found, kept, strict=True)]
@@ -184,8 +186,8 @@ def _room(edges: Edges, chosen: tuple[int, ...]) -> Floats:
     return np.maximum(edges.part.room - sum(taken), 0.0)
 
 
-def _sets(edges: Sequence[Edges]) -> list[tuple[int, ...]]:
-    """Sets of flows that columns are offered for, larger ones first: those no stricter than two levels.
+def _sets(edges: Sequence[Edges], flows: list[int]) -> list[tuple[int, ...]]:
+    """Sets of some flows that columns are offered for, larger ones first: those no stricter than two levels.
 
     One of steps (TPOT and ITL) and one of TTFT; among the flows of all tasks and of some, since memory holds the
     prefixes of a set, and among those alone whose history is kept, or is not.
@@ -194,12 +196,12 @@ def _sets(edges: Sequence[Edges]) -> list[tuple[int, ...]]:
     steps, ttft = (np.sum([_ease(edge, kinds) for edge in edges], axis=0) for kinds in (("tpot", "itl"), ("ttft",)))
     found = set()
     some = [
-        [v for v, each in enumerate(calls) if each.task in among]
-        for among in sets_of_tasks(edges[0].part, {each.task: each.flow.calls.shared for each in calls})
+        [v for v in flows if calls[v].task in among]
+        for among in sets_of_tasks(edges[0].part, {calls[v].task: calls[v].flow.calls.shared for v in flows})
     ]
     dropped = [each.flow.residency == "drop" for each in calls]
-    for flows in [*some, *([v for v in own if dropped[v] is without] for own in some for without in (True, False))]:
-        mine = np.array(flows, dtype=np.int64)
+    for own_flows in [*some, *([v for v in own if dropped[v] is without] for own in some for without in (True, False))]:
+        mine = np.array(own_flows, dtype=np.int64)
         for fast in _levels(steps[mine]):
             for prompt in _levels(ttft[mine]):
                 found.add(tuple(mine[(steps[mine] >= fast) & (ttft[mine] >= prompt)].tolist()))

@@ -440,6 +440,8 @@ class Edges:
         self.row_names = (*self.kinds, *_ROOM)
         """Of `rows`."""
         self._count = look.count
+        self._rooms: dict[bytes, Floats] = {}
+        self._mixes: dict[bytes, Floats] = {}
         alone = self._over([(v,) for v in look.differ], look.alone, [np.ones((len(look.alone.rate), 1))])
         place = np.array([look.differ.index(v) for v in look.like])
         self._alone = alone.take(look.rows(place))
@@ -479,7 +481,7 @@ class Edges:
                 *(np.where(open_[:, :, None], self.promises[kind], np.inf).min(axis=1) for kind in self.kinds),
                 self.replica["slots"],
                 self.replica["busy"],
-                self.capacity(room),
+                self._in_room(room),
             ],
             axis=1,
         )
@@ -535,6 +537,19 @@ class Edges:
 
     def mixed(self, room: Floats) -> Floats:
         """[pairs, K, R] what mixes carry over what rows say in the memory of `room` [K] bytes, at most 1."""
+        key = room.tobytes()
+        if key not in self._mixes:
+            self._mixes[key] = self._mixed(room)
+        return self._mixes[key]
+
+    def _in_room(self, room: Floats) -> Floats:
+        """[K, V] the most of each flow that `room` [K] bytes hold: many sets of flows leave the same."""
+        key = room.tobytes()
+        if key not in self._rooms:
+            self._rooms[key] = self.capacity(room)
+        return self._rooms[key]
+
+    def _mixed(self, room: Floats) -> Floats:
         pairs = self.look.pairs
         held = self._pairs.until(self._pair_bytes, np.tile(room, len(pairs)))
         held, alone = held.reshape(len(pairs), self._count), self.capacity(room)
