@@ -255,3 +255,55 @@ def test_accounts_are_near_the_simulation_and_not_below(name):
 def test_chat_beside_short_answers_to_long_prompts():
     """Prompts of 12,000 tokens: what came while they were computed is more than 60 tokens' worth of steps."""
     near("chat, long prompts", together([dense(2048, 2.0, 500), dense(2048, 0.3, 12000, 60)]), CALLS)
+
+
+# ---- several replicas, whose calls go to the emptiest ------------------------------------------------------
+
+SEVERAL = {
+    "4, seldom one": replace(dense(2048, 0.02, 8000), replicas=4),
+    "4, half a call": replace(dense(2048, 0.1, 8000), replicas=4),
+    "4, two calls": replace(dense(2048, 0.4, CHAT), replicas=4),
+    "16, nearly one call": replace(dense(2048, 0.18, 8000), replicas=16),
+    "16, a call of experts": replace(experts(0.2, 4000), replicas=16),
+    "16, eight calls": replace(dense(2048, 1.2, CHAT), replicas=16),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_calls_that_go_to_the_emptiest_meet_as_few_as_the_accounts_say(name):
+    """p95 of TTFT and TPOT no lower than those simulated but for noise, and p95 of TPOT at most a third higher."""
+    replica = SEVERAL[name]
+    plan = replica.plan()
+    route = plan.routes[0]
+    states = {"p": operate(route.prefill, [route], plan.instance.options)}
+    seen = simulated(plan, CALLS / 2 / replica.calls_per_s, seed=2)[0]
+    decoding, _ = states["p"].colocated.decoding_moments(route)
+    step = decoding / float(route.calls.population.weight @ route.calls.population.output) / seen.step
+    tpot, ttft = (quantile(LATE[metric](route, states), 0.95) for metric in ("tpot", "ttft"))
+    print(
+        f"\n{name:22} batch {states['p'].batch:5.2f}  step {step:.3f}  TPOT p95 {tpot / seen.tpot:.3f}  "
+        f"TTFT p95 {ttft / seen.ttft:.3f}"
+    )
+    assert 0.97 <= step <= 1.05
+    assert 0.97 <= tpot / seen.tpot <= 1.35
+    assert 0.97 <= ttft / seen.ttft <= 1.5
+
+
+def test_more_replicas_are_never_worse_at_the_same_calls_on_each():
+    for of in (dense(2048, 0.3, CHAT), dense(2048, 0.6, 8000, {"mean": 100}), experts(0.5, 4000)):
+        found = []
+        for n in (1, 2, 4, 16, 50):
+            state, late = checked(replace(of, replicas=n))
+            seconds = [late(metric, p) for metric in ("tpot", "ttft") for p in (0.5, 0.9, 0.99)]
+            found.append([state.step_s, state.colocated.met, *seconds])
+        assert np.all(np.diff(np.array(found), axis=0) <= 1e-9)
+
+
+def test_sessions_that_stay_make_all_calls_come_by_chance():
+    plan = replace(dense(2048, 1.0, CHAT), replicas=8).plan()
+    route = plan.routes[0]
+    stays = replace(route, calls=replace(route.calls, policy="colocated"))
+    alone = dense(2048, 1.0, CHAT).plan().routes[0]
+    state = operate(route.prefill, [stays], plan.instance.options)
+    assert state.colocated.met == 1.0
+    assert state.step_s <= operate(alone.prefill, [alone], plan.instance.options).step_s * (1 + 1e-9)

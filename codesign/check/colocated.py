@@ -20,7 +20,7 @@ from codesign.check.calls import Array, Prompts
 from codesign.check.plan import ModelledPool, ModelledRoute
 from codesign.performance import decode_attention_seconds, decode_step_seconds, prefill_attention_seconds
 from codesign.performance.chunks import CHUNK_SPREAD, KNOTS, WAIT_SPREAD
-from codesign.performance.queueing import ALIKE, LEAST_MET, UNEVEN, mean_wait
+from codesign.performance.queueing import ALIKE, LEAST_MET, MOST_EVEN, UNEVEN, mean_wait
 from codesign.workload.population import answer_lengths
 
 _FULL_LOAD = 0.999
@@ -416,6 +416,7 @@ def _others(calls: float, replicas: int) -> float:
 
     Over how many there are in all, N (Poisson): rows of n, each with who is before and behind it in its line.
     """
+    replicas = min(replicas, MOST_EVEN)
     mean = calls * replicas
     most = int(mean + 12.0 * np.sqrt(mean) + 20.0) + replicas
     number = np.arange(max(int(mean - 12.0 * np.sqrt(mean)), 0), most + 1)

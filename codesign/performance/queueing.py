@@ -22,6 +22,8 @@ whole number of them is there, and who leaves is chance. Source: routing simulat
 calls on each, that stay for times alike, exponential, or of a coefficient of variation of 2: 0.15 to 0.33."""
 ALIKE = 0.01
 """Square of the coefficient of variation of answers at which half of the calls no longer leave as they came."""
+MOST_EVEN = 32
+"""Replicas beyond which more are taken to even out no more: what they differ by is known for so many."""
 LEAST_MET = 1e-3
 """Share of its calls by chance that a call is taken to meet at the least, that rates stay above nothing."""
 _LARGEST_GAIN = 0.95
@@ -97,7 +99,7 @@ def calls_met(calls: ArrayLike, replicas: ArrayLike) -> Floats:
     number) stand in rows of n, and one meets whoever stands before and behind it: E[N·max(N/n − 1, 0)]/E[N], and what
     replicas differ by, once there are enough for more than one on each.
     """
-    there, n = np.asarray(calls, dtype=np.float64), np.asarray(replicas, dtype=np.float64)
+    there, n = np.asarray(calls, dtype=np.float64), np.minimum(np.asarray(replicas, dtype=np.float64), MOST_EVEN)
     mean = np.maximum(n * there, 1e-300)
 
     def at_least(number: Floats) -> Floats:
