@@ -3,7 +3,8 @@
 A column is a configuration, a chunk size s, and a set of flows whose promises it keeps. Its rows are Σ x/X ≤ 1, with X
 the most calls/s of each flow alone at which a promise of any flow of the set, the memory, the slots or the prompts'
 queue are at their limit: the same account as that of a solution, so no step limit, spread or wait is chosen from a
-grid. Sessions stay with their replica, so its queue is its own: no pooling.
+grid. Sessions stay with their replica, so its queue is its own; other calls go to the emptiest of several, for which
+there are columns that begin at some numbers of replicas.
 """
 
 from __future__ import annotations

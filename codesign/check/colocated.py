@@ -3,7 +3,8 @@
 Everything follows from how many sequences decode. Where they are B, a call is one of B + 1. Prompts come first: they
 take the share φ of all time, and leave steps of (step(B + 1, 0) + reads)/(1 − φ) on average. B is the smallest number
 that steps of that length keep in the batch, with the time for which calls are held up by prompts that came while theirs
-was computed: φ·TTFT of work, in the time that prompts leave.
+was computed: φ·TTFT of work, in the time that prompts leave. Where calls go to the replica with the fewest, all that is
+what a call meets, a share of what comes, worked out from how many are under way.
 """
 
 from __future__ import annotations

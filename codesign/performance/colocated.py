@@ -20,6 +20,10 @@ prompt decodes after it. Over o tokens its variance is
 
 where longer steps make larger batches, and those longer steps: ε = a·B/t is that loop's gain.
 
+Calls that go to the emptiest of n replicas meet a share of those under way (``queueing.share_met``): all of this holds
+at that share of x, of what a call sees. Batches vary by 1/n, and what follows calls that leave comes with steps: less
+often beside a prompt, whose steps are long, than time would tell.
+
 A gap between two tokens is one step, not their mean: with a whole chunk in x·E[⌊c⌋]·t of all gaps, with the rest of
 prompts in 1 − exp(−x·t) of the others, without prompts in what is left.
 
