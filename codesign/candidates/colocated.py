@@ -30,7 +30,7 @@ from codesign.candidates.prefixes import sets_of_tasks
 
 _LEVELS = 6
 """Of promises of each kind, at which sets of flows begin."""
-_PAIR, _POOLED = 2, (4, 16)
+_PAIR, _POOLED = 2, (4, 8, 16)
 """Replicas from which on columns count on calls that go to the emptiest: of those between, the fewer are counted on.
 Batches of two vary as those of one, and of more as over the first of these: two looks at loads do for all."""
 _MORE = 0.02
