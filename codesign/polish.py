@@ -22,7 +22,7 @@ from codesign.optimize.fleet import FleetPlan
 from codesign.optimize.recount import bought, rows_need
 from codesign.solution.colocated import operate_colocated
 from codesign.solution.counted import counted
-from codesign.solution.operation import Known, operate
+from codesign.solution.operation import Known, operate, tier_seconds
 from codesign.solution.promises import Way, keeps_slos, ways
 from codesign.solution.schema import Polish, PolishedPool, Solution
 from codesign.solution.stages import split
@@ -235,8 +235,10 @@ class _Recount:
             return True
         if state.chunked is not None:
             flows = tuple((flow, rate * (1.0 + _MORE)) for flow, rate in state.flows)
-            chunk, known = state.chunked.chunk, state.batch
-            batch = operate_colocated(state.table, flows, state.replicas, chunk, known, tolerance=_CLOSE).batch
+            reload = [tier_seconds(flow, state.table) for flow, _ in flows]
+            batch = operate_colocated(
+                state.table, flows, state.replicas, state.chunked.chunk, reload, state.batch, _CLOSE
+            ).batch
         else:
             more = {(k, f): rate * (1.0 + _MORE) for (k, f), rate in rates.items() if k == state.column}
             plan = replace(self._plan, replicas={state.column: state.replicas}, rates=more)

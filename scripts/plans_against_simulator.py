@@ -15,8 +15,7 @@ The least count is found by bisection with the first of three seeds; the two cou
 majority of the three.  A run fails where the 95 % interval of a promised percentile lies above the promise, or fewer
 calls finish than come (by 4 % and three deviations).  Of a disaggregated plan decode is made smaller first, beside the
 planned prefill, then prefill beside the least decode; a plan that does not hold is first made larger in both.  Ratios
-are of accelerators.  In simulation a call goes to the replica that has the fewest, whereas plans count on calls that
-come to each colocated or decode replica by chance: plans of many replicas have that in reserve.
+are of accelerators.
 
 The run can be stopped at any time and goes on with the same --settings, --seed, --calls and --resume.
 """

@@ -1,4 +1,4 @@
-"""One colocated replica under Poisson arrivals of one task: the plan of it, its simulation, and both accounts."""
+"""Colocated replicas, one or several, under Poisson arrivals of one task: their plan, and its simulation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from codesign.solution.schema import Parallelism, Pool, Precision, Route, Utiliz
 
 @dataclass(frozen=True)
 class Replica:
-    """A replica, and its calls."""
+    """A replica, and its calls, beside others of the same."""
 
     card: str
     part: str
@@ -35,6 +35,12 @@ class Replica:
     rate: float
     context: object
     output: object
+    replicas: int = 1
+
+    @property
+    def calls_per_s(self) -> float:
+        """Of all replicas."""
+        return self.rate * self.replicas
 
     def plan(self) -> Plan:
         """Its plan: one pool, one route."""
@@ -44,7 +50,7 @@ class Replica:
                 "models": {"m": {"card": self.card}},
                 "tasks": [
                     {
-                        "name": "t", "rate": f"{self.rate}/s", "context": self.context, "output": self.output,
+                        "name": "t", "rate": f"{self.calls_per_s}/s", "context": self.context, "output": self.output,
                         "models": ["m"],
                         "slo": {"ttft": {"p95": "9 s"}, "tpot": {"p95": "9 s"}, "itl": {"p99": "9 s"}},
                     }
@@ -60,8 +66,9 @@ class Replica:
             pool="p", group="g", period="all", role="colocated", hardware="h", accelerator=self.part, model="m",
             precision=Precision(**dict(zip(("weights", "activations", "kv"), formats, strict=True))),
             parallelism=Parallelism(tp=self.tp, pp=1, ep=self.ep, dp=self.dp), batch=None, prefill_chunk=self.chunk,
-            step_limit_s=None, step_time_s=None, replicas=1, accelerators=self.tp * self.dp, cost_per_hour=0.0,
-            power_w=0.0, utilization=Utilization(), binding="busy", calibration="", expected_error=None,
+            step_limit_s=None, step_time_s=None, replicas=self.replicas,
+            accelerators=self.tp * self.dp * self.replicas, cost_per_hour=0.0, power_w=0.0,
+            utilization=Utilization(), binding="busy", calibration="", expected_error=None,
         )  # fmt: skip
         table = ConfigurationTable(
             (option.accelerator,), (model.card,), [0], [0], *([PRECISIONS.index(word)] for word in formats),
@@ -71,9 +78,9 @@ class Replica:
         variant = task.variants[0]
         route = Route(
             period="all", task="t", variant=variant.name, kv_policy="drop", prefill_pool="p", decode_pool="p",
-            calls_per_s=self.rate,
+            calls_per_s=self.calls_per_s,
         )  # fmt: skip
-        calls = Calls.of(task, variant, model.card, "drop", 0.0, self.rate)
+        calls = Calls.of(task, variant, model.card, "drop", 0.0, self.calls_per_s)
         return Plan(instance, None, {"p": pool}, {}, (ModelledRoute(route, calls, pool, pool, None),), ())
 
     def flow(self, plan: Plan) -> CallFlow:

@@ -244,7 +244,7 @@ def test_columns_keep_the_ttft_of_the_flows_that_they_admit(candidates):
 
 @pytest.mark.parametrize("residency", ["colocated", "drop"])
 def test_colocated_rows_are_the_edges_of_the_accounts(candidates, residency):
-    """As many calls as a row's use allows, alone on a replica: their promise, memory or queue is at its limit."""
+    """As many calls as a row's use allows, alone on replicas: their promise, memory or queue is at its limit."""
     for block, i, v, table, points, flow in some(candidates, "colocated", "llama", residency):
         served = block.flows[block.admissible[i]].tolist()
         shared = {candidates.book.flows[f].calls.task.name: candidates.book.flows[f].calls.shared for f in served}
@@ -252,10 +252,11 @@ def test_colocated_rows_are_the_edges_of_the_accounts(candidates, residency):
         free = kv_capacity_bytes(table, 0.95, 1.5e9)[0] - prefixes
         kept = {"tpot": [], "ttft": []}
         for name in ("busy", "capacity", "tpot", "ttft"):
-            pool = operate_colocated(table, ((flow, 1 / row(block, name, i, v)[0]),), 1, float(points.chunk[i]))
+            n, chunk = int(block.min_replicas[i]), float(points.chunk[i])
+            pool = operate_colocated(table, ((flow, n / row(block, name, i, v)[0]),), n, chunk)
             if name == "busy":
                 assert pool.utilization <= 0.93
-                more = operate_colocated(table, ((flow, 1.15 / row(block, name, i, v)[0]),), 1, float(points.chunk[i]))
+                more = operate_colocated(table, ((flow, 1.15 * n / row(block, name, i, v)[0]),), n, chunk)
                 assert more.utilization > 0.93 or more.batch > 1.3 * pool.batch
             elif name == "capacity":
                 full = row(block, name, i, v)[0] > max(row(block, other, i, v)[0] for other in ("slots", "busy"))
@@ -269,7 +270,7 @@ def test_colocated_rows_are_the_edges_of_the_accounts(candidates, residency):
 
 def held(table, flow, pool, residency):
     """Bytes that the calls of a colocated replica hold, and that they exceed seldom."""
-    calls, rate = flow.calls.population, float(pool.replica.rates[0][0, 0])
+    calls, rate = flow.calls.population, float(pool.replica.rates[0][0, 0]) / pool.met
     w, context, cached, _ = prompts(flow, hit=residency == "colocated")
     end = session(table, calls.context + calls.output)
     computed = np.ceil((context - cached) / pool.chunk) * pool.full_step_s

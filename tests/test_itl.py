@@ -368,24 +368,28 @@ def test_a_broken_itl_tightens_its_rows():
 
 
 def test_rows_are_the_edges_of_the_accounts():
-    """As many calls as the row of ITL allows, alone on a replica, keep the promise; 8 % more break it."""
-    candidates = build_candidates(resolve(problem("50 ms")))
+    """As many calls as the row of ITL allows, alone on replicas, keep the promise; 8 % more break it."""
     bound = 0
-    for block, points in zip(candidates.data.blocks, candidates.points, strict=True):
-        r = block.row_names.index("itl")
-        flow = candidates.book.flows[int(block.flows[0])]
-        for i in range(0, len(block.limit), 5):
-            use = block.use.one(i)[:, 0]
-            if use[r] < max(use) or use[r] <= 0:
-                continue
-            table = candidates.table(int(points.configuration[i]))
-            tails = [
-                operate_colocated(table, ((flow, rate / use[r]),), 1, float(points.chunk[i])).itl_tail(table, flow)
-                for rate in (1.0, 1.08)
-            ]
-            assert tails[0](0.05) <= 0.01 * (1 + 1e-6)
-            assert tails[1](0.05) > 0.01
-            bound += 1
+    for limit in ("50 ms", "40 ms"):
+        candidates = build_candidates(resolve(problem(limit)))
+        seconds = float(limit[:2]) / 1e3
+        for block, points in zip(candidates.data.blocks, candidates.points, strict=True):
+            r = block.row_names.index("itl")
+            flow = candidates.book.flows[int(block.flows[0])]
+            for i in range(len(block.limit)):
+                use, n = block.use.one(i)[:, 0], int(block.min_replicas[i])
+                if use[r] < max(use) or use[r] <= 0:
+                    continue
+                table = candidates.table(int(points.configuration[i]))
+                tails = [
+                    operate_colocated(
+                        table, ((flow, n * rate / use[r]),), n, float(points.chunk[i])
+                    ).itl_tail(table, flow)
+                    for rate in (1.0, 1.08)
+                ]
+                assert tails[0](seconds) <= 0.01 * (1 + 1e-6)
+                assert tails[1](seconds) > 0.01
+                bound += 1
     assert bound > 2
 
 

@@ -7,7 +7,9 @@ import pytest
 from scipy.stats import poisson
 
 from codesign.performance.queueing import (
+    UNEVEN,
     batch_swing,
+    calls_met,
     mean_wait,
     normal_quantile,
     poisson_mean_within,
@@ -135,3 +137,34 @@ def test_a_batch_that_lengthens_its_own_steps_swings_as_a_shared_processor():
         jobs += 1
     mean = held / time
     assert (square / time - mean**2) / mean == pytest.approx(batch_swing(0.6, mean, 1), rel=0.1)
+
+
+def test_calls_met_by_hand():
+    """By chance as many as there are; two replicas and many calls: one less, and half of one, and who is uneven."""
+    assert calls_met([0.2, 3.0, 80.0], 1) == pytest.approx([0.2, 3.0, 80.0])
+    assert calls_met(50.0, 2) == pytest.approx(50.0 - 1.0 + 0.5 + UNEVEN / 2 / 50.0)
+    assert calls_met(1e-3, 16) < 1e-20
+
+
+@pytest.mark.parametrize("calls", [0.3, 1.0, 2.5, 20.0])
+def test_calls_met_are_those_of_routing_to_the_emptiest(calls):
+    """Exponential stays, simulated."""
+    rng = np.random.default_rng(4)
+    for n in (2, 4, 16):
+        there, met, arrivals = np.zeros(n, dtype=int), 0, 0
+        for event in range(30_000):
+            busy = there.sum()
+            if rng.random() * (n * calls + busy) < n * calls:
+                least = int(np.argmin(there))
+                if event > 3000:
+                    met, arrivals = met + there[least], arrivals + 1
+                there[least] += 1
+            else:
+                there[np.searchsorted(np.cumsum(there), rng.random() * busy, side="right")] -= 1
+        assert float(calls_met(calls, n)) == pytest.approx(met / arrivals, rel=0.1, abs=0.06)
+
+
+def test_calls_met_are_fewer_on_more_replicas():
+    found = calls_met(np.geomspace(1e-2, 100, 40)[:, None], np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64]))
+    assert np.all(np.diff(found, axis=1) <= 1e-9)
+    assert np.all(np.diff(found, axis=0) >= -1e-12)

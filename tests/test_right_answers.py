@@ -336,7 +336,7 @@ def test_prefixes_that_take_little_memory_add_no_columns():
         tasks = [{"name": f"t{i}"} | common for i in range(3)]
         return build_candidates(resolve(problem(tasks, H100S, LARGE, disaggregation="never"))).data.columns
 
-    assert columns(100) == columns(50)
+    assert columns(100) <= columns(50)
 
 
 @pytest.mark.parametrize("disaggregation", ["never", "always"])

@@ -3,13 +3,15 @@
 A column is a configuration, a chunk size s, and a set of flows whose promises it keeps. Its rows are Σ x/X ≤ 1, with X
 the most calls/s of each flow alone at which a promise of any flow of the set, the memory, the slots or the prompts'
 queue are at their limit: the same account as that of a solution, so no step limit, spread or wait is chosen from a
-grid. Sessions stay with their replica, so its queue is its own: no pooling.
+grid. Sessions stay with their replica, so its queue is its own; other calls go to the emptiest of several, for which
+there are columns that begin at some numbers of replicas.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -22,58 +24,48 @@ from codesign.candidates.context import (
     tier_joules,
 )
 from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
-from codesign.candidates.edges import Edges, FlowCalls
+from codesign.candidates.edges import Edges, FlowCalls, Look
 from codesign.candidates.flows import CallFlow
-from codesign.candidates.outer import Blocks, Built, outer_block, with_parts
+from codesign.candidates.outer import Blocks, Built, Mixes, Rows, bulge, outer_block, task_rows
 from codesign.candidates.prefixes import sets_of_tasks
+from codesign.performance.queueing import MOST_EVEN
 
 _LEVELS = 6
 """Of promises of each kind, at which sets of flows begin."""
+_PAIR, _POOLED = 2, (4, 8, 16)
+"""Replicas from which on columns count on calls that go to the emptiest: of those between, the fewer are counted on.
+Batches of two vary as those of one, and of more as over the first of these: two looks at loads do for all."""
+_SEVERAL = (2, 4, 8, 16)
+"""Replicas from which on columns bound: each stands for all numbers up to the next."""
+_MORE = 0.02
+"""By how much a column of more replicas must leave more than one of fewer."""
 _WORTH = 0.005
 """By how much a set of flows must leave more than a larger one, to be offered beside it."""
 
 
 def colocated_blocks(part: Slice, book: MomentBook, select: list[int]) -> Built:
-    """The block of a slice's colocated columns, and that of those that bound (none where it has no flows)."""
+    """The block of a slice's colocated columns, and those of the ones that bound (none where it has no flows)."""
     flows = [part.book.flows[f] for f in select]
     if not flows or not len(part.index) or not np.any(part.room > 0):
         return Built()
     calls = [FlowCalls.of(part, book, flow) for flow in flows]
-    edges = [Edges(part, calls, chunk) for chunk in part.grids.chunks]
     power = np.stack([decode_power(part, book, f) + _prompt_joules(part, book, f) for f in flows], axis=1)
-    return Built(_inner(part, edges, power, select), _outer(part, edges, power, select) if part.bounded else [])
+    looks = _Looks.of(part, calls)
+    moved = None
+    if any(flow.tier is not None for flow in flows):
+        moved = np.stack([each.moved_bytes for each in calls], axis=1) / part.link[:, None]
+    outer = _outer(part, looks, power, moved, select) if part.bounded else []
+    return Built(_inner(part, looks, power, moved, select), outer)
 
 
-def _outer(part: Slice, edges: Sequence[Edges], power: Floats, select: list[int]) -> Blocks:
-    """Columns that hold every load which keeps its promises, with chunks of each size."""
-    calls, count = edges[0].calls, len(part.index)
-    flows = [each.flow for each in calls]
-    found: Blocks = []
-    for edge in edges:
-        use, wider, own, open_ = edge.holding()
-        names, mixed = edge.row_names, range(len(edge.row_names))
-        if any(flow.tier is not None for flow in flows):
-            moved = np.stack([each.moved_bytes for each in calls], axis=1) / part.link[:, None]
-            names, use = (*names, "link"), np.concatenate([use, moved[:, None]], axis=1)
-            wider = np.concatenate([wider, np.ones((count, 1))], axis=1)
-        rows = with_parts(use, wider, names, mixed, own, flows, edge.like)
-        every, least = np.arange(count), np.ones(count, dtype=np.int64)
-        constant = decode_constant_power(part)
-        found += outer_block(part, "colocated", select, rows, every, open_, power, constant, least, edge.chunk)
-    return found
-
-
-def _inner(part: Slice, edges: Sequence[Edges], power: Floats, select: list[int]) -> Blocks:
+def _inner(part: Slice, looks: _Looks, power: Floats, moved: Floats | None, select: list[int]) -> Blocks:
     """Columns whose rows keep every promise."""
-    calls, sets = edges[0].calls, _sets(edges)
-    flows = [each.flow for each in calls]
-    found = _Columns.joined([_Columns.of(edge, sets) for edge in edges])
+    found = _columns(looks)
     if not len(found.rows):
         return []
     configuration = part.index[found.rows]
-    row_names, use = edges[0].row_names, found.use
-    if any(flow.tier is not None for flow in flows):
-        moved = np.stack([each.moved_bytes for each in calls], axis=1) / part.link[:, None]
+    row_names, use = found.row_names, found.use
+    if moved is not None:
         row_names, use = (*row_names, "link"), np.concatenate([use, moved[found.rows, None]], axis=1)
     block = ColumnBlock(
         flows=np.array(select, dtype=np.int64),
@@ -86,16 +78,142 @@ def _inner(part: Slice, edges: Sequence[Edges], power: Floats, select: list[int]
         packing=part.configurations.packing[configuration],
         packed=part.configurations.packed[configuration],
         group=part.group("colocated", configuration),
-        min_replicas=np.ones(len(configuration), dtype=np.int64),
+        min_replicas=found.pooled,
     )
     nothing = np.full(len(configuration), np.nan)
     busy = np.full(len(configuration), part.instance.options.max_utilization)
     return [(block, OperatingPoints("colocated", configuration, found.longest_s, busy, nothing, found.chunk))]
 
 
+def _outer(part: Slice, looks: _Looks, power: Floats, moved: Floats | None, select: list[int]) -> Blocks:
+    """Columns that hold every load which keeps its promises, on one replica and on any number up to the next."""
+    constant, blocks = decode_constant_power(part), []
+    for own, rows in looks.kept:
+        several = []
+        if len(looks.some):
+            evened = own.evened(looks.some, MOST_EVEN)
+            after = zip(_SEVERAL, (*_SEVERAL[1:], MOST_EVEN + 1), strict=True)
+            several = [(n, Edges(evened, most - 1), looks.some) for n, most in after]
+        for pooled, edges, flows in [(1, Edges(own), looks.every), *several]:
+            wider = edges if pooled == 1 else Edges(own, edges.replicas)
+            use, open_ = edges.holding()
+            built = task_rows(
+                use / (1.0 + _WORTH), edges.row_names, [each.flow for each in edges.calls],
+                *_seen(edges, wider), bulge(_together(wider)),
+            )  # fmt: skip
+            everyone = len(looks.every)
+            shape = (len(rows), built.use.shape[1], everyone)
+            whole, admits = np.zeros(shape), np.zeros((len(rows), everyone), dtype=bool)
+            whole[:, :, flows], admits[:, flows] = built.use, open_
+            found = Rows(built.names, whole, built.limit)
+            if moved is not None:
+                found = Rows(
+                    (*found.names, "link"),
+                    np.concatenate([whole, moved[rows, None]], axis=1),
+                    np.concatenate([built.limit, np.ones((len(rows), 1))], axis=1),
+                )
+            least = np.full(len(rows), pooled)
+            blocks += outer_block(part, "colocated", select, found, rows, admits, power, constant, least, own.chunk)
+    return blocks
+
+
+def _seen(edges: Edges, wider: Edges) -> tuple[Floats, dict[str, Mixes]]:
+    """([V] by how much of what the warmest flow of its task finds each finds, what was seen of mixes by task)."""
+    found = np.array([edges.look.found(v) for v in range(len(edges.calls))])
+    pairs = wider.look.pairs
+    if not pairs:
+        return found, {}
+    carried, parts = wider.carried(), wider.look.parts
+    count = len(edges.part.index)
+    seen: dict[str, Mixes] = {}
+    for task in {each.task for each in edges.calls}:
+        mine = [v for v, each in enumerate(edges.calls) if each.task == task]
+        cold, warm = min(mine, key=lambda v: found[v]), max(mine, key=lambda v: found[v])
+        own = [
+            n
+            for n, (a, b) in enumerate(pairs)
+            if wider.calls[a].task == task == wider.calls[b].task
+        ]
+        if cold != warm and found[warm] > found[cold] and own:
+            rows = [slice(n * count, (n + 1) * count) for n in own]
+            theta = np.stack([parts[1][r, 0] / (parts[0][r, 0] + parts[1][r, 0]) for r in rows], axis=1)
+            order = np.argsort(theta, axis=1)
+            theta = np.clip(np.take_along_axis(theta, order, axis=1), 1e-3, 1.0 - 1e-3)
+            some = np.take_along_axis(np.stack([carried[n] for n in own], axis=1), order[:, :, None], axis=1)
+            seen[task] = Mixes((cold, warm), theta, some)
+    share = found.copy()
+    for task in seen:
+        mine = [v for v, each in enumerate(edges.calls) if each.task == task]
+        low, high = min(found[mine]), max(found[mine])
+        share[mine] = (found[mine] - low) / (high - low)
+    return share, seen
+
+
+def _together(wider: Edges) -> Floats:
+    """[K, R] the most that mixes of two tasks carry over what their flows do alone."""
+    carried = wider.carried()
+    apart = [n for n, (a, b) in enumerate(wider.look.pairs) if wider.calls[a].task != wider.calls[b].task]
+    return np.asarray(np.max(carried[apart], axis=0, initial=1.0))
+
+
 def _prompt_joules(part: Slice, book: MomentBook, flow: CallFlow) -> Floats:
     """[K] joules of a call's prompt, and of what it moves to and from a tier."""
     return np.asarray(book.prompt(flow.calls, flow.residency).energy_j + tier_joules(part, flow))
+
+
+@dataclass(frozen=True, eq=False)
+class _Looks:
+    """Looks with chunks of each size, at configurations for which no other size does as well."""
+
+    kept: list[tuple[Look, Ints]]
+    every: Ints
+    """Numbers of all flows."""
+    some: Ints
+    """Of those that do not stay with a replica."""
+
+    @staticmethod
+    def of(part: Slice, calls: list[FlowCalls]) -> _Looks:
+        """Those of some calls."""
+        looks = [Look.at(part, calls, chunk) for chunk in part.grids.chunks]
+        rows = _kept([Edges(look) for look in looks])
+        stays = np.array([each.flow.residency == "colocated" for each in calls])
+        kept = [(look.take(own), own) for look, own in zip(looks, rows, strict=True) if len(own)]
+        return _Looks(kept, np.arange(len(calls)), np.flatnonzero(~stays))
+
+
+def _columns(looks: _Looks) -> _Columns:
+    """Columns with chunks of each size: of single replicas, and of several for flows that do not stay."""
+    every, some = looks.every, looks.some
+    flows = [every, every, *([some] * len(_POOLED))] if len(some) else [every]
+    edges = []
+    for own, _ in looks.kept:
+        edges.append([Edges(own)])
+        if len(some):
+            evened = own.evened(some, _POOLED[0])
+            pooled = [Edges(evened, n, Edges(own, n), some) for n in _POOLED]
+            edges[-1] += [Edges(own, _PAIR), *pooled]
+    among = [every, *([some] if len(some) else []), *(np.arange(len(some)) for _ in flows[2:])]
+    sets = [_sets([each[n] for each in edges], own.tolist()) for n, own in enumerate(among)]
+    found = [_Columns.of(each, sets, flows) for each in edges]
+    return _Columns.joined(
+        [replace(each, rows=rows[each.rows]) for each, (_, rows) in zip(found, looks.kept, strict=True)]
+    )
+
+
+def _kept(edges: Sequence[Edges]) -> list[Ints]:
+    """Configurations with chunks of each size, but for those that carry no more than with chunks of another one.
+
+    Of each flow, beside each flow's promises.
+    """
+    least = [np.minimum(each.least_by_flow, each.capacity(each.part.room)[:, None]) for each in edges]
+    dropped = np.zeros((len(edges), len(edges[0].part.index)), dtype=bool)
+    for one, (mine, own) in enumerate(zip(edges, least, strict=True)):
+        asked = mine.open[:, :, None] & mine.open[:, None, :]
+        for other, (theirs, most) in enumerate(zip(edges, least, strict=True)):
+            if one != other:
+                as_much = np.all((most * (1.0 + _WORTH) >= own) | ~asked, axis=(1, 2))
+                dropped[one] |= as_much & np.all(~mine.open | theirs.open, axis=1) & ~dropped[other]
+    return [np.flatnonzero(~each) for each in dropped]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,34 +228,50 @@ class _Columns:
     longest_s: Floats
     """[n] longest step that the promises of TPOT leave (nan: there are none)."""
     chunk: Floats
+    pooled: Ints
+    """[n] replicas at the least."""
+    row_names: tuple[str, ...]
 
     @staticmethod
-    def of(edges: Edges, sets: Sequence[tuple[int, ...]]) -> _Columns:
-        """Those with chunks of one size; `sets` have larger ones first."""
+    def of(
+        edges: Sequence[Edges], sets: Sequence[Sequence[tuple[int, ...]]], flows: Sequence[Ints]
+    ) -> _Columns:
+        """Those with chunks of one size, of few replicas and of more, for sets of some of all `flows` each.
+
+        `sets` have larger ones first. What more replicas need has to be worth more.
+        """
+        count, every = len(edges[0].part.index), len(flows[0])
         taken: list[tuple[Floats, Bools]] = []
         found: list[_Columns] = []
-        for chosen in sets:
-            use, open_ = edges.rows(chosen, _room(edges, chosen))
-            needed: Bools = np.any(open_, axis=1)
-            for others, others_open in taken:
-                offered: Bools = np.all((others <= use * (1.0 + _WORTH)) | ~open_[:, None, :], axis=(1, 2))
-                needed &= ~(offered & np.all(~open_ | others_open, axis=1))
-            taken.append((use, open_ & needed[:, None]))
-            rows = np.flatnonzero(needed)
-            longest = min((t for v in chosen for _, t in edges.calls[v].flow.calls.task.tpot_slo), default=np.nan)
-            same = np.ones(len(rows))
-            found.append(_Columns(use[rows], open_[rows], rows, longest * same, edges.chunk * same))
+        for each, own_sets, own in zip(edges, sets, flows, strict=True):
+            fewer = len(taken)
+            for chosen in own_sets:
+                own_use, own_open = each.rows(chosen, _room(each, chosen))
+                use, open_ = np.zeros((count, own_use.shape[1], every)), np.zeros((count, every), dtype=bool)
+                use[:, :, own], open_[:, own] = own_use, own_open
+                needed: Bools = np.any(open_, axis=1)
+                for n, (others, others_open) in enumerate(taken):
+                    worth = _WORTH if n >= fewer else _MORE
+                    offered: Bools = np.all((others <= use * (1.0 + worth)) | ~open_[:, None, :], axis=(1, 2))
+                    needed &= ~(offered & np.all(~open_ | others_open, axis=1))
+                taken.append((use, open_ & needed[:, None]))
+                rows = np.flatnonzero(needed)
+                longest = min((t for v in chosen for _, t in each.calls[v].flow.calls.task.tpot_slo), default=np.nan)
+                same = np.ones(len(rows))
+                found.append(
+                    _Columns(
+                        use[rows], open_[rows], rows, longest * same, each.chunk * same,
+                        np.full(len(rows), each.replicas), each.row_names,
+                    )
+                )  # fmt: skip
         return _Columns.joined(found)
 
     @staticmethod
     def joined(parts: Sequence[_Columns]) -> _Columns:
         """Them all."""
-        return _Columns(
-            *(
-                np.concatenate([getattr(part, name) for part in parts])
-                for name in ("use", "admissible", "rows", "longest_s", "chunk")
-            )
-        )
+        names = ("use", "admissible", "rows", "longest_s", "chunk", "pooled")
+        joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return _Columns(**joined, row_names=parts[0].row_names)
 
 
 def _room(edges: Edges, chosen: tuple[int, ...]) -> Floats:
@@ -147,8 +281,8 @@ def _room(edges: Edges, chosen: tuple[int, ...]) -> Floats:
     return np.maximum(edges.part.room - sum(taken), 0.0)
 
 
-def _sets(edges: Sequence[Edges]) -> list[tuple[int, ...]]:
-    """Sets of flows that columns are offered for, larger ones first: those no stricter than two levels.
+def _sets(edges: Sequence[Edges], flows: list[int]) -> list[tuple[int, ...]]:
+    """Sets of some flows that columns are offered for, larger ones first: those no stricter than two levels.
 
     One of steps (TPOT and ITL) and one of TTFT; among the flows of all tasks and of some, since memory holds the
     prefixes of a set, and among those alone whose history is kept, or is not.
@@ -157,12 +291,12 @@ def _sets(edges: Sequence[Edges]) -> list[tuple[int, ...]]:
     steps, ttft = (np.sum([_ease(edge, kinds) for edge in edges], axis=0) for kinds in (("tpot", "itl"), ("ttft",)))
     found = set()
     some = [
-        [v for v, each in enumerate(calls) if each.task in among]
-        for among in sets_of_tasks(edges[0].part, {each.task: each.flow.calls.shared for each in calls})
+        [v for v in flows if calls[v].task in among]
+        for among in sets_of_tasks(edges[0].part, {calls[v].task: calls[v].flow.calls.shared for v in flows})
     ]
     dropped = [each.flow.residency == "drop" for each in calls]
-    for flows in [*some, *([v for v in own if dropped[v] is without] for own in some for without in (True, False))]:
-        mine = np.array(flows, dtype=np.int64)
+    for own_flows in [*some, *([v for v in own if dropped[v] is without] for own in some for without in (True, False))]:
+        mine = np.array(own_flows, dtype=np.int64)
         for fast in _levels(steps[mine]):
             for prompt in _levels(ttft[mine]):
                 found.add(tuple(mine[(steps[mine] >= fast) & (ttft[mine] >= prompt)].tolist()))

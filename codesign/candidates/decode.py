@@ -94,7 +94,8 @@ def _outer(part: Slice, book: MomentBook, few: DecodeEdges, power: Floats, selec
     """Columns that hold every load which keeps its promises, on few replicas and on any number of even ones."""
     flows, count = few.flows, len(part.index)
     stays = np.array([flow.residency == "decode" for flow in flows])
-    kinds = [(kind, flow.calls.ttl_s if stay else None) for kind, flow, stay in zip(few.kind, flows, stays, strict=True)]
+    kept = [flow.calls.ttl_s if flow.residency == "decode" else None for flow in flows]
+    kinds = list(zip(few.kind, kept, strict=True))
     constant = decode_constant_power(part)
     found: Blocks = []
     # The more there are, the less batches swing: each stands for all numbers up to the next.

@@ -7,7 +7,7 @@ where steps are linear in the batch they are half-spaces. What mixes of two task
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -19,8 +19,8 @@ from scipy.special import ndtr
 from codesign.candidates.context import MEMORY_Z, MomentBook, Slice
 from codesign.candidates.data import Bools, Floats, Ints
 from codesign.candidates.flows import CallFlow, chain_lengths, chain_moments
-from codesign.candidates.loads import SAFE, Loads, batches
-from codesign.candidates.outer import bulge, room_alone, tasks_of
+from codesign.candidates.loads import SAFE, Loads, Pooled, batches
+from codesign.candidates.outer import room_alone
 from codesign.performance import kv_bytes
 from codesign.performance.colocated import Calls, Colocated, Steps, Stream, stacked
 from codesign.workload.population import answer_lengths
@@ -34,8 +34,8 @@ _GROUPS = 16
 """Of answers of about a length."""
 _ANSWERS = {"rough": 12, "close": 30}
 """Points of an answer's length in TPOT, by how closely one looks."""
-_ROUNDING = 1.008
-"""By how much more a flow may carry alone than was found: promises are looked at closely twice."""
+_ROUNDING = 1.004
+"""By how much more a flow may carry alone than by what was seen is likely."""
 _MIXED = 0.99
 """Of what rows say of flows together: mixes of more than two are none of those that were looked at."""
 STEADY = 4.0
@@ -52,6 +52,8 @@ class FlowCalls:
     flow: CallFlow
     prompts: tuple[Floats, Floats, Floats]
     """(weight, new, cached tokens) [J] of prompts."""
+    first: tuple[Floats, Floats, Floats]
+    """The same, finer where nothing is kept, for the tail of TTFT."""
     reload: Floats
     """[K, J] seconds in which a history is read back from a tier."""
     prompt_bytes: Floats
@@ -71,6 +73,7 @@ class FlowCalls:
     def of(part: Slice, book: MomentBook, flow: CallFlow) -> FlowCalls:
         """The calls of a flow."""
         prompts, points = flow.calls.prefill_points(flow.residency), flow.calls.population
+        first = flow.calls.first_points(flow.residency)
         moments, prompt = book.decode(flow.calls), book.prompt(flow.calls, flow.residency)
         held = flow.calls.held_s if flow.residency == "colocated" else 0.0
         shared = kv_bytes(part.table, np.array([flow.calls.shared]))
@@ -92,6 +95,7 @@ class FlowCalls:
         return FlowCalls(
             flow,
             (prompts.weight, prompts.new, prompts.cached),
+            (first.weight, first.new, first.cached),
             reload,
             prompt.held,
             (weight, mean(points.context), tokens),
@@ -102,6 +106,12 @@ class FlowCalls:
             np.maximum(prompt.arriving, prompt.decode_leaving) * (flow.tier is not None),
         )
 
+    def take(self, rows: NDArray[np.intp]) -> FlowCalls:
+        """Those on some of the configurations."""
+        moments = ("answer_bytes", "answer_squares", "kept_bytes", "kept_squares")
+        every = ("reload", "prompt_bytes", *moments, "moved_bytes")
+        return replace(self, **{name: getattr(self, name)[rows] for name in every})
+
     @property
     def task(self) -> str:
         """Name of the task."""
@@ -110,6 +120,17 @@ class FlowCalls:
     def stream(self, part: Slice, chunk: float) -> Stream:
         """Them in chunks."""
         return Stream.of(part.table, chunk, self.prompts, self.answers)
+
+    def first_stream(self, part: Slice, chunk: float) -> Stream:
+        """The same for the tail of TTFT."""
+        return Stream.of(part.table, chunk, self.first, self.answers)
+
+    @property
+    def first_reload(self) -> Floats:
+        """[K, J] seconds in which a history is read back, of prompts for the tail of TTFT."""
+        if self.flow.residency != "drop":
+            return self.reload
+        return np.zeros((len(self.reload), len(self.first[0])))
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +165,8 @@ class _Promises:
         mine = [calls[v] for v in flows]
         asked = Calls.of([streams[v] for v in flows])
         longest = asked.weight.shape[2]
-        reload = np.stack([np.pad(m.reload, ((0, 0), (0, longest - m.reload.shape[1]))) for m in mine], axis=1)
+        reloads = [m.first_reload if kind == "ttft" else m.reload for m in mine]
+        reload = np.stack([np.pad(each, ((0, 0), (0, longest - each.shape[1]))) for each in reloads], axis=1)
         late: Callable[[Colocated, Calls, Floats], Floats]
         if kind == "ttft":
 
@@ -201,38 +223,258 @@ def _lumped(weight: Floats, output: Floats, most: int) -> tuple[Floats, Floats]:
     return mass, mass / np.maximum(inverse, 1e-300)
 
 
-class Edges:
-    """The most calls/s of flows on K configurations with chunks of one size."""
+@dataclass(frozen=True, eq=False)
+class Look:
+    """Loads of flows on K configurations with chunks of one size, alone and in pairs, and where promises break."""
 
-    def __init__(self, part: Slice, calls: Sequence[FlowCalls], chunk: float) -> None:
-        self.part, self.calls, self.chunk = part, calls, chunk
-        self._count = len(part.index)
-        gaps = any(each.flow.calls.task.itl_slo for each in calls)
-        self.kinds: tuple[str, ...] = ("tpot", "ttft", "task_latency", *(["itl"] if gaps else []))
+    part: Slice
+    calls: Sequence[FlowCalls]
+    chunk: float
+    streams: Sequence[Stream]
+    steps: Steps
+    alone: Loads
+    """Of flows that differ, one after another."""
+    places: dict[str, tuple[Floats, Floats]]
+    """[asked·K, U] by kind: the last load of a flow at which flow u keeps its promises; inf where it has none.
+
+    As seen, and where it is likely.
+    """
+
+    @staticmethod
+    def at(part: Slice, calls: Sequence[FlowCalls], chunk: float) -> Look:
+        """A look at calls that come to each replica by chance."""
+        steps = Steps.at(part.table, batches(part.slots * part.table.dp.astype(np.float64)), chunk)
+        streams = [each.stream(part, chunk) for each in calls]
+        alone = [(v,) for v in sorted(set(_like(calls)))]
+        loads = _loads(steps, streams, alone, [np.ones((len(part.index), 1))])
+        return Look(part, calls, chunk, streams, steps, loads, {})._asked()
+
+    def _asked(self) -> Look:
+        loads = self.alone.take(self.rows(np.array(self.asked)))
+        return replace(self, places={kind: self._of_like(kind, loads) for kind in self.kinds})
+
+    def take(self, rows: NDArray[np.intp]) -> Look:
+        """At some of the configurations."""
+        own, asked = (
+            (np.arange(count)[:, None] * self.count + rows).ravel() for count in (len(self.differ), len(self.asked))
+        )
+        return Look(
+            replace(self.part, index=self.part.index[rows]),
+            [each.take(rows) for each in self.calls],
+            self.chunk,
+            [each.take(rows) for each in self.streams],
+            self.steps.take(rows),
+            self.alone.take(own),
+            {kind: (seen[asked], likely[asked]) for kind, (seen, likely) in self.places.items()},
+        )
+
+    def evened(self, flows: Ints, replicas: int) -> Look:
+        """At some of the flows, where batches vary as over so many replicas."""
+        calls = [self.calls[v] for v in flows]
+        like = np.array(self.like)[flows]
+        streams, differ = [self.streams[v] for v in flows], sorted(set(_like(calls)))
+        loads = self.alone.take(self.rows(np.array([self.differ.index(v) for v in like[differ]])))
+        loads = replace(loads, streams=(Stream.joined([streams[v] for v in differ]),), even=float(replicas))
+        return replace(self, calls=calls, streams=streams, alone=loads)._asked()
+
+    @cached_property
+    def count(self) -> int:
+        """K."""
+        return len(self.part.index)
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
         """Of promises: those on gaps between tokens cost problems without them no row."""
+        gaps = any(each.flow.calls.task.itl_slo for each in self.calls)
+        return ("tpot", "ttft", "task_latency", *(["itl"] if gaps else []))
+
+    @cached_property
+    def like(self) -> list[int]:
+        """[V] the first flow with the same prompts and answers."""
+        return _like(self.calls)
+
+    @cached_property
+    def differ(self) -> list[int]:
+        """Flows of which none is like another."""
+        return sorted(set(self.like))
+
+    @cached_property
+    def between(self) -> dict[int, tuple[int, int, float]]:
+        """Those of them that are a mix of two others."""
+        return _between(self.calls, self.differ)
+
+    @cached_property
+    def asked(self) -> list[int]:
+        """Numbers of those that are not, whose promises are looked at."""
+        return [n for n, v in enumerate(self.differ) if v not in self.between]
+
+    @cached_property
+    def alone_bytes(self) -> tuple[Floats, Floats]:
+        """[V·K, N] bytes that each flow holds on average, and their variance."""
+        place = np.array([self.differ.index(v) for v in self.like])
+        return self.bytes_of([(v,) for v in range(len(self.calls))], self.alone.take(self.rows(place)))
+
+    @cached_property
+    def pair_bytes(self) -> tuple[Floats, Floats]:
+        """[pairs·K, N] the same of mixes."""
+        return self.bytes_of(self.pairs, self.pair_loads)
+
+    def rows(self, places: Ints) -> NDArray[np.intp]:
+        """Rows of some of the mixes of loads, [places·K]."""
+        return (places[:, None] * self.count + np.arange(self.count)).ravel()
+
+    def reload(self, mixes: Sequence[tuple[int, ...]], rates: Sequence[Floats]) -> Floats | None:
+        """[mixes·K, 1] seconds in which histories of one of each mix are read back; None where there are none."""
+        if all(each.flow.tier is None for each in self.calls):
+            return None
+        own = [(each.reload * each.prompts[0]).sum(axis=1, keepdims=True) for each in self.calls]
+        total = sum(np.concatenate([own[mix[n]] for mix in mixes]) * rates[n] for n in range(len(mixes[0])))
+        return np.asarray(total)
+
+    # ---- mixes of two tasks
+
+    @cached_property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Two flows each, one after another for each of MIXES.
+
+        Neighbouring tasks, as the flows of which most is carried, and calls of one task that find their history least
+        often and most often.
+        """
+        edges = self._edges
+        carried = np.mean(np.where(edges.open, edges.least, 0.0), axis=0)
+        tasks: dict[str, list[int]] = {}
+        for v, each in enumerate(self.calls):
+            tasks.setdefault(each.task, []).append(v)
+        chosen = [max(flows, key=lambda v: float(carried[v])) for _, flows in sorted(tasks.items())]
+        alike = [sorted({self.like[v] for v in flows}, key=self.found) for flows in tasks.values()]
+        found = [*pairwise(chosen), *((own[0], own[-1]) for own in alike if len(own) > 1)]
+        return [pair for pair in found for _ in MIXES]
+
+    def found(self, v: int) -> float:
+        """Share of a flow's sessions that find their history."""
+        flow = self.calls[v].flow
+        return 0.0 if flow.residency == "drop" else float(flow.calls.kept)
+
+    @cached_property
+    def _edges(self) -> Edges:
+        return Edges(self)
+
+    @cached_property
+    def parts(self) -> list[Floats]:
+        """[pairs·K, 1] the share of what is carried of each of the two."""
+        least = self._edges.least
+        least = np.where(np.isfinite(least) & (least > 0), least, _NOTHING)
+        parts: tuple[list[Floats], list[Floats]] = ([], [])
+        for n, pair in enumerate(self.pairs):
+            share = MIXES[n % len(MIXES)]
+            for part, v, own in zip(parts, pair, (share, 1.0 - share), strict=True):
+                part.append(least[:, v] * own)
+        return [np.concatenate(part)[:, None] for part in parts]
+
+    @cached_property
+    def pair_loads(self) -> Loads:
+        """Of mixes of two flows, one after another."""
+        return _loads(self.steps, self.streams, self.pairs, self.parts)
+
+    @cached_property
+    def pair_places(self) -> dict[str, Floats]:
+        """[pairs·K, U] by kind: the last load of a mix at which flow u keeps its promises; inf where it has none."""
+        found = {kind: np.full((len(self.pairs) * self.count, len(self.calls)), np.inf) for kind in self.kinds}
+        for first in range(0, len(self.pairs), len(MIXES)):
+            rows = self.rows(np.arange(first, first + len(MIXES)))
+            tasks = {self.calls[v].task for v in self.pairs[first]}
+            own = self.pair_loads.take(rows)
+            for kind in self.kinds:
+                asked = [
+                    u
+                    for u, each in enumerate(self.calls)
+                    if each.task in tasks and (u == self.like[u] or kind not in _ALIKE)
+                ]
+                found[kind][rows], _ = self._kept(_Promises.of(kind, self.calls, self._streams_of(kind), asked), own)
+        return found
+
+    # ---- loads
+
+    def kept(self, kind: str, loads: Loads, whose: Sequence[int]) -> Floats:
+        """[rows, U] the last load of a mix at which each of some flows keeps its promises of a kind; inf for others."""
+        return self._kept(_Promises.of(kind, self.calls, self._streams_of(kind), whose), loads)[0]
+
+    def bytes_of(self, mixes: Sequence[tuple[int, ...]], loads: Loads) -> tuple[Floats, Floats]:
+        """[mixes·K, N] bytes that mixes hold on average, and their variance (Poisson)."""
+        pool, mean, square = loads.replica, np.zeros(1), np.zeros(1)
+        for n, (stream, rate) in enumerate(zip(loads.streams, pool.rates, strict=True)):
+            calls = [self.calls[mix[n]] for mix in mixes]
+            answers = stacked([c.answer_bytes for c in calls])[:, None]
+            answer_squares = stacked([c.answer_squares for c in calls])[:, None]
+            prompts = stacked([c.prompt_bytes for c in calls])[:, None]
+            kept = np.concatenate([c.kept_bytes for c in calls])
+            squares = np.concatenate([c.kept_squares for c in calls])
+            seconds = pool.answer_seconds(pool.first_s(stream.calls), stream.calls.output) * stream.calls.answer_weight
+            computed = np.ceil(stream.calls.chunks) * stream.calls.weight * pool.full_step_s[..., None]
+            mean = mean + rate * ((seconds * answers).sum(axis=-1) + (computed * prompts).sum(axis=-1) + kept)
+            square = square + rate * (
+                (seconds * answer_squares).sum(axis=-1) + (computed * prompts**2).sum(axis=-1) + squares
+            )
+        return mean, square
+
+    @cached_property
+    def _first_streams(self) -> list[Stream]:
+        return [each.first_stream(self.part, self.chunk) for each in self.calls]
+
+    def _streams_of(self, kind: str) -> Sequence[Stream]:
+        """Of all flows, as a kind of promise needs them."""
+        return self._first_streams if kind == "ttft" else self.streams
+
+    def _of_like(self, kind: str, loads: Loads) -> tuple[Floats, Floats]:
+        """[rows, U] the last load of a mix at which each flow keeps its promises of a kind, as seen and likely."""
+        whose = sorted(set(self.like)) if kind in _ALIKE else range(len(self.calls))
+        most = self._kept(_Promises.of(kind, self.calls, self._streams_of(kind), whose), loads)
+        # Answers are written alike wherever a history comes from; how long that takes is each one's own.
+        return (most[0][:, self.like], most[1][:, self.like]) if kind in _ALIKE else most
+
+    def _kept(self, asked: _Promises | None, loads: Loads) -> tuple[Floats, Floats]:
+        """[rows, U] the last load of a mix at which each flow asked about keeps its promises; inf for others.
+
+        As seen, and where it is likely.
+        """
+        most = np.full((2, len(loads.rate), len(self.calls)), np.inf)
+        if asked is not None:
+            where: NDArray[np.intp] = np.tile(np.arange(self.count), len(loads.rate) // self.count)
+            looks = {look: (calls.take(where), reload[where]) for look, (calls, reload) in asked.looks.items()}
+            edges = loads.edges(lambda pool: asked.late(pool, *looks[pool.look]), asked.allowed)
+            for n, u in enumerate(asked.flow.tolist()):
+                most[:, :, u] = np.minimum(most[:, :, u], [each[:, n] for each in edges])
+        return most[0], most[1]
+
+
+class Edges:
+    """The most calls/s of flows on each of `replicas` of K configurations with chunks of one size."""
+
+    def __init__(self, look: Look, replicas: int = 1, wider: Edges | None = None, flows: Ints | None = None) -> None:
+        self.look, self.replicas = look, replicas
+        self.part, self.calls, self.chunk, self.kinds = look.part, look.calls, look.chunk, look.kinds
+        self.wider = self if wider is None else wider
+        """Edges that tell what mixes of flows carry less: perhaps of more flows, among which these have numbers."""
+        self.flows = np.arange(len(look.calls)) if flows is None else flows
         self.row_names = (*self.kinds, *_ROOM)
         """Of `rows`."""
-        self._steps = Steps.at(part.table, batches(part.slots * part.table.dp.astype(np.float64)), chunk)
-        self._streams = [each.stream(part, chunk) for each in calls]
-        self.like = _like(calls)
-        differ = sorted(set(self.like))
-        alone = self._loads([(v,) for v in differ], [np.ones((self._count, 1))])
-        place = np.array([differ.index(v) for v in self.like])
-        self._alone = alone.take(self._rows(place))
-        self._bytes = self._held([(v,) for v in range(len(calls))], self._alone)
-        self.replica = self._room_for(self._alone)
+        self._count = look.count
+        self._rooms: dict[bytes, Floats] = {}
+        self._mixes: dict[bytes, Floats] = {}
+        alone = self._over([(v,) for v in look.differ], look.alone, [np.ones((len(look.alone.rate), 1))])
+        place = np.array([look.differ.index(v) for v in look.like])
+        self._alone = alone.take(look.rows(place))
+        self._bytes = _held(look.alone_bytes, self._alone)
+        self.replica = {row: self._by_flow(edges) for row, edges in self._room_of(self._alone).items()}
         """[K, V] of slots and busy: the most of each flow that slots, and the queue of prompts, hold."""
-        between = _between(calls, differ)
-        asked = [n for n, v in enumerate(differ) if v not in between]
-        loads = alone.take(self._rows(np.array(asked)))
-        self.promises = {
-            kind: self._spread(self._of_like(kind, loads), [differ[n] for n in asked], between) for kind in self.kinds
-        }
+        asked = alone.take(look.rows(np.array(look.asked)))
+        self.promises, self._likely = (
+            {kind: self._spread(asked.rates(places[n])) for kind, places in look.places.items()} for n in range(2)
+        )
         """[K, U, V] by kind: the most of flow v at which flow u keeps its promises; inf where it has none."""
 
-    def _rows(self, places: Ints) -> NDArray[np.intp]:
-        """Rows of some of the mixes of loads, [places·K]."""
-        return (places[:, None] * self._count + np.arange(self._count)).ravel()
+    def _over(self, mixes: Sequence[tuple[int, ...]], loads: Loads, rates: Sequence[Floats]) -> Pooled:
+        return loads.over(self.replicas, self.look.reload(mixes, rates))
 
     @cached_property
     def open(self) -> Bools:
@@ -260,218 +502,187 @@ class Edges:
                 *(np.where(open_[:, :, None], self.promises[kind], np.inf).min(axis=1) for kind in self.kinds),
                 self.replica["slots"],
                 self.replica["busy"],
-                self.capacity(room),
+                self._in_room(room),
             ],
             axis=1,
         )
-        tasks, like = {self.calls[v].task for v in chosen}, {self.like[v] for v in chosen}
+        calls, like = self.wider.calls, self.wider.look.like
+        tasks, alike = {self.calls[v].task for v in chosen}, {like[self.flows[v]] for v in chosen}
         together = [
             n
-            for n, (a, b) in enumerate(self._pairs)
-            if {self.calls[a].task, self.calls[b].task} <= tasks
-            and (self.calls[a].task != self.calls[b].task or {self.like[a], self.like[b]} <= like)
+            for n, (a, b) in enumerate(self.wider.look.pairs)
+            if {calls[a].task, calls[b].task} <= tasks
+            and (calls[a].task != calls[b].task or {like[a], like[b]} <= alike)
         ]
         if together:
-            less = np.minimum(self._mixed(room)[0, together].min(axis=0), 1.0)
-            most = most * (_MIXED * less)[:, :, None]
+            most = most * (_MIXED * self.wider.mixed(room)[together].min(axis=0))[:, :, None]
         open_ &= np.all(most > 0, axis=1)
         return np.where(open_[:, None, :], 1.0 / np.where(most > 0, most, np.inf), 0.0), open_
 
-    def holding(self) -> tuple[Floats, Floats, Floats, Bools]:
-        """What loads that keep their promises use at least: [K, R, V], how much wider mixes are [K, R], those of one
-        task [K, R, tasks], and [K, V] who may come.
-
-        Of each flow alone, with its own promises and no other task's prefix.
-        """
-        rooms = {each.flow.calls.shared: room_alone(self.part, each.flow) for each in self.calls}
-        held = {shared: self.capacity(room) for shared, room in rooms.items()}
-        memory = np.stack([held[each.flow.calls.shared][:, v] for v, each in enumerate(self.calls)], axis=1)
-        own = [self._own(kind) for kind in self.kinds]
-        most = _ROUNDING / SAFE * np.stack([*own, self.replica["slots"], self.replica["busy"], memory], axis=1)
-        names = tasks_of([each.flow for each in self.calls])
-        wider = np.ones((self._count, most.shape[1], len(names) + 1))
-        for room in rooms.values() if self._pairs else ():
-            carried = bulge(self._mixed(room)[1])
-            for n, (a, b) in enumerate(self._pairs):
-                place = names.index(self.calls[a].task) if self.calls[a].task == self.calls[b].task else -1
-                wider[..., place] = np.maximum(wider[..., place], carried[n])
-        open_ = self.open & np.all(most > 0, axis=1)
-        use = np.where(open_[:, None, :], 1.0 / np.where(most > 0, most, np.inf), 0.0)
-        return use, wider.max(axis=2), wider[..., :-1], open_
-
-    def _own(self, kind: str) -> Floats:
-        """[K, V] the most of each flow at which it keeps its own promises of a kind."""
-        flows = np.arange(len(self.calls))
-        return np.asarray(self.promises[kind][:, flows, flows])
-
-    def mixed(self, shares: Floats, room: Floats) -> Floats:
-        """[K] the most of a mix of the flows, `shares` [V] of it, that keeps every promise, in `room` [K] bytes."""
-        every = tuple(range(len(self.calls)))
-        loads = self._loads([every], [np.full((self._count, 1), share) for share in shares.tolist()])
-        kept = [self._kept(_Promises.of(kind, self.calls, self._streams, every), loads) for kind in self.kinds]
-        most = np.min([*(each.min(axis=1) for each in kept), *self._room_of(loads).values()], axis=0)
-        most = np.minimum(most, loads.until(self._held([every], loads), room)) / SAFE
-        moved = sum(share * each.moved_bytes for share, each in zip(shares.tolist(), self.calls, strict=True))
-        most = np.minimum(most, self.part.link / np.maximum(moved, 1e-300))
-        return np.asarray(np.where(self.open.all(axis=1) & (room > 0), most, 0.0))
-
-    # ---- mixes of two tasks
+    @cached_property
+    def least_by_flow(self) -> Floats:
+        """[K, U, V] the most of flow v at which flow u keeps its promises, in the slots and the queue."""
+        kept = np.min(list(self.promises.values()), axis=0)
+        return np.asarray(np.minimum(kept, np.min(list(self.replica.values()), axis=0)[:, None]))
 
     @cached_property
-    def _least(self) -> Floats:
+    def least(self) -> Floats:
         """[K, V] the most of each flow at which all flows keep their promises."""
         kept = [np.where(self.open[:, :, None], each, np.inf).min(axis=1) for each in self.promises.values()]
         return np.asarray(np.min([*kept, *self.replica.values()], axis=0))
 
-    @cached_property
-    def _pairs(self) -> list[tuple[int, int]]:
-        """Two flows each, one after another for each of MIXES.
-
-        Neighbouring tasks, as the flows of which most is carried, and calls of one task that find their history least
-        often and most often.
-        """
-        carried = np.mean(np.where(self.open, self._least, 0.0), axis=0)
-        tasks: dict[str, list[int]] = {}
-        for v, each in enumerate(self.calls):
-            tasks.setdefault(each.task, []).append(v)
-        chosen = [max(flows, key=lambda v: float(carried[v])) for _, flows in sorted(tasks.items())]
-        alike = [sorted({self.like[v] for v in flows}, key=self._found) for flows in tasks.values()]
-        found = [*pairwise(chosen), *((own[0], own[-1]) for own in alike if len(own) > 1)]
-        return [pair for pair in found for _ in MIXES]
-
-    def _found(self, v: int) -> float:
-        """Share of a flow's sessions that find their history."""
-        flow = self.calls[v].flow
-        return 0.0 if flow.residency == "drop" else float(flow.calls.kept)
+    # ---- mixes of two tasks
 
     @cached_property
-    def _parts(self) -> list[Floats]:
-        """[pairs·K, 1] the share of what is carried of each of the two."""
-        least = np.where(np.isfinite(self._least) & (self._least > 0), self._least, _NOTHING)
-        parts: tuple[list[Floats], list[Floats]] = ([], [])
-        for n, pair in enumerate(self._pairs):
-            share = MIXES[n % len(MIXES)]
-            for part, v, own in zip(parts, pair, (share, 1.0 - share), strict=True):
-                part.append(least[:, v] * own)
-        return [np.concatenate(part)[:, None] for part in parts]
-
-    @cached_property
-    def _pair_loads(self) -> Loads:
-        return self._loads(self._pairs, self._parts)
+    def _pairs(self) -> Pooled:
+        return self._over(self.look.pairs, self.look.pair_loads, self.look.parts)
 
     @cached_property
     def _mixed_promises(self) -> Floats:
-        """[2, pairs, K, R − 1] what mixes carry over what rows say: promises, slots, the queue.
-
-        First the least, by the promises of any flow of their tasks; then by those of their own flows, over what each
-        carries with its own.
-        """
-        loads, shape = self._pair_loads, (len(self._pairs), self._count)
-        found = np.ones((2, *shape, len(self.kinds) + 2))
-        for first in range(0, len(self._pairs), len(MIXES)):
-            mixes = np.arange(first, first + len(MIXES))
-            tasks = {self.calls[v].task for v in self._pairs[first]}
-            flows = [u for u, each in enumerate(self.calls) if each.task in tasks]
-            own = loads.take(self._rows(mixes))
-            for r, kind in enumerate(self.kinds):
-                asked = [u for u in flows if u == self.like[u] or kind not in _ALIKE]
-                kept = self._kept(_Promises.of(kind, self.calls, self._streams, asked), own)
-                for n, edges in zip(mixes.tolist(), kept.reshape(len(MIXES), self._count, -1), strict=True):
-                    pair = [self.like[v] if kind in _ALIKE else v for v in self._pairs[n]]
-                    both = edges[:, pair].min(axis=1)
-                    found[1, n, :, r] = self._over(n, both, self._own(kind))
-                    for u in asked:
-                        over = self._over(n, edges[:, u], self.promises[kind][:, u])
-                        found[0, n, :, r] = np.minimum(found[0, n, :, r], np.where(self.open[:, u], over, 1.0))
-        for r, (row, edges) in enumerate(self._room_of(loads).items()):
-            for n in range(len(self._pairs)):
-                found[:, n, :, len(self.kinds) + r] = self._over(n, edges.reshape(shape)[n], self.replica[row])
+        """[pairs, K, R − 1] the same of promises, slots and the queue."""
+        pairs, like = self.look.pairs, self.look.like
+        shape = (len(pairs), self._count)
+        found = np.ones((*shape, len(self.kinds) + 2))
+        for r, kind in enumerate(self.kinds):
+            kept = self._pairs.rates(self.look.pair_places[kind]).reshape(*shape, len(self.calls))
+            for n, pair in enumerate(pairs):
+                tasks = {self.calls[v].task for v in pair}
+                for u, each in enumerate(self.calls):
+                    if each.task in tasks and (u == like[u] or kind not in _ALIKE):
+                        less = self._less(n, kept[n, :, u], self.promises[kind][:, u])
+                        found[n, :, r] = np.minimum(found[n, :, r], np.where(self.open[:, u], less, 1.0))
+        for r, (row, edges) in enumerate(self._room_of(self._pairs).items()):
+            for n in range(len(pairs)):
+                found[n, :, len(self.kinds) + r] = self._less(n, edges.reshape(shape)[n], self.replica[row])
         return found
 
+    def mixed(self, room: Floats) -> Floats:
+        """[pairs, K, R] what mixes carry over what rows say in the memory of `room` [K] bytes, at most 1."""
+        key = room.tobytes()
+        if key not in self._mixes:
+            self._mixes[key] = self._mixed(room)
+        return self._mixes[key]
+
+    def _in_room(self, room: Floats) -> Floats:
+        """[K, V] the most of each flow that `room` [K] bytes hold: many sets of flows leave the same."""
+        key = room.tobytes()
+        if key not in self._rooms:
+            self._rooms[key] = self.capacity(room)
+        return self._rooms[key]
+
     def _mixed(self, room: Floats) -> Floats:
-        """[2, pairs, K, R] the same with the memory of `room` [K] bytes."""
-        held = self._pair_loads.until(self._pair_bytes, np.tile(room, len(self._pairs)))
-        held, alone = held.reshape(len(self._pairs), self._count), self.capacity(room)
-        memory = np.stack([self._over(n, held[n], alone) for n in range(len(self._pairs))])
-        return np.concatenate([self._mixed_promises, np.stack([memory, memory])[..., None]], axis=3)
+        pairs = self.look.pairs
+        held = self._pairs.until(self._pair_bytes, np.tile(room, len(pairs)))
+        held, alone = held.reshape(len(pairs), self._count), self.capacity(room)
+        memory = np.stack([self._less(n, held[n], alone) for n in range(len(pairs))])
+        return np.concatenate([self._mixed_promises, memory[..., None]], axis=2)
 
     @cached_property
     def _pair_bytes(self) -> Floats:
-        return self._held(self._pairs, self._pair_loads)
+        return _held(self.look.pair_bytes, self._pairs)
 
-    def _over(self, pair: int, edge: Floats, alone: Floats) -> Floats:
-        """[K] an edge [K] of a pair's mix over what lies between those of its flows alone [K, V]."""
+    def _less(self, pair: int, edge: Floats, alone: Floats) -> Floats:
+        """[K] an edge [K] of a pair's mix over what lies between those of its flows alone [K, V], at most 1."""
+        return np.minimum(self._carried(pair, edge, alone), 1.0)
+
+    def _carried(self, pair: int, edge: Floats, alone: Floats) -> Floats:
         rows = slice(pair * self._count, (pair + 1) * self._count)
+        flows = self.look.pairs[pair]
         with np.errstate(divide="ignore", invalid="ignore"):
-            used = sum(part[rows, 0] / alone[:, v] for part, v in zip(self._parts, self._pairs[pair], strict=True))
-            return np.where((used > 0) & np.isfinite(used), edge * used, 1.0)
+            used = sum(part[rows, 0] / alone[:, v] for part, v in zip(self.look.parts, flows, strict=True))
+            return np.where((used > 0) & np.isfinite(used) & np.isfinite(edge), edge * used, 1.0)
+
+    # ---- what loads use at least
+
+    def holding(self) -> tuple[Floats, Bools]:
+        """([K, R, V] what a call/s of each flow takes at least of each row, with its own promises, [K, V] who may)."""
+        most = np.stack([*(self._own(self._likely, kind) for kind in self.kinds), *self._held_alone()], axis=1)
+        open_ = self.open & np.all(most > 0, axis=1)
+        return np.where(open_[:, None, :], SAFE / (_ROUNDING * np.where(most > 0, most, np.inf)), 0.0), open_
+
+    def carried(self) -> Floats:
+        """[pairs, K, R] what mixes carry that keep the promises of both, over what their flows do with their own."""
+        pairs, like = self.look.pairs, self.look.like
+        found = np.ones((len(pairs), self._count, len(self.row_names)))
+        if not pairs:
+            return found
+        alone = [self._own(self.promises, kind) for kind in self.kinds] + self._held_alone()
+        edges = [self._pairs.rates(self.look.pair_places[kind]).reshape(*found.shape[:2], -1) for kind in self.kinds]
+        rooms = [edge.reshape(found.shape[:2]) for edge in self._room_of(self._pairs).values()]
+        memory = self._pairs.until(self._pair_bytes, np.tile(self.part.room, len(pairs))).reshape(found.shape[:2])
+        for n, pair in enumerate(pairs):
+            for r, kind in enumerate(self.kinds):
+                asked = [like[v] if kind in _ALIKE else v for v in pair]
+                found[n, :, r] = self._carried(n, edges[r][n][:, asked].min(axis=1), alone[r])
+            for r, edge in enumerate([*rooms, memory], len(self.kinds)):
+                own = self.capacity(self.part.room) if r == len(self.row_names) - 1 else alone[r]
+                found[n, :, r] = self._carried(n, edge[n], own)
+        return found
+
+    def _own(self, promises: dict[str, Floats], kind: str) -> Floats:
+        """[K, V] the most of each flow at which it keeps its own promises of a kind."""
+        flows = np.arange(len(self.calls))
+        return np.asarray(promises[kind][:, flows, flows])
+
+    def _held_alone(self) -> list[Floats]:
+        """[K, V] the most of each flow that slots, the queue, and memory without other tasks' prefixes hold."""
+        rooms = {each.flow.calls.shared: self.capacity(room_alone(self.part, each.flow)) for each in self.calls}
+        memory = np.stack([rooms[each.flow.calls.shared][:, v] for v, each in enumerate(self.calls)], axis=1)
+        return [self.replica["slots"], self.replica["busy"], memory]
+
+    def mix(self, shares: Floats, room: Floats) -> Floats:
+        """[K] the most of a mix of the flows, `shares` [V] of it, that keeps every promise, in `room` [K] bytes."""
+        look, every = self.look, tuple(range(len(self.calls)))
+        rates = [np.full((self._count, 1), share) for share in shares.tolist()]
+        loads = _loads(look.steps, look.streams, [every], rates)
+        pooled = self._over([every], loads, rates)
+        kept = [look.kept(kind, loads, every) for kind in self.kinds]
+        most = np.min([*(pooled.rates(p).min(axis=1) for p in kept), *self._room_of(pooled).values()], axis=0)
+        most = np.minimum(most, pooled.until(_held(look.bytes_of([every], loads), pooled), room)) / SAFE
+        moved = sum(share * each.moved_bytes for share, each in zip(shares.tolist(), self.calls, strict=True))
+        most = np.minimum(most, self.part.link / np.maximum(moved, 1e-300))
+        return np.asarray(np.where(self.open.all(axis=1) & (room > 0), most, 0.0))
 
     # ---- loads
 
-    def _loads(self, mixes: Sequence[tuple[int, ...]], rates: Sequence[Floats]) -> Loads:
-        """Loads of mixes of flows, [mixes·K]: the n-th flow of each at `rates[n]` ([mixes·K, 1], or [K, 1] alike)."""
-        rows = np.tile(np.arange(self._count), len(mixes))
-        streams = [Stream.joined([self._streams[mix[n]] for mix in mixes]) for n in range(len(mixes[0]))]
-        full = [np.tile(rate, (len(rows) // len(rate), 1)) for rate in rates]
-        return Loads.of(self._steps.take(rows), streams, full)
-
-    def _held(self, mixes: Sequence[tuple[int, ...]], loads: Loads) -> Floats:
-        """[mixes·K, N] bytes that mixes hold, and that they exceed seldom."""
-        pool, mean, square = loads.replica, 0.0, 0.0
-        for n, (stream, rate) in enumerate(zip(loads.streams, pool.rates, strict=True)):
-            calls = [self.calls[mix[n]] for mix in mixes]
-            answers = stacked([c.answer_bytes for c in calls])[:, None]
-            answer_squares = stacked([c.answer_squares for c in calls])[:, None]
-            prompts = stacked([c.prompt_bytes for c in calls])[:, None]
-            kept = np.concatenate([c.kept_bytes for c in calls])
-            squares = np.concatenate([c.kept_squares for c in calls])
-            seconds = pool.answer_seconds(pool.first_s(stream.calls), stream.calls.output) * stream.calls.answer_weight
-            computed = np.ceil(stream.calls.chunks) * stream.calls.weight * pool.full_step_s[..., None]
-            mean = mean + rate * ((seconds * answers).sum(axis=-1) + (computed * prompts).sum(axis=-1) + kept)
-            square = square + rate * (
-                (seconds * answer_squares).sum(axis=-1) + (computed * prompts**2).sum(axis=-1) + squares
-            )
-        return np.asarray(mean + MEMORY_Z * np.sqrt(square))
-
-    def _room_of(self, loads: Loads) -> dict[str, Floats]:
+    def _room_of(self, pooled: Pooled) -> dict[str, Floats]:
         """[rows] the most of a mix that slots and the queue of prompts hold."""
-        most = np.full(len(loads.rate), self.part.instance.options.max_utilization)
-        busy = np.minimum(loads.until(loads.replica.utilization, most), loads.steady(STEADY))
-        return {"slots": loads.sure[:, loads.full], "busy": busy}
-
-    def _room_for(self, loads: Loads) -> dict[str, Floats]:
-        return {row: self._by_flow(edges) for row, edges in self._room_of(loads).items()}
+        loads, more = pooled.loads, pooled.more
+        most = np.full(len(more), self.part.instance.options.max_utilization)
+        busy = np.minimum(pooled.until(loads.replica.utilization * more, most), pooled.steady(STEADY))
+        slots = np.broadcast_to(loads.steps.batch[:, loads.full], len(more))
+        return {"slots": pooled.until(loads.steps.batch * more, slots * (1.0 + 1e-12)), "busy": busy}
 
     def _by_flow(self, edges: Floats) -> Floats:
         """[V·K, ...] as [K, V, ...]."""
         return np.swapaxes(edges.reshape(len(self.calls), self._count, *edges.shape[1:]), 0, 1)
 
-    def _of_like(self, kind: str, loads: Loads) -> Floats:
-        """[rows, U] the most of a mix at which each flow keeps its promises of a kind."""
-        whose = sorted(set(self.like)) if kind in _ALIKE else range(len(self.calls))
-        most = self._kept(_Promises.of(kind, self.calls, self._streams, whose), loads)
-        # Answers are written alike wherever a history comes from; how long that takes is each one's own.
-        return most[:, self.like] if kind in _ALIKE else most
-
-    def _kept(self, asked: _Promises | None, loads: Loads) -> Floats:
-        """[rows, U] the most of a mix at which each flow asked about keeps its promises; inf for others."""
-        most = np.full((len(loads.rate), len(self.calls)), np.inf)
-        if asked is not None:
-            where: NDArray[np.intp] = np.tile(np.arange(self._count), len(loads.rate) // self._count)
-            looks = {look: (calls.take(where), reload[where]) for look, (calls, reload) in asked.looks.items()}
-            edges = loads.edges(lambda pool: asked.late(pool, *looks[pool.look]), asked.allowed)
-            for n, u in enumerate(asked.flow.tolist()):
-                most[:, u] = np.minimum(most[:, u], edges[:, n])
-        return most
-
-    def _spread(self, kept: Floats, asked: Sequence[int], between: dict[int, tuple[int, int, float]]) -> Floats:
-        """[K, U, V] of all flows from those `asked` about, [asked·K, U]."""
+    def _spread(self, kept: Floats) -> Floats:
+        """[K, U, V] of all flows from those that were asked about, [asked·K, U]."""
+        look = self.look
         found = np.full((self._count, len(self.calls), len(self.calls)), np.inf)
-        found[:, :, list(asked)] = np.moveaxis(kept.reshape(len(asked), self._count, -1), 0, 2)
+        asked = [look.differ[n] for n in look.asked]
+        found[:, :, asked] = np.moveaxis(kept.reshape(len(asked), self._count, -1), 0, 2)
         with np.errstate(divide="ignore"):
-            for v, (cold, warm, share) in between.items():
+            for v, (cold, warm, share) in look.between.items():
                 found[:, :, v] = 1.0 / ((1.0 - share) / found[:, :, cold] + share / found[:, :, warm])
-        return found[:, :, self.like]
+        return found[:, :, look.like]
+
+
+def _loads(
+    steps: Steps, streams: Sequence[Stream], mixes: Sequence[tuple[int, ...]], rates: Sequence[Floats]
+) -> Loads:
+    """Loads of mixes of flows, [mixes·K]: the n-th flow of each at `rates[n]` ([mixes·K, 1], or [K, 1] alike)."""
+    rows = np.tile(np.arange(len(steps.batch)), len(mixes))
+    mixed = [Stream.joined([streams[mix[n]] for mix in mixes]) for n in range(len(mixes[0]))]
+    full = [np.tile(rate, (len(rows) // len(rate), 1)) for rate in rates]
+    return Loads.of(steps.take(rows), mixed, full)
+
+
+def _held(moments: tuple[Floats, Floats], pooled: Pooled) -> Floats:
+    """[rows, N] bytes by mean and variance that replicas of pools hold, and exceed seldom."""
+    mean, square = moments
+    return np.asarray(mean * pooled.more + MEMORY_Z * np.sqrt(square * pooled.more))
 
 
 def _like(calls: Sequence[FlowCalls]) -> list[int]:

@@ -14,7 +14,13 @@ import numpy as np
 from codesign.candidates.data import Floats
 from codesign.catalog import ModelCard
 from codesign.problem.instance import TaskClass, Variant
-from codesign.workload.population import CallPopulation, call_population, held_seconds, kept_probability
+from codesign.workload.population import (
+    CallPopulation,
+    call_population,
+    held_seconds,
+    kept_probability,
+    prompt_lengths,
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,13 @@ class TaskCalls:
         """Is there anything to keep between calls beyond the shared prefix?"""
         points = self.population
         return bool(np.any(points.reusable > np.minimum(self.shared, points.context) + 0.5))
+
+    def first_points(self, residency: str) -> PrefillPoints:
+        """The same as `prefill_points`, finer where nothing is kept: for the tail of TTFT."""
+        if residency != "drop":
+            return self.prefill_points(residency)
+        weight, context = prompt_lengths(self.task, self.population)
+        return _merged(weight, context, np.minimum(self.shared, context - 1.0), np.zeros_like(context))
 
     def prefill_points(self, residency: str) -> PrefillPoints:
         """Prompts under a residency policy: kept with P(kept), else only the shared prefix is there."""

@@ -19,6 +19,7 @@ from scipy.special import ndtri
 from codesign.candidates.data import Floats
 from codesign.performance.chunks import prompt_seconds
 from codesign.performance.colocated import Colocated, Steps, Stream
+from codesign.performance.queueing import calls_met
 
 _LIGHT, _HEAVY = 8, 52
 """Loads of a replica that is nearly always empty, and of one with several sequences."""
@@ -38,6 +39,8 @@ _NEAR = 3
 """Loads on both sides over which a slope is taken, wider than kinks are."""
 SAFE = 0.995
 """Of an edge: steps have kinks where kernels take another tile, and are known to about as much between two loads."""
+_ENDLESS = 1e12
+"""Calls that wait where more prompts come than are computed."""
 _ROUNDS = 5
 """Of the number of calls that keep a batch, with those that the prompts before them hold up."""
 
@@ -69,7 +72,9 @@ class Loads:
     """[K, 1] calls/s of each stream for one of the mix."""
     steps: Steps
     rate: Floats
-    """[K, N] calls/s of the mix."""
+    """[K, N] calls/s of the mix, as many as a call meets."""
+    even: float = 1.0
+    """Replicas over which calls are evened out, as far as steps vary."""
 
     @property
     def full(self) -> int:
@@ -77,9 +82,21 @@ class Loads:
         return int(self.rate.shape[1]) - 1 - _BEYOND
 
     @cached_property
-    def sure(self) -> Floats:
-        """[K, N] calls/s that keep no larger batch either: where steps have kinks, several batches keep themselves."""
-        return np.minimum.accumulate(self.rate[:, ::-1], axis=1)[:, ::-1]
+    def _calls(self) -> Floats:
+        """[K, N] calls under way, on a replica to which they come by chance."""
+        pool = self.replica
+        first = sum(x * pool.first_s(s.calls) for x, s in zip(pool.rates, self.streams, strict=True))
+        return np.asarray(self.steps.batch + np.where(np.isfinite(first), first, _ENDLESS))
+
+    def over(self, replicas: int, reload: Floats | None = None) -> Pooled:
+        """What each of some replicas carries whose calls go to the emptiest, where they see what they do here.
+
+        Their histories are read back in `reload` [K, 1] seconds.
+        """
+        if replicas <= 1:
+            return Pooled(self, np.ones_like(self.rate))
+        met = self._calls if reload is None else self._calls + self.rate * reload
+        return Pooled(self, calls_under_way(met, replicas) / met)
 
     @staticmethod
     def of(steps: Steps, streams: Sequence[Stream], mix: Sequence[Floats]) -> Loads:
@@ -105,7 +122,7 @@ class Loads:
     def take(self, rows: NDArray[np.intp]) -> Loads:
         """Those of some of the replicas."""
         streams = tuple(stream.take(rows) for stream in self.streams)
-        return Loads(streams, tuple(m[rows] for m in self.mix), self.steps.take(rows), self.rate[rows])
+        return Loads(streams, tuple(m[rows] for m in self.mix), self.steps.take(rows), self.rate[rows], self.even)
 
     def at(self, place: Floats, look: str) -> Colocated:
         """The replica at U loads of each configuration, `place` [K, U] among them; between two, what is between."""
@@ -120,13 +137,14 @@ class Loads:
 
         steps = Steps(some(self.steps.batch), some(self.steps.seen), some(self.steps.more), self.steps.lone)
         rate = some(self.rate)
-        return Colocated(steps, self.streams, [rate * m for m in self.mix], look)
+        return Colocated(steps, self.streams, [rate * m for m in self.mix], look, self.even)
 
-    def edges(self, late: Callable[[Colocated], Floats], allowed: Floats) -> Floats:
-        """[K, U] the most calls/s at which shares `late` [K, U] are no more than `allowed` [U]; 0 where none is so few.
+    def edges(self, late: Callable[[Colocated], Floats], allowed: Floats) -> tuple[Floats, Floats]:
+        """[K, U] the last loads at which shares `late` [K, U] are at most `allowed` [U]; −1 where none is so light.
 
-        Shares rise with the load; of promises of medians not always, so that the first load that breaks one is looked
-        for step by step. Close to the edge they rise as those of a normal distribution.
+        First those that were seen to be, then where by what was seen they end.  Shares rise with the load; of promises
+        of medians not always, so that the first load that breaks one is looked for step by step. Close to the edge they
+        rise as those of a normal distribution.
         """
         shape, last = (len(self.rate), len(allowed)), float(self.full)
         low, high = np.zeros(shape), np.full(shape, last)
@@ -151,15 +169,52 @@ class Loads:
             low, below = np.where(good, middle, low), np.where(good, found, below)
             high, above = np.where(good, high, middle), np.where(good, above, found)
         # Neither end was asked: a load that is nearly empty breaks its promise, or the fullest one keeps it.
-        return np.where(low <= 0.0, 0.0, SAFE * self._rate(np.where(high >= last, last, low)))
+        end = low + np.clip((ndtri(allowed) - below) / np.maximum(above - below, 1e-9), 0.0, 1.0) * (high - low)
+        seen, likely = (np.where(low <= 0.0, -1.0, np.where(high >= last, last, each)) for each in (low, end))
+        return seen, likely
 
-    def _rate(self, place: Floats) -> Floats:
-        grid = np.arange(self.rate.shape[1], dtype=np.float64)
-        return np.stack([np.interp(p, grid, r) for p, r in zip(place, self.sure, strict=True)])
+    def steady(self, most: float) -> Floats:
+        """[K] the last load before one percent more calls brings more than `most` percent more sequences."""
+        rate, batch = np.log(self.rate), np.log(np.maximum(self.steps.batch, _EMPTIEST))
+        near = 2 * _NEAR
+        grown = (rate[:, near:] - rate[:, :-near]) * most - (batch[:, near:] - batch[:, :-near])
+        wild = grown < 0.0
+        first = np.where(wild.any(axis=1), np.argmax(wild, axis=1) + _NEAR, self.full)
+        return np.asarray(np.minimum(first, self.full))
+
+    @property
+    def replica(self) -> Colocated:
+        """The replica at all of them."""
+        return Colocated(self.steps, self.streams, [self.rate * m for m in self.mix], replicas=self.even)
+
+
+@dataclass(frozen=True, eq=False)
+class Pooled:
+    """What comes to each of several replicas at these loads, whose calls meet fewer than are there."""
+
+    loads: Loads
+    more: Floats
+    """[K, N] all that comes, and is under way, over what calls meet."""
+
+    @cached_property
+    def sure(self) -> Floats:
+        """[K, N] calls/s that keep no larger batch either: where steps have kinks, several batches keep themselves."""
+        return np.minimum.accumulate((self.loads.rate * self.more)[:, ::-1], axis=1)[:, ::-1]
+
+    def take(self, rows: NDArray[np.intp]) -> Pooled:
+        """Those of some of the replicas."""
+        return Pooled(self.loads.take(rows), self.more[rows])
+
+    def rates(self, place: Floats) -> Floats:
+        """[K, U] the most calls/s up to loads at `place` [K, U]: inf where that is inf, and 0 where it is negative."""
+        before = np.clip(place, 0.0, self.sure.shape[1] - 2.0).astype(np.int64)
+        low, high = (np.take_along_axis(self.sure, n, axis=1) for n in (before, before + 1))
+        found = low + np.clip(place - before, 0.0, 1.0) * (high - low)
+        return np.where(place < 0.0, 0.0, np.where(np.isfinite(place), SAFE * found, np.inf))
 
     def until(self, value: Floats, most: Floats) -> Floats:
         """[K] the most calls/s at which a value [K, N] that rises with the load is no more than `most` [K]."""
-        last = self.full
+        last = self.loads.full
         good = value[:, : last + 1] <= most[:, None]
         low = np.where(good.all(axis=1), last + 1, np.argmin(good, axis=1)) - 1
         rows = np.arange(len(value))
@@ -171,18 +226,16 @@ class Loads:
 
     def steady(self, most: float) -> Floats:
         """[K] the most calls/s before one percent more of them brings more than `most` percent more sequences."""
-        rate, batch = np.log(self.rate), np.log(np.maximum(self.steps.batch, _EMPTIEST))
-        near = 2 * _NEAR
-        grown = (rate[:, near:] - rate[:, :-near]) * most - (batch[:, near:] - batch[:, :-near])
-        wild = grown < 0.0
-        first = np.where(wild.any(axis=1), np.argmax(wild, axis=1) + _NEAR, self.full)
-        first = np.minimum(first, self.full)
-        return np.asarray(self.sure[np.arange(len(rate)), first])
+        return np.asarray(self.sure[np.arange(len(self.sure)), self.loads.steady(most)])
 
-    @property
-    def replica(self) -> Colocated:
-        """The replica at all of them."""
-        return Colocated(self.steps, self.streams, [self.rate * m for m in self.mix])
+
+def calls_under_way(met: Floats, replicas: int) -> Floats:
+    """How many calls are on each of some replicas on average, where they go to the emptiest and meet so many others."""
+    calls = np.geomspace(_EMPTIEST, 1e5, 1500)
+    others = np.maximum.accumulate(calls_met(calls, replicas))
+    # The number rises by less and less with those that are met: between two, it is at least what is between theirs.
+    found = np.interp(met, others, calls)
+    return np.asarray(np.maximum(np.where(met > others[-1], met, found), met))
 
 
 def _held_up(found: Colocated, stream: Stream) -> Floats:

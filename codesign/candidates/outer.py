@@ -9,7 +9,7 @@ tasks come: no pool counts on one task's calls to make another's faster.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +22,10 @@ Blocks = list[tuple[ColumnBlock, OperatingPoints]]
 
 ROUNDING = 1.003
 """By how much what a flow carries alone is rounded up: it lies between two loads, and plans have it rounded down."""
+_FLAT = 0.002
+"""What mixes carry more of their parts that is none."""
+_CURVED = 1.006
+"""By how much lines are lowered that touch a curve where it was looked at: between two looks it lies lower."""
 _BULGE = 2.0
 """Of what mixes of two tasks carry beyond their parts, looked at where one brings a third: others carry no more."""
 
@@ -89,7 +93,87 @@ def with_parts(
 
 
 @dataclass(frozen=True, eq=False)
+class Mixes:
+    """What was seen of mixes of two flows of one task, of n columns: the one that finds less, and the one that more."""
+
+    ends: tuple[int, int]
+    theta: Floats
+    """[n, S] share of the second in the calls."""
+    carried: Floats
+    """[n, S, R] what they carry over what the two do alone."""
+
+
+def task_rows(
+    use: Floats,
+    names: Sequence[str],
+    flows: Sequence[CallFlow],
+    found: Floats,
+    seen: Mapping[str, Mixes],
+    wider: Floats,
+) -> Rows:
+    """Rows [n, R', V] from what flows use alone, [n, R, V]: of each task, and `wider` [n, R] ones of all together.
+
+    Of a task's mixes the least that they use, by what share finds its history (`found` [V], 0 to 1 of its task), is a
+    curve below their parts' where mixes carry more; rows are lines below it at each end and at each mix that was seen.
+    """
+    tasks = [flow.calls.task.name for flow in flows]
+    own: list[Floats] = []
+    labels: list[str] = []
+    lowered = use.copy()
+    for name in tasks_of(flows):
+        mine = np.array([task == name for task in tasks])
+        mixes = seen.get(name)
+        for r, row in enumerate(names):
+            if mixes is None or not np.any(mixes.carried[:, :, r] > 1.0 + _FLAT):
+                own.append(use[:, r] * mine)
+                labels.append(f"{row} of {name}")
+                continue
+            ends = use[:, r, list(mixes.ends)]
+            between = ends[:, :1] + (ends[:, 1:] - ends[:, :1]) * mixes.theta
+            carried = np.maximum(mixes.carried[:, :, r], 1.0)
+            theta = np.concatenate([np.zeros((len(use), 1)), mixes.theta, np.ones((len(use), 1))], axis=1)
+            height = np.concatenate([ends[:, :1], between / carried, ends[:, 1:]], axis=1)
+            for n, (start, slope) in enumerate(supports(theta, height)):
+                own.append((start[:, None] + slope[:, None] * found) * mine / _CURVED)
+                labels.append(f"{row} of {name} ({n})")
+            lowered[:, r, mine] /= (1.0 + 1.5 * (carried.max(axis=1) - 1.0))[:, None]
+    every = np.stack(own, axis=1)
+    closed = np.all(use <= 0, axis=1)
+    every = np.where(closed[:, None, :], 0.0, np.maximum(every, 0.0))
+    if len(set(tasks)) < 2:
+        return Rows(tuple(labels), every, np.ones(every.shape[:2]))
+    limit = np.concatenate([wider, np.ones(every.shape[:2])], axis=1)
+    return Rows((*names, *labels), np.concatenate([lowered, every], axis=1), limit)
+
+
+def supports(theta: Floats, height: Floats) -> list[tuple[Floats, Floats]]:
+    """(height at 0, slope) [n] of lines below points [n, S] from 0 to 1, as near to each as a line can be that is at
+    least 0 from 0 to 1."""
+    count = theta.shape[1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rise = (height[:, None, :] - height[:, :, None]) / (theta[:, None, :] - theta[:, :, None])
+    lines = []
+    for i in range(count):
+        # Of a curve that bends upwards the slope at an end goes beyond that to the next point.
+        if i == 0:
+            slope = rise[:, 0, 1:].min(axis=1) - np.maximum(rise[:, 1, 2] - rise[:, 0, 1], 0.0) / 2.0
+        elif i == count - 1:
+            slope = rise[:, i, :i].max(axis=1) + np.maximum(rise[:, i - 1, i] - rise[:, i - 2, i - 1], 0.0) / 2.0
+        else:
+            slope = (rise[:, i, :i].max(axis=1) + rise[:, i, i + 1 :].min(axis=1)) / 2.0
+        # No steeper than from nothing at one end to the point.
+        slope = np.clip(slope, -height[:, i] / np.maximum(1.0 - theta[:, i], 1e-9), None)
+        slope = np.minimum(slope, height[:, i] / np.maximum(theta[:, i], 1e-9))
+        start = np.min(height - slope[:, None] * theta, axis=1)
+        slope = np.where(start < 0, slope + start, slope)
+        lines.append((np.maximum(start, 0.0), slope))
+    return lines
+
+
+@dataclass(frozen=True, eq=False)
 class Rows:
+    """Of n columns."""
+
     names: tuple[str, ...]
     use: Floats
     """[n, R, V]."""

@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.problem.instance import TaskClass, Variant
-from codesign.workload.population import CallPopulation, call_population, held_seconds, kept_probability
+from codesign.workload.population import (
+    CallPopulation,
+    call_population,
+    held_seconds,
+    kept_probability,
+    prompt_lengths,
+)
 
 if TYPE_CHECKING:
     from codesign.catalog import ModelCard
@@ -85,6 +91,13 @@ class Calls:
     def held_by(self, role: str) -> float:
         """Seconds for which a replica of a role keeps a session after each call."""
         return self.held_s if self.policy == role else 0.0
+
+    def first_prompts(self) -> Prompts:
+        """The same, in more lengths where nothing is kept: for the tail of TTFT."""
+        if self.policy != "drop":
+            return self.prompts()
+        weight, context = prompt_lengths(self.task, self.population)
+        return Prompts(weight, context, np.minimum(self.shared, context - 1.0), np.zeros_like(context))
 
     def prompts(self) -> Prompts:
         """Prompts under the policy: a kept history is found with P(kept), the shared prefix always."""

@@ -3,7 +3,8 @@
 Everything follows from how many sequences decode. Where they are B, a call is one of B + 1. Prompts come first: they
 take the share φ of all time, and leave steps of (step(B + 1, 0) + reads)/(1 − φ) on average. B is the smallest number
 that steps of that length keep in the batch, with the time for which calls are held up by prompts that came while theirs
-was computed: φ·TTFT of work, in the time that prompts leave.
+was computed: φ·TTFT of work, in the time that prompts leave. Where calls go to the replica with the fewest, all that is
+what a call meets, a share of what comes, worked out from how many are under way.
 """
 
 from __future__ import annotations
@@ -12,17 +13,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import gammaincc, ndtr
+from scipy.stats import poisson
 
-from codesign.check.calls import Array
+from codesign.check.calls import Array, Prompts
 from codesign.check.plan import ModelledPool, ModelledRoute
 from codesign.performance import decode_attention_seconds, decode_step_seconds, prefill_attention_seconds
 from codesign.performance.chunks import CHUNK_SPREAD, KNOTS, WAIT_SPREAD
-from codesign.performance.queueing import mean_wait
+from codesign.performance.queueing import ALIKE, LEAST_MET, MOST_EVEN, UNEVEN, mean_wait
 from codesign.workload.population import answer_lengths
 
 _FULL_LOAD = 0.999
 _HIGHEST_GAIN = 0.95
+_SAME = 1e-12
+"""Of a share that two rounds agree on."""
 _SHARES = np.array(KNOTS)
 
 
@@ -31,6 +36,7 @@ class _Traffic:
     """One route's calls on a replica."""
 
     rate: float
+    """Calls/s that come to a replica, as far as a call on it meets them."""
     weight: Array
     """[J] of prompts, [J] their whole chunks, and [J] the share of a chunk that is left."""
     whole: Array
@@ -45,14 +51,16 @@ class _Traffic:
     reads: Array
 
     @staticmethod
-    def of(pool: ModelledPool, route: ModelledRoute) -> _Traffic:
-        """A route on a pool."""
+    def of(
+        pool: ModelledPool, route: ModelledRoute, met: float = 1.0, prompts: Prompts | None = None
+    ) -> _Traffic:
+        """A route on a pool, whose calls meet a share of each other; perhaps with its prompts in more lengths."""
         calls, points = route.calls, route.calls.population
-        prompts, chunk = calls.prompts(), float(pool.entry.prefill_chunk or np.nan)
+        prompts, chunk = prompts or calls.prompts(), float(pool.entry.prefill_chunk or np.nan)
         whole = np.floor_divide(prompts.new, chunk)
         left = prompts.new / chunk - whole
         return _Traffic(
-            rate=calls.rate / pool.entry.replicas,
+            rate=met * calls.rate / pool.entry.replicas,
             weight=prompts.weight,
             whole=whole,
             left=left,
@@ -109,6 +117,8 @@ class Shared:
     rate: Array
     quiet: Array
     """Seconds of a step without prompts."""
+    while_computing: Array
+    """Calls that come while a prompt is computed, over as many as come by chance."""
 
     @property
     def free(self) -> Array:
@@ -176,11 +186,20 @@ class Colocated:
     full: float
     """Variance of full steps by who is in them, s²."""
     gaps: Gaps
+    met: float
+    """Share of the others under way on its replica that a call meets."""
+    coming: float
+    """Calls/s that it meets."""
 
     @property
     def batch(self) -> float:
         """Mean sequences that decode."""
-        return float(self.shared.batch[0])
+        return float(self.shared.batch[0]) / self.met
+
+    @property
+    def busy(self) -> float:
+        """ρ of prompts in full steps."""
+        return float(self.shared.busy[0]) / self.met
 
     @property
     def step_s(self) -> float:
@@ -196,6 +215,10 @@ class Colocated:
         """[P] mean seconds of a route's answers."""
         traffic = _Traffic.of(route.prefill, route)
         return np.asarray(self.shared.decoding(traffic, traffic.tokens)[0])
+
+    def first_token_s(self, route: ModelledRoute) -> float:
+        """Mean seconds to a route's first token, reloads left out."""
+        return float(self.shared.first(_Traffic.of(route.prefill, route))[0])
 
     def decoding_moments(self, route: ModelledRoute) -> tuple[float, float]:
         """Mean and variance (s, s²) of the time that a call of a route decodes."""
@@ -216,9 +239,17 @@ class Colocated:
         above = np.maximum(self.shared.decoding(traffic, tokens)[0] / tokens - self.shortest_s, 1e-12)
         variance = np.maximum(self.others + self._met(traffic, tokens) / tokens**2, 1e-24)
         top, spread = self.full_step_s, max(float(np.sqrt(self.full)), 1e-12)
+        # Calls that prompts come to: all is theirs, the others are alone.
+        prompts = self.coming * (float(self.shared.first(traffic)[0]) + self.step_s * tokens)
+        square = variance / CHUNK_SPREAD**2 + above**2
+        theirs = np.clip(1.0 - np.exp(-prompts), 1.01 * above**2 / square, 1.0)
+
+        def gamma(mean: Array, variance: Array, t: float) -> Array:
+            return np.asarray(gammaincc(mean**2 / variance, max(t - self.shortest_s, 0.0) * mean / variance))
 
         def beyond(t: float) -> float:
-            each = gammaincc(above**2 / variance, max(t - self.shortest_s, 0.0) * above / variance)
+            some = theirs * gamma(above / theirs, square / theirs - (above / theirs) ** 2, t)
+            each = np.maximum(gamma(above, variance, t), some)
             return float(weight @ np.minimum(each, ndtr((top - t) / spread)))
 
         return beyond
@@ -284,7 +315,10 @@ class Colocated:
 
         In u seconds φ·u of them come, and no more than fill the step: late with all of them, and with a full step.
         """
-        at, traffic = self.shared, _Traffic.of(route.prefill, route)
+        prompts = route.calls.first_prompts()
+        at, traffic = self.shared, _Traffic.of(route.prefill, route, prompts=prompts)
+        if route.calls.policy == "drop":
+            reload = 0.0
         last = traffic.last_step(at.added, at.step, at.full)[0]
         first = reload + traffic.whole * self.full_step_s
         factor = 1.0 + float(at.prompts[0])
@@ -303,9 +337,10 @@ class Colocated:
         it, of mean w and P(> t) = ρ·exp(−ρt/w); one that finds none waits until a step without prompts ends.
         """
         at = self.shared
-        rho, mean, quiet = float(at.busy[0]), WAIT_SPREAD * float(at.wait[0]) / faster, float(at.quiet[0])
-        if not rho < 1.0:
+        if not float(at.busy[0]) < 1.0:
             return np.ones_like(seconds)
+        rho = float(at.while_computing[0] * at.busy[0])
+        mean, quiet = WAIT_SPREAD * float(at.wait[0]) / faster, float(at.quiet[0])
         lengths, rates = WAIT_SPREAD * at.own[0], at.rate[0] / WAIT_SPREAD
         t = np.maximum(seconds, 0.0)[:, None]
         inside = np.minimum(t, lengths)
@@ -324,18 +359,86 @@ class Colocated:
         lengths, rates = WAIT_SPREAD * at.own[0], at.rate[0] / WAIT_SPREAD
         # E[(left + beyond)²] where a prompt is under way; a third of the square where a step ends.
         square = float((rates * (lengths**3 / 3.0 + lengths**2 * beyond)).sum())
-        square += (1.0 - free) * 2.0 * beyond**2 / float(at.busy[0]) + free * float(at.quiet[0]) ** 2 / 3.0
+        square += (1.0 - free) * 2.0 * beyond**2 / float(at.while_computing[0] * at.busy[0])
+        square += free * float(at.quiet[0]) ** 2 / 3.0
         return mean, square - mean**2
 
 
 def colocated(
-    pool: ModelledPool, routes: Sequence[ModelledRoute], fixed_point: Callable[[Callable[[Array], Array], float], float]
+    pool: ModelledPool,
+    routes: Sequence[ModelledRoute],
+    fixed_point: Callable[[Callable[[Array], Array], float], float],
+    reload: Callable[[ModelledRoute], Array],
 ) -> Colocated | None:
-    """The state of a pool under its routes; None where it is overloaded."""
-    load = _Load(pool, [_Traffic.of(pool, route) for route in routes])
+    """The state of a pool under its routes, whose histories are read back in `reload` [J] seconds.
+
+    None where it is overloaded. Calls that no replica keeps go to the replica with the fewest, and meet fewer others
+    than are there: the least share of them that has them under way for as long as it is worked out with. Where some
+    stay with their replica, all are taken to come by chance.
+    """
+    even = 1 if any(route.calls.policy == "colocated" for route in routes) else pool.entry.replicas
+
+    def state(met: float) -> Colocated | None:
+        return _at_share(pool, routes, fixed_point, met, even)
+
+    if even == 1:
+        return state(1.0)
+    before = [float(route.calls.prompts().weight @ reload(route)) for route in routes]
+
+    def share(met: float) -> float:
+        """What share calls meet where they are under way for as long as they are at a share."""
+        found = state(met)
+        if found is None:
+            return 1.0
+        calls = sum(
+            route.calls.rate / even * (seconds + found.first_token_s(route) + found.decoding_moments(route)[0])
+            for route, seconds in zip(routes, before, strict=True)
+        )
+        return max(_others(calls, even) / calls, LEAST_MET) if np.isfinite(calls) else 1.0
+
+    low, high = LEAST_MET, share(LEAST_MET)
+    while high - low > _SAME * high:  # both below it: the share rises with itself
+        following = share(high)
+        bent = following - 2.0 * high + low
+        guess = low - (high - low) ** 2 / bent if bent < 0.0 else 1.0
+        guess = min(max(guess, following), 1.0)
+        beyond = share(guess)
+        if beyond <= guess:
+            high = following
+            if guess > following and share(following) > following:
+                high = float(brentq(lambda met: share(met) - met, following, guess, xtol=_SAME))
+            break
+        low, high = guess, beyond
+    return state(high)
+
+
+def _others(calls: float, replicas: int) -> float:
+    """Others that a call meets on its replica, where so many are under way on each of several on average.
+
+    Over how many there are in all, N (Poisson): rows of n, each with who is before and behind it in its line.
+    """
+    replicas = min(replicas, MOST_EVEN)
+    mean = calls * replicas
+    most = int(mean + 12.0 * np.sqrt(mean) + 20.0) + replicas
+    number = np.arange(max(int(mean - 12.0 * np.sqrt(mean)), 0), most + 1)
+    chance = poisson.pmf(number, mean)
+    lines = float(chance @ (number * np.maximum(number / replicas - 1.0, 0.0))) / mean
+    uneven = UNEVEN * (1.0 - 1.0 / replicas) * float(chance @ (number >= replicas)) / calls
+    return min(lines + uneven, calls)
+
+
+def _at_share(
+    pool: ModelledPool,
+    routes: Sequence[ModelledRoute],
+    fixed_point: Callable[[Callable[[Array], Array], float], float],
+    met: float,
+    even: int,
+) -> Colocated | None:
+    """The state where calls meet a share of the others."""
+    load = _Load(pool, [_Traffic.of(pool, route, met) for route in routes], met, even)
     if not load.tokens:  # nothing is decoded: prompts alone, which may be too many all the same
         state = load.state(0.0)
-        return state if float(state.shared.busy[0]) < 1.0 else None
+        return state if state.busy < 1.0 else None
 
     def stay(seconds: Array) -> Array:
         """Seconds for which a token's sequence stays in the batch, where they are so many."""
@@ -350,8 +453,8 @@ def colocated(
 
 
 class _Load:
-    def __init__(self, pool: ModelledPool, traffic: list[_Traffic]) -> None:
-        self.pool, self.traffic = pool, traffic
+    def __init__(self, pool: ModelledPool, traffic: list[_Traffic], met: float, even: int) -> None:
+        self.pool, self.traffic, self.met, self.even = pool, traffic, met, even
         self.tokens = sum(t.rate * float(t.answers @ t.tokens) for t in traffic)
         self.reads = sum(t.rate * float(t.answers @ (t.tokens * t.reads)) for t in traffic)
         self.reads /= max(self.tokens, 1e-12)
@@ -382,12 +485,31 @@ class _Load:
         prompts = self.prompts(steps)
         mean = quiet / (1.0 - prompts)
         full = quiet + added[:, -1] + self.attention / self.chunks
-        wait = mean_wait(self.chunks * full, self.squares * full**2, 1)
         own = [t.whole * full[:, None] + t.last_step(added, mean, full) for t in self.traffic]
         seconds, rate = np.concatenate(own, axis=1), np.concatenate([t.rate * t.weight for t in self.traffic])
         # Prompts that would take more than all time share their steps.
         one = rate / np.maximum(seconds @ rate, 1.0)[:, None]
-        return Shared(added, batch, mean, full, prompts, self.chunks * full, wait, seconds, one, quiet)
+        fewer = self._while_computing(batch, quiet, seconds @ rate, (one * seconds).sum(axis=1))
+        wait = mean_wait(fewer * self.chunks * full, fewer * self.squares * full**2, 1)
+        return Shared(added, batch, mean, full, prompts, self.chunks * full, wait, seconds, one, quiet, fewer)
+
+    def _while_computing(self, batch: Array, quiet: Array, seconds: Array, computing: Array) -> Array:
+        """[n] calls that come while a prompt is computed, over as many as would by chance.
+
+        `seconds` [n] of prompts' steps come in a second, `computing` [n] of it. Calls that follow those that leave come
+        with the steps, of which such ones are fewer than their time tells; unless all answers are alike: then they come
+        as others did before.
+        """
+        steps = sum(t.rate * float(t.weight @ np.ceil(t.chunks)) for t in self.traffic)
+        slower = np.maximum(seconds / steps / quiet, 1.0)
+        calls = sum(t.rate for t in self.traffic)
+        mean = self.tokens / calls
+        square = sum(t.rate * float(t.answers @ t.tokens**2) for t in self.traffic) / calls
+        unlike = max(square - mean**2, 0.0)
+        mingled = unlike / max(unlike + ALIKE * mean**2, 1e-300)
+        followers = (1.0 - self.even**-0.5) * mingled * batch / (1.0 + batch)
+        of_steps = (1.0 / slower) / (computing / slower + 1.0 - computing)
+        return np.asarray(1.0 + followers * (of_steps - 1.0))
 
     def state(self, batch: float) -> Colocated:
         """The state at a batch, with what varies there."""
@@ -398,22 +520,29 @@ class _Load:
         longer = float(steps[1, 0] - steps[0, 0]) + step * float(np.diff(self.prompts(steps))[0])
         each = (longer + self.reads) / free
         gain = np.clip(batch * each / step, 0.0, _HIGHEST_GAIN)
-        loop = 1.0 / (1.0 - gain)
+        # All replicas swing alike, each by one in n; beyond that they differ by less than a call.
+        loop = float(1.0 + gain / (1.0 - gain) / self.even)
+        chance = float(1.0 / (1.0 - gain))
+        swing = min(chance / self.even + UNEVEN * (1.0 - 1.0 / self.even) / max(batch, 1e-12), chance)
         # Whoever brings a prompt decodes after it: the two go up together.
         together = each * (1.0 - free) * step / free
-        chunk = CHUNK_SPREAD * (1.0 - free) / self.chunks / free
+        chunk = CHUNK_SPREAD * (1.0 - free) / self.chunks
+        # Prompts that come while others are computed: as many more on one replica alone, on many replicas elsewhere.
+        behind = 1.0 + (free**-2 - 1.0) / self.even
         return Colocated(
             shared=at,
             shortest_s=float(self.steps(np.ones(1))[0, 0]) + self.reads,
-            others=float(loop * (self._by_sequences(batch, longer) / free**2 + together)),
-            chunks=float(loop * self.squares * chunk**2),
-            full=float(loop * self._by_sequences(batch, float(steps[1, -1] - steps[0, -1]))),
-            gaps=self._gaps(at, batch, loop, steps),
+            others=float(self._by_sequences(batch, longer, swing, loop) / free**2 + swing * together),
+            chunks=float(loop * self.squares * chunk**2 * behind),
+            full=float(self._by_sequences(batch, float(steps[1, -1] - steps[0, -1]), swing, loop)),
+            gaps=self._gaps(at, batch, swing, loop, steps),
+            met=self.met,
+            coming=sum(t.rate for t in self.traffic),
         )
 
-    def _gaps(self, at: Shared, batch: float, loop: float, steps: Array) -> Gaps:
+    def _gaps(self, at: Shared, batch: float, swing: float, loop: float, steps: Array) -> Gaps:
         """Steps one by one, by those with one more sequence [2, Q]."""
-        quiet, full = (loop * self._by_sequences(batch, float(steps[1, q] - steps[0, q])) for q in (0, -1))
+        quiet, full = (self._by_sequences(batch, float(steps[1, q] - steps[0, q]), swing, loop) for q in (0, -1))
         squares = sum(t.rate * float(t.weight @ (t.attention**2 / t.chunks)) for t in self.traffic)
         by_chunk = max(squares / self.chunks - (self.attention / self.chunks) ** 2, 0.0)
         return Gaps(
@@ -427,7 +556,12 @@ class _Load:
             rest=np.concatenate([t.rest(at.added)[0] for t in self.traffic]),
         )
 
-    def _by_sequences(self, batch: float, longer: float) -> float:
-        """Variance of a step by Poisson sequences, each of which makes it longer by so much and by its reads."""
-        share = batch / max(self.tokens, 1e-12)
-        return share * sum(t.rate * float((t.answers * t.tokens) @ (longer + t.reads) ** 2) for t in self.traffic)
+    def _by_sequences(self, batch: float, longer: float, swing: float, loop: float) -> float:
+        """Variance of a step by its sequences, each of which makes it longer by so much and by its reads.
+
+        Their number varies by `swing` over its mean, and who they are by `loop` over that of calls that come by chance.
+        """
+        tokens = max(self.tokens, 1e-12)
+        square = sum(t.rate * float((t.answers * t.tokens) @ (longer + t.reads) ** 2) for t in self.traffic) / tokens
+        of_number = (longer + self.reads) ** 2
+        return batch * (swing * of_number + loop * max(square - of_number, 0.0))

@@ -149,7 +149,7 @@ def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
     overloaded = PoolState(np.inf, np.inf, np.inf, np.inf, np.inf, np.inf, 1, np.inf, np.inf, np.inf)
     shared = None
     if role == "colocated":
-        shared = colocated(pool, routes, fixed_point)
+        shared = colocated(pool, routes, fixed_point, reload_seconds)
         if shared is None:
             return overloaded
         t, batch, deviation = shared.step_s, shared.batch, float(np.sqrt(max(shared.others, 0.0)))
@@ -180,7 +180,7 @@ def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
         step_sd_s=deviation,
         batch=batch,
         full_step_s=0.0 if shared is None else shared.full_step_s,
-        busy=0.0 if shared is None else float(shared.shared.busy[0]),
+        busy=0.0 if shared is None else shared.busy,
         wait_s=0.0 if shared is None else float(shared.shared.wait[0]),
         memory_share=held.percentile() / _room(pool, routes, options),
         fullest_share=held.percentile(_FULLEST) / _room(pool, routes, options),

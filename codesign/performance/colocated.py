@@ -20,6 +20,10 @@ prompt decodes after it. Over o tokens its variance is
 
 where longer steps make larger batches, and those longer steps: ε = a·B/t is that loop's gain.
 
+Calls that go to the emptiest of n replicas meet a share of those under way (``queueing.share_met``): all of this holds
+at that share of x, of what a call sees. Batches vary by 1/n, and what follows calls that leave comes with steps: less
+often beside a prompt, whose steps are long, than time would tell.
+
 A gap between two tokens is one step, not their mean: with a whole chunk in x·E[⌊c⌋]·t of all gaps, with the rest of
 prompts in 1 − exp(−x·t) of the others, without prompts in what is left.
 
@@ -39,7 +43,7 @@ from scipy.special import gammaincc, ndtr
 
 from codesign.performance.chunks import CHUNK_SPREAD, WAIT_SPREAD, on_knots, pieces, prompt_seconds, step_seconds
 from codesign.performance.latency import decode_attention_seconds, prefill_attention_seconds
-from codesign.performance.queueing import mean_wait
+from codesign.performance.queueing import ALIKE, UNEVEN, mean_wait
 from codesign.performance.table import ConfigurationTable
 
 Floats = NDArray[np.float64]
@@ -47,6 +51,8 @@ Floats = NDArray[np.float64]
 _MOST = 0.999
 """Share of all time that prompts take where they take it all: such a replica is overloaded."""
 _LARGEST_GAIN = 0.95
+_SELDOM = 0.95
+"""Share of calls that meet a prompt from which on all are taken to, where many loads are looked at."""
 _INSTANT = 1e-12
 """Seconds; a wait shorter than that is none."""
 _LUMPS = 8
@@ -260,9 +266,12 @@ class Colocated:
         streams: Sequence[Stream],
         rates: Sequence[Floats],
         look: str = "exact",
+        replicas: float = 1.0,
     ) -> None:
         self.steps, self.streams, self.rates = steps, streams, rates
         self.batch = steps.batch
+        self.replicas = replicas
+        """Over which calls are evened out."""
         self.look = look
         """exact | close | rough: where there are many loads, fewer points and digits say how long prompts wait for one
         another, and at a rough look a normal distribution how long steps are."""
@@ -271,7 +280,7 @@ class Colocated:
 
     def again(self, rates: Sequence[Floats]) -> Colocated:
         """The same at other rates in the same proportion."""
-        found = Colocated(self.steps, self.streams, rates, self.look)
+        found = Colocated(self.steps, self.streams, rates, self.look, self.replicas)
         found._rests = self._rests
         for name in ("_reads_s", "quiet_s", "full_step_s"):  # they depend on proportions alone
             found.__dict__[name] = getattr(self, name)
@@ -301,6 +310,11 @@ class Colocated:
     def _chunks(self) -> Floats:
         """Chunks per second."""
         return np.asarray(sum(x * s.chunks_to(1) for x, s in self._both))
+
+    @cached_property
+    def _coming(self) -> Floats:
+        """[K, N, 1] calls/s."""
+        return np.asarray(sum(self.rates))[..., None]
 
     @cached_property
     def _chunk_squares(self) -> Floats:
@@ -350,7 +364,8 @@ class Colocated:
     @cached_property
     def wait_s(self) -> Floats:
         """Mean wait of a prompt in the queue for full steps."""
-        return mean_wait(self.utilization, self._chunk_squares * self.full_step_s**2, 1)
+        squares = self._refilled * self._chunk_squares
+        return mean_wait(self._refilled * self.utilization, squares * self.full_step_s**2, 1)
 
     @cached_property
     def served_s(self) -> Floats:
@@ -360,8 +375,37 @@ class Colocated:
     @cached_property
     def served(self) -> Floats:
         """[K, N, I] share of all time, over these seconds, that such prompts are computed: at most 1 in all."""
-        rates = np.concatenate([x[..., None] * s.weight[:, None] for x, s in self._both], axis=-1)
-        return np.asarray(rates / np.maximum((rates * self.served_s).sum(axis=-1), 1.0)[..., None])
+        return np.asarray(self._prompts / np.maximum((self._prompts * self.served_s).sum(axis=-1), 1.0)[..., None])
+
+    @cached_property
+    def _prompts(self) -> Floats:
+        """[K, N, I] of all streams' prompts per second."""
+        return np.concatenate([x[..., None] * s.weight[:, None] for x, s in self._both], axis=-1)
+
+    @cached_property
+    def _refilled(self) -> Floats:
+        """[K, N] of what comes by chance, what comes while a prompt is computed.
+
+        Who goes to the emptiest of many replicas follows one that left, and fewer leave in the long steps of prompts:
+        as many in each as in a short one.
+        """
+        if self.replicas <= 1:
+            return np.ones_like(self.step_s)
+        computing = (self.served * self.served_s).sum(axis=-1)
+        steps = sum(x * (np.ceil(s.chunks) * s.weight).sum(axis=1, keepdims=True) for x, s in self._both)
+        seconds = (self._prompts * self.served_s).sum(axis=-1)
+        longer = np.maximum(seconds / np.maximum(steps, 1e-300) / self.quiet_s, 1.0)
+        follows = (1.0 - 1.0 / np.sqrt(self.replicas)) * self.batch / (1.0 + self.batch) * self._mingled
+        return np.asarray(1.0 - follows + follows / (computing + (1.0 - computing) * longer))
+
+    @cached_property
+    def _mingled(self) -> Floats:
+        """[K, 1 or N] 0 where all answers are alike: calls that came together leave together, and others come so."""
+        rate = np.maximum(sum(self.rates), 1e-300)
+        mean = self._tokens / rate
+        square = sum(x * (s.answer_weight * s.output**2).sum(axis=1, keepdims=True) for x, s in self._both) / rate
+        varied = np.maximum(square - mean**2, 0.0)
+        return np.asarray(varied / np.maximum(varied + ALIKE * mean**2, 1e-300))
 
     @cached_property
     def _idle(self) -> Floats:
@@ -402,7 +446,7 @@ class Colocated:
         square = WAIT_SPREAD**2 * (self.served * self.served_s**3).sum(axis=-1) / 3.0
         mean = left + (1.0 - self._idle) * beyond + self._idle * self.quiet_s / 2.0
         square = square + 2.0 * left * beyond
-        square = square + (1.0 - self._idle) * 2.0 * beyond**2 / np.maximum(self.utilization, 1e-12)
+        square = square + (1.0 - self._idle) * 2.0 * beyond**2 / np.maximum(self._refilled * self.utilization, 1e-12)
         variance = square + self._idle * self.quiet_s**2 / 3.0 - mean**2
         return np.where(loaded, mean, np.inf), np.where(loaded, variance, 0.0)
 
@@ -443,7 +487,7 @@ class Colocated:
         served, served_s = (each[..., None, :].astype(self._kind) for each in self._lumped)
         v = np.maximum(seconds, 0.0).astype(self._kind)[..., None]
         stretched = (WAIT_SPREAD * stretch[..., None, None]).astype(self._kind)
-        rate = (self.utilization / np.maximum(wait, _INSTANT))[..., None, None].astype(self._kind)
+        rate = (self._refilled * self.utilization / np.maximum(wait, _INSTANT))[..., None, None].astype(self._kind)
         # ∫ over what is left, up to v or S, of P(the wait beyond it is longer than the rest of v).
         ahead = v - stretched * served_s
         beyond = np.exp(-rate * np.maximum(ahead, 0.0)) - np.exp(-rate * v)
@@ -480,16 +524,32 @@ class Colocated:
         excess = np.maximum(self.answer_seconds(first_s, tokens) / tokens - lone[..., None], 1e-12)
         by_chunks = self.chunk_variance[..., None] * (first_s[..., None] + tokens * self.step_s[..., None])
         variance = np.maximum(self.batch_variance[..., None] + by_chunks / tokens**2, 1e-24)
-        shape, value = excess**2 / variance, np.maximum(limit - lone, 0.0)[..., None] * excess / variance
-        if self.look != "rough":
-            late = gammaincc(shape, value)
-        else:  # Wilson's and Hilferty's approximation, where it is one
-            late = ndtr((1.0 - 1.0 / (9.0 * shape) - np.cbrt(value / shape)) * 3.0 * np.sqrt(shape))
-            far = (shape < 1.0) | (value <= 0.0)
-            late[far] = gammaincc(shape[far], value[far])
+        above = np.maximum(limit - lone, 0.0)[..., None]
+        # Where few prompts come, most calls meet none, and the others more than that many do on average.
+        number = self._coming * (first_s[..., None] + tokens * self.step_s[..., None])
+        square = variance / CHUNK_SPREAD**2 + excess**2
+        some = np.clip(-np.expm1(-number), 1.01 * excess**2 / square, 1.0)
+        late = self._gamma_above(above, excess, variance)
+        rare = some < (np.inf if self.look == "exact" else _SELDOM)
+        if np.any(rare):
+            share, mean = some[rare], (excess / some)[rare]
+            varied = np.maximum(square[rare] / share - mean**2, 1e-24)
+            value = np.broadcast_to(above, late.shape)[rare]
+            late[rare] = np.maximum(late[rare], share * self._gamma_above(value, mean, varied))
         full = ndtr((self.full_step_s - limit) / np.maximum(self.full_sd_s, 1e-12))
         late = (np.minimum(late, full[..., None]) * weight).sum(axis=-1)
         return np.where(self.utilization < 1.0, late, 1.0)
+
+    def _gamma_above(self, value: Floats, mean: Floats, variance: Floats) -> Floats:
+        """P(gamma of a mean and a variance > value)."""
+        shape, scaled = mean**2 / variance, value * mean / variance
+        if self.look != "rough":
+            return np.asarray(gammaincc(shape, scaled))
+        # Wilson's and Hilferty's approximation, where it is one.
+        late = ndtr((1.0 - 1.0 / (9.0 * shape) - np.cbrt(scaled / shape)) * 3.0 * np.sqrt(shape))
+        far = (shape < 1.0) | (scaled <= 0.0)
+        late[far] = gammaincc(shape[far], scaled[far])
+        return np.asarray(late)
 
     def call_moments(self, calls: Calls, reload: Floats) -> tuple[Floats, Floats]:
         """[K, N] mean and variance (s, s²) of calls, from their arrival to their last token."""
@@ -525,29 +585,44 @@ class Colocated:
     @cached_property
     def batch_variance(self) -> Floats:
         """Of a call's mean step by the other sequences, and by those whose prompts it meets, seconds²."""
-        (rise, gain), free = self._rises, 1.0 - self.share
+        (rise, _), free = self._rises, 1.0 - self.share
         both = (rise + self._reads_s) / free * self.share * self.step_s / free
-        return np.asarray((self._spread(rise) / free**2 + both) / (1.0 - gain))
+        return np.asarray(self._spread(rise) / free**2 + both * self._swing)
 
     @cached_property
     def chunk_variance(self) -> Floats:
         """Of the sum of a call's steps by the chunks in them, seconds² for each second in which prompts come."""
         cost, free = self.share / np.maximum(self._chunks, 1e-300), 1.0 - self.share
-        return np.asarray(CHUNK_SPREAD**2 * self._chunk_squares * cost**2 / free**2 / (1.0 - self._rises[1]))
+        again = 1.0 + (1.0 / free**2 - 1.0) / self.replicas
+        return np.asarray(CHUNK_SPREAD**2 * self._chunk_squares * cost**2 * again * self._loop)
+
+    @cached_property
+    def _loop(self) -> Floats:
+        """By how much variance grows in the loop of longer steps and larger batches: over all replicas alike."""
+        return np.asarray(1.0 + self._rises[1] / (1.0 - self._rises[1]) / self.replicas)
+
+    @cached_property
+    def _swing(self) -> Floats:
+        """Variance of the number of others over their mean: all of them by 1/n, and what replicas differ by."""
+        by_chance, n = 1.0 / (1.0 - self._rises[1]), self.replicas
+        uneven = UNEVEN * (1.0 - 1.0 / n) / np.maximum(self.batch, 1e-12)
+        return np.asarray(np.minimum(by_chance / n + uneven, by_chance))
 
     @cached_property
     def full_sd_s(self) -> Floats:
         """Standard deviation of the full step by the batch."""
         rise = self.steps.more[..., -1] - self.steps.seen[..., -1]
-        return np.sqrt(self._spread(rise) / (1.0 - self._rises[1]))
+        return np.sqrt(self._spread(rise))
 
     def _spread(self, rise: Floats) -> Floats:
-        """Variance of a step by a Poisson batch, each sequence of which adds `rise` and its own reads."""
+        """Variance of a step by its batch, each sequence of which adds `rise` and its own reads: number, and whose."""
         own = sum(
             x * ((rise[..., None] + s.reads[:, None]) ** 2 * (s.answer_weight * s.output)[:, None]).sum(axis=-1)
             for x, s in self._both
         )
-        return np.asarray(self.batch / np.maximum(self._tokens, 1e-12) * own)
+        number = (rise + self._reads_s) ** 2
+        whose = np.maximum(own / np.maximum(self._tokens, 1e-12) - number, 0.0)
+        return np.asarray(self.batch * (number * self._swing + whose * self._loop))
 
     # ---- gaps between tokens
 
@@ -629,7 +704,7 @@ class Colocated:
     def quiet_sd_s(self) -> Floats:
         """Standard deviation of the step without prompts by the batch."""
         rise = self.steps.more[..., 0] - self.steps.seen[..., 0]
-        return np.maximum(np.sqrt(self._spread(rise) / (1.0 - self._rises[1])), 1e-12)
+        return np.maximum(np.sqrt(self._spread(rise)), 1e-12)
 
     @cached_property
     def _full_gap_sd_s(self) -> Floats:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from codesign.candidates.data import Floats
 from codesign.candidates.flows import CallFlow
+from codesign.candidates.lengths import PrefillPoints
 from codesign.performance import ConfigurationTable
 from codesign.performance.colocated import Colocated, Steps, Stream
+from codesign.performance.queueing import share_met
+from codesign.workload.population import CallPopulation
 
 _ITERATIONS = 400
 _LARGEST_BATCH = 1e9
@@ -23,12 +26,14 @@ class Chunked:
 
     chunk: float
     replica: Colocated
-    """At one load."""
+    """At one load: what a call meets."""
+    met: float
+    """Share of it of all that comes."""
 
     @property
     def batch(self) -> float:
         """Sequences that decode, on average."""
-        return float(self.replica.batch[0, 0])
+        return float(self.replica.batch[0, 0]) / self.met
 
     @property
     def step_s(self) -> float:
@@ -48,7 +53,7 @@ class Chunked:
     @property
     def utilization(self) -> float:
         """Chunks per second times the full step."""
-        return float(self.replica.utilization[0, 0])
+        return float(self.replica.utilization[0, 0]) / self.met
 
     @property
     def wait_s(self) -> float:
@@ -79,8 +84,10 @@ class Chunked:
         self, table: ConfigurationTable, flow: CallFlow, reload: Floats
     ) -> Callable[[float], float]:
         """P(TTFT > t) of a flow whose prompts [J] are read back in `reload` seconds before they queue."""
-        calls = _stream(table, flow, self.chunk).calls
-        return lambda t: float(self.replica.ttft_exceeds(calls, reload, t)[0, 0])
+        points, answers = flow.calls.first_points(flow.residency), flow.calls.population
+        calls = _of(table, points, answers, self.chunk).calls
+        ahead = reload if len(reload) == calls.weight.shape[-1] else np.zeros(1)
+        return lambda t: float(self.replica.ttft_exceeds(calls, ahead, t)[0, 0])
 
     def tpot_tail(
         self, table: ConfigurationTable, flow: CallFlow, answers: tuple[Floats, Floats]
@@ -100,34 +107,51 @@ def operate_colocated(
     flows: tuple[tuple[CallFlow, float], ...],
     replicas: int,
     chunk: float,
+    reload: Sequence[Floats] | None = None,
     start: float = 0.0,
     tolerance: float = 1e-12,
 ) -> Chunked:
     """The fixed point of a pool under its flows (calls/s of the whole pool), within a relative `tolerance`.
 
-    It is the smallest batch that keeps itself, from `start` on: one that fewer calls keep.
+    It is the smallest batch that keeps itself, from `start` on: one that fewer calls keep. Histories are read back in
+    `reload` seconds. Calls that no replica keeps go to the emptiest; where any stay, all are taken to come by chance.
     """
     streams = [_stream(table, flow, chunk) for flow, _ in flows]
     rates = [np.full((1, 1), rate / replicas) for _, rate in flows]
+    even = 1 if any(flow.residency == "colocated" for flow, _ in flows) else replicas
+    ahead = [0.0] * len(flows) if reload is None else [
+        float(s.weight[0] @ seconds) for s, seconds in zip(streams, reload, strict=True)
+    ]
 
-    def at(batch: float) -> Colocated:
-        return Colocated(Steps.at(table, np.full((1, 1), batch), chunk), streams, rates)
+    def at(met: float, batch: float) -> Colocated:
+        steps = Steps.at(table, np.full((1, 1), batch), chunk)
+        return Colocated(steps, streams, [x * met for x in rates], replicas=even)
 
-    replica, batch = at(start), start
+    met = float(share_met(start, even))
+    batch = start * met
+    replica = at(met, batch)
     for _ in range(_ITERATIONS):
         # Little's law.
-        following = sum(
-            float(x[0, 0] * replica.answer_moments(s.calls)[0][0, 0]) for x, s in zip(rates, streams, strict=True)
-        )
-        if abs(following - batch) <= tolerance * following or following > _LARGEST_BATCH:
+        decoding = under_way = 0.0
+        for x, s, before in zip(rates, streams, ahead, strict=True):
+            answer = float(x[0, 0] * replica.answer_moments(s.calls)[0][0, 0])
+            decoding += answer
+            under_way += answer + float(x[0, 0] * (before + replica.first_s(s.calls)[0, 0]))
+        share = float(share_met(under_way, even))
+        following = share * decoding
+        changed = abs(following - batch) + abs(share - met)
+        if changed <= tolerance * following or following > _LARGEST_BATCH:
             break
-        batch = following
-        replica = at(batch)
-    return Chunked(chunk, replica)
+        batch, met = following, share
+        replica = at(met, batch)
+    return Chunked(chunk, replica, met)
 
 
 def _stream(table: ConfigurationTable, flow: CallFlow, chunk: float) -> Stream:
-    prompts, answers = flow.calls.prefill_points(flow.residency), flow.calls.population
+    return _of(table, flow.calls.prefill_points(flow.residency), flow.calls.population, chunk)
+
+
+def _of(table: ConfigurationTable, prompts: PrefillPoints, answers: CallPopulation, chunk: float) -> Stream:
     return Stream.of(
         table,
         chunk,

@@ -104,7 +104,8 @@ def _state(
     table = candidates.table(configuration)
     chunked = None
     if points.role == "colocated":
-        chunked = operate_colocated(table, flows, replicas, float(points.chunk[position]))
+        reloads = [tier_seconds(flow, table) for flow, _ in flows]
+        chunked = operate_colocated(table, flows, replicas, float(points.chunk[position]), reloads)
     return _stepping(candidates, column, table, replicas, flows, points.role, chunked)
 
 
@@ -284,7 +285,12 @@ def rest_of_ttft(flow: CallFlow, prefill: PoolState, decode: PoolState) -> tuple
 
 def reload_seconds(flow: CallFlow, pool: PoolState) -> Floats:
     """[J] seconds in which the prompts of a colocated flow get their history from a tier; none where it has none."""
-    prompt = prompt_moments(pool.table, flow.calls, flow.residency)
+    return tier_seconds(flow, pool.table)
+
+
+def tier_seconds(flow: CallFlow, table: ConfigurationTable) -> Floats:
+    """The same on replicas of one configuration."""
+    prompt = prompt_moments(table, flow.calls, flow.residency)
     if flow.tier is None:
         return np.zeros_like(prompt.weight)
     return flow.transfer_seconds(prompt.reload[0], np.zeros(1))

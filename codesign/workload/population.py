@@ -30,6 +30,11 @@ CALLS_POINTS = 5
 """Quadrature points of the number of calls in a task."""
 ANSWER_POINTS = 9
 """Points of the output alone, where the short ones matter by themselves."""
+_PROMPT_SHARES = (
+    0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.85, 0.89, 0.91, 0.93, 0.945, 0.955, 0.97, 0.98, 0.985, 0.989, 0.991, 0.995,
+    0.998, 1.0,
+)  # fmt: skip
+"""Shares of prompts between which one of the longer stands for all, closer around percentiles that are promised."""
 _PLACES = 4096
 """Contexts, evenly over all calls, at which the most that can be reused is found."""
 _BLOCK = 4096
@@ -59,6 +64,8 @@ class CallPopulation:
     """Seconds of tool time between two calls."""
     shared_tokens: float
     """Prefix shared by all tasks of the class: held once per replica, always found."""
+    longest: float = np.inf
+    """Longest prompt that is served; longer ones are cut to it."""
 
     def mean(self, values: Array) -> Array:
         """Average over calls of values [..., Q]."""
@@ -139,7 +146,20 @@ def call_population(
         calls_weights=calls_weights,
         wait=task.tool_wait,
         shared_tokens=task.prefix_shared_tokens,
+        longest=limit,
     )
+
+
+def prompt_lengths(task: TaskClass, population: CallPopulation) -> tuple[Array, Array]:
+    """(weight, tokens) of contexts alone, finer than the population's points towards the long ones.
+
+    Where prompts seldom wait, those have the tail of TTFT.
+    """
+    if task.lengths is not None or task.context.kind == "constant":
+        return population.weight, population.context
+    ends = np.array(_PROMPT_SHARES)
+    tokens = task.context.quantiles(0.75 * ends[1:] + 0.25 * ends[:-1])
+    return np.diff(ends), np.maximum(np.minimum(tokens, population.longest), 1.0)
 
 
 def answer_lengths(task: TaskClass, population: CallPopulation) -> tuple[Array, Array]:
