@@ -25,16 +25,17 @@ from codesign.candidates.build import Candidates, build_candidates, slices_of
 from codesign.candidates.context import ROLES, MomentBook, Slice
 from codesign.candidates.data import ColumnBlock, Floats, Ints
 from codesign.candidates.decode import DecodeEdges
-from codesign.candidates.edges import Edges, FlowCalls
+from codesign.candidates.edges import Edges, FlowCalls, Look
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.grids import Grids
 from codesign.candidates.prefill import PrefillLoads
 from codesign.candidates.waiting import promises_hold
 from codesign.performance import PRECISIONS
+from codesign.performance.queueing import MOST_EVEN
 from codesign.problem import load_problem, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
-PROBLEMS = ("agent-fleet", "coding-agents", "azure-chat", "hypotheses/T1", "hypotheses/T5", "hypotheses/T6")
+PROBLEMS = ("agent-fleet", "coding-agents", "azure-chat", "day-night", "hypotheses/T1", "hypotheses/T5")
 MOST_FLOWS = 4
 POOLS = (1, 2, 3, 4, 5, 7, 9, 14, 30, 70, 300, 1000)
 """Replicas of pools, most of them between those that columns are made for."""
@@ -68,6 +69,7 @@ class Tally:
 
 def refute(candidates: Candidates, loads: int, seed: int) -> dict[str, Tally]:
     """By role: about so many loads of the configurations of a problem, and whether some column holds each."""
+    candidates = candidates.stages[0].candidates if candidates.stages else candidates
     rng = np.random.default_rng(seed)
     found = {role: Tally() for role in ROLES}
     for each in _drawn(candidates, rng, loads):
@@ -188,7 +190,8 @@ def _decode(
 def _colocated(
     part: Slice, book: MomentBook, flows: list[CallFlow], shares: Floats, replicas: int, chunk: float
 ) -> Floats:
-    return Edges(part, [FlowCalls.of(part, book, flow) for flow in flows], chunk).mixed(shares, _room(part, flows))
+    look = Look.at(part, [FlowCalls.of(part, book, flow) for flow in flows], chunk)
+    return Edges(look, min(replicas, MOST_EVEN)).mix(shares, _room(part, flows))
 
 
 def main() -> int:
@@ -202,7 +205,8 @@ def main() -> int:
     refuted = False
     print(f"{'problem':<18} {'role':<10} {'loads':>8}  most of the best column")
     for number, file in enumerate(files):
-        found = refute(build_candidates(resolve(load_problem(file))), args.loads // len(files), args.seed + number)
+        candidates = build_candidates(resolve(load_problem(file)))
+        found = refute(candidates, args.loads // len(files), args.seed + number)
         for role, tally in found.items():
             if tally.loads:
                 print(f"{file.stem:<18} {role:<10} {tally.loads:>8,}  {tally.most:.4f}", flush=True)

@@ -37,6 +37,8 @@ _PAIR, _POOLED = 2, (4, 8, 16)
 Batches of two vary as those of one, and of more as over the first of these: two looks at loads do for all."""
 _SEVERAL = (2, 4, 8, 16)
 """Replicas from which on columns bound: each stands for all numbers up to the next."""
+_CURVED = 1.06
+"""By how much mixes of one task's calls may carry more than between two that were seen, or with chunks left out."""
 _MORE = 0.02
 """By how much a column of more replicas must leave more than one of fewer."""
 _WORTH = 0.005
@@ -99,7 +101,7 @@ def _outer(part: Slice, looks: _Looks, power: Floats, moved: Floats | None, sele
             use, open_ = edges.holding()
             built = task_rows(
                 use / (1.0 + _WORTH), edges.row_names, [each.flow for each in edges.calls],
-                *_seen(edges, wider), bulge(_together(wider)),
+                *_seen(edges, wider), bulge(_together(wider)), _CURVED,
             )  # fmt: skip
             everyone = len(looks.every)
             shape = (len(rows), built.use.shape[1], everyone)
@@ -118,25 +120,24 @@ def _outer(part: Slice, looks: _Looks, power: Floats, moved: Floats | None, sele
 
 
 def _seen(edges: Edges, wider: Edges) -> tuple[Floats, dict[str, Mixes]]:
-    """([V] by how much of what the warmest flow of its task finds each finds, what was seen of mixes by task)."""
+    """([R, V] how much each finds of what the warmest flow of its task does, what was seen of mixes by task).
+
+    Of memory: as far as it is kept here.
+    """
     found = np.array([edges.look.found(v) for v in range(len(edges.calls))])
     pairs = wider.look.pairs
     if not pairs:
-        return found, {}
+        return np.tile(found, (len(edges.row_names), 1)), {}
     carried, parts = wider.carried(), wider.look.parts
     count = len(edges.part.index)
     seen: dict[str, Mixes] = {}
     for task in {each.task for each in edges.calls}:
         mine = [v for v, each in enumerate(edges.calls) if each.task == task]
         cold, warm = min(mine, key=lambda v: found[v]), max(mine, key=lambda v: found[v])
-        own = [
-            n
-            for n, (a, b) in enumerate(pairs)
-            if wider.calls[a].task == task == wider.calls[b].task
-        ]
+        own = [n for n, (a, b) in enumerate(pairs) if wider.calls[a].task == task == wider.calls[b].task]
         if cold != warm and found[warm] > found[cold] and own:
-            rows = [slice(n * count, (n + 1) * count) for n in own]
-            theta = np.stack([parts[1][r, 0] / (parts[0][r, 0] + parts[1][r, 0]) for r in rows], axis=1)
+            brought = [part.reshape(len(pairs), count)[own].T for part in parts]
+            theta = brought[1] / (brought[0] + brought[1])
             order = np.argsort(theta, axis=1)
             theta = np.clip(np.take_along_axis(theta, order, axis=1), 1e-3, 1.0 - 1e-3)
             some = np.take_along_axis(np.stack([carried[n] for n in own], axis=1), order[:, :, None], axis=1)
@@ -146,7 +147,9 @@ def _seen(edges: Edges, wider: Edges) -> tuple[Floats, dict[str, Mixes]]:
         mine = [v for v, each in enumerate(edges.calls) if each.task == task]
         low, high = min(found[mine]), max(found[mine])
         share[mine] = (found[mine] - low) / (high - low)
-    return share, seen
+    here = [each.flow.residency == "colocated" for each in edges.calls]
+    rows = [share * here if row == "capacity" else share for row in edges.row_names]
+    return np.stack(rows), seen
 
 
 def _together(wider: Edges) -> Floats:
@@ -175,7 +178,7 @@ class _Looks:
     def of(part: Slice, calls: list[FlowCalls]) -> _Looks:
         """Those of some calls."""
         looks = [Look.at(part, calls, chunk) for chunk in part.grids.chunks]
-        rows = _kept([Edges(look) for look in looks])
+        rows = _kept([[Edges(look, n) for n in (1, _POOLED[-1])] for look in looks])
         stays = np.array([each.flow.residency == "colocated" for each in calls])
         kept = [(look.take(own), own) for look, own in zip(looks, rows, strict=True) if len(own)]
         return _Looks(kept, np.arange(len(calls)), np.flatnonzero(~stays))
@@ -200,19 +203,25 @@ def _columns(looks: _Looks) -> _Columns:
     )
 
 
-def _kept(edges: Sequence[Edges]) -> list[Ints]:
+def _kept(edges: Sequence[Sequence[Edges]]) -> list[Ints]:
     """Configurations with chunks of each size, but for those that carry no more than with chunks of another one.
 
-    Of each flow, beside each flow's promises.
+    Of each flow, beside each flow's promises, on each of some numbers of replicas [chunks][numbers].
     """
-    least = [np.minimum(each.least_by_flow, each.capacity(each.part.room)[:, None]) for each in edges]
-    dropped = np.zeros((len(edges), len(edges[0].part.index)), dtype=bool)
-    for one, (mine, own) in enumerate(zip(edges, least, strict=True)):
-        asked = mine.open[:, :, None] & mine.open[:, None, :]
+    least = [
+        [np.minimum(each.least_by_flow, each.capacity(each.part.room)[:, None]) for each in numbers]
+        for numbers in edges
+    ]
+    dropped = np.zeros((len(edges), len(edges[0][0].part.index)), dtype=bool)
+    for one, (numbers, own) in enumerate(zip(edges, least, strict=True)):
+        mine = numbers[0].open
+        asked = mine[:, :, None] & mine[:, None, :]
         for other, (theirs, most) in enumerate(zip(edges, least, strict=True)):
             if one != other:
-                as_much = np.all((most * (1.0 + _WORTH) >= own) | ~asked, axis=(1, 2))
-                dropped[one] |= as_much & np.all(~mine.open | theirs.open, axis=1) & ~dropped[other]
+                as_much: Bools = np.all(~mine | theirs[0].open, axis=1) & ~dropped[other]
+                for here, there in zip(own, most, strict=True):
+                    as_much &= np.all((there * (1.0 + _WORTH) >= here) | ~asked, axis=(1, 2))
+                dropped[one] |= as_much
     return [np.flatnonzero(~each) for each in dropped]
 
 

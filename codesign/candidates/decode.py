@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.edges import MIXES
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.loads import batches, within_slots
-from codesign.candidates.outer import Blocks, Built, bulge, outer_block, room_alone, tasks_of, with_parts
+from codesign.candidates.outer import Blocks, Built, Mixes, Rows, bulge, outer_block, room_alone, task_rows, tasks_of
 from codesign.candidates.prefixes import sets_of_tasks
 from codesign.performance import decode_step_seconds
 from codesign.performance.queueing import EVEN_REPLICAS, batch_swing, normal_quantile, seen_batch
@@ -38,8 +38,12 @@ _FINER = 4
 """Loads that are looked at here, for one where prompts are computed too."""
 _SAFE = 0.9995
 """Of an edge: what lies between two loads is known to about as much."""
+_FIRST, _SECOND = MIXES, tuple(1.0 - share for share in MIXES)
+"""Of what either of two flows carries alone, what it brings to their mixes."""
 _ANY = 2**20
 """Replicas among which calls are even, of which more make no difference."""
+_CURVED = 1.009
+"""By how much mixes of one task's calls may hold more than between two that were seen."""
 _NOTHING = 1e-9
 """Calls/s of what cannot come."""
 _WORTH = 0.002
@@ -94,18 +98,13 @@ def _outer(part: Slice, book: MomentBook, few: DecodeEdges, power: Floats, selec
     """Columns that hold every load which keeps its promises, on few replicas and on any number of even ones."""
     flows, count = few.flows, len(part.index)
     stays = np.array([flow.residency == "decode" for flow in flows])
-    kept = [flow.calls.ttl_s if flow.residency == "decode" else None for flow in flows]
-    kinds = list(zip(few.kind, kept, strict=True))
     constant = decode_constant_power(part)
     found: Blocks = []
     # The more there are, the less batches swing: each stands for all numbers up to the next.
     several = () if stays.all() else ((2, EVEN_REPLICAS - 1), (EVEN_REPLICAS, _ANY))
     for pooled, most in ((1, 1), *several):
         edges = few if most == 1 else DecodeEdges(part, book, flows, most)
-        use, steps, bytes_, open_ = edges.holding()
-        limit = np.stack([steps, np.ones(count), bytes_.max(axis=1), np.ones(count)], axis=1)
-        own = np.stack([np.ones_like(bytes_[:, :-1]), bytes_[:, :-1]], axis=1)
-        rows = with_parts(use, limit, ROW_NAMES, (0, 2), own, flows, kinds)
+        rows, open_ = edges.holding()
         admits = open_ if pooled == 1 else open_ & ~stays
         least = np.full(count, pooled)
         found += outer_block(part, "decode", select, rows, np.arange(count), admits, power, constant, least)
@@ -233,7 +232,9 @@ class DecodeEdges:
         """[K, M] the most of each mix that `room` [K] bytes hold, with what a call/s keeps between calls [K, M]."""
         mean = load.active[0] + load.rate * kept[0][..., None]
         square = load.active[1] + load.rate * kept[1][..., None]
-        return self._until(load.rate, (mean + MEMORY_Z * np.sqrt(square)) / np.maximum(room, 1e-300)[:, None, None])
+        share = (mean + MEMORY_Z * np.sqrt(square)) / np.maximum(room, 1e-300)[:, None, None]
+        # Where slots are full before memory is, as if what is held rose with the calls from there.
+        return self._until(load.rate, share) * np.maximum(1.0 / np.maximum(share[..., -1], _NOTHING), 1.0)
 
     @cached_property
     def _slots(self) -> Floats:
@@ -283,39 +284,55 @@ class DecodeEdges:
         mean, square = ((mix * each[:, None, heaviest]).sum(axis=-1) for each in self._kept)
         return self._held(self._load(mix), (mean, square), room)
 
-    def _wider_memory(self, room: Floats, edges: Floats, tasks: Sequence[str]) -> Floats:
-        """[K, tasks + 1] how much more mixes hold in `room` [K] bytes than what flows do alone, `edges` [K, V].
+    def _mixes(self, room: Floats, edges: Floats) -> tuple[Floats, dict[str, Mixes], Floats]:
+        """Of what mixes hold in `room` [K] bytes over what flows do alone, `edges` [K, V].
 
-        Of flows of each task, then of different ones: of each kind those that hold most and least for a call.
+        ([V] what each flow keeps between calls of the most of its task, what was seen of mixes by task, [K] the most of
+        mixes of two tasks, of each the flow that keeps most and the one that keeps least.)
         """
-        count, kinds = len(edges), len(self._tasks)
-        mine = [[v for v, kind in enumerate(self.kind) if kind == m] for m in range(kinds) if self._tokens[m] > 0]
-        ends = sorted({of(own, key=lambda v: float(edges[:, v].sum())) for own in mine for of in (min, max)})
-        pairs = [(a, b, share) for a, b in combinations(ends, 2) for share in MIXES]
-        wider = np.ones((count, len(tasks) + 1))
+        kept = self._kept[0].mean(axis=0)
+        answering = [v for v, kind in enumerate(self.kind) if self._tokens[kind] > 0]
+        of = {name: [v for v in answering if self._tasks[self.kind[v]] == name] for name in tasks_of(self.flows)}
+        few = {name: own for name, own in of.items() if own}
+        ends = {name: (min(own, key=kept.__getitem__), max(own, key=kept.__getitem__)) for name, own in few.items()}
+        share = np.zeros(len(kept))
+        for name, (least, most) in ends.items():
+            if kept[most] > kept[least]:
+                share[of[name]] = (kept[of[name]] - kept[least]) / (kept[most] - kept[least])
+        apart = [(a, b) for one, other in combinations(ends.values(), 2) for a in set(one) for b in set(other)]
+        within = [(a, b) for a, b in ends.values() if kept[b] > kept[a]]
+        carried = self._carried([*apart, *within], room, edges)
+        wider = carried[:, : len(apart)].max(axis=(1, 2), initial=1.0)
+        seen = {}
+        for n, (a, b) in enumerate(within, len(apart)):
+            less, more = (edges[:, v, None] * np.array(parts) for v, parts in ((a, _FIRST), (b, _SECOND)))
+            theta = np.clip(more / np.maximum(less + more, 1e-300), 1e-3, 1.0 - 1e-3)[:, ::-1]
+            rows = np.ones((len(theta), len(MIXES), len(ROW_NAMES)))
+            rows[:, :, 2] = carried[:, n, ::-1]
+            seen[self._tasks[self.kind[a]]] = Mixes((a, b), theta, rows)
+        return share, seen, wider
+
+    def _carried(self, pairs: Sequence[tuple[int, int]], room: Floats, edges: Floats) -> Floats:
+        """[K, pairs, MIXES] what mixes of two flows carry in `room` [K] over what they do alone, `edges` [K, V]."""
+        count = len(edges)
         if not pairs:
-            return wider
+            return np.ones((count, 0, len(MIXES)))
         some = np.where(np.isfinite(edges) & (edges > 0), edges, _NOTHING)
-        mix, kept = np.zeros((count, len(pairs), kinds)), [np.zeros((count, len(pairs))) for _ in self._kept]
-        for n, (a, b, share) in enumerate(pairs):
-            for v, part in ((a, share), (b, 1.0 - share)):
-                mix[:, n, self.kind[v]] += some[:, v] * part
+        mix = np.zeros((count, len(pairs) * len(MIXES), len(self._tasks)))
+        kept = [np.zeros(mix.shape[:2]) for _ in self._kept]
+        for n, (pair, m) in enumerate(product(pairs, range(len(MIXES)))):
+            for v, parts in zip(pair, (_FIRST, _SECOND), strict=True):
+                mix[:, n, self.kind[v]] += some[:, v] * parts[m]
                 for held, each in zip(kept, self._kept, strict=True):
-                    held[:, n] += some[:, v] * part * each[:, v]
-        carried = bulge(self._held(self._load(mix), (kept[0], kept[1]), room))
-        for n, (a, b, _) in enumerate(pairs):
-            one, other = (self._tasks[self.kind[v]] for v in (a, b))
-            place = tasks.index(one) if one == other else -1
-            wider[:, place] = np.maximum(wider[:, place], carried[:, n])
-        return wider
+                    held[:, n] += some[:, v] * parts[m] * each[:, v]
+        return self._held(self._load(mix), (kept[0], kept[1]), room).reshape(count, len(pairs), len(MIXES))
 
     # ---- columns
 
-    def holding(self) -> tuple[Floats, Floats, Floats, Bools]:
-        """What loads that keep their promises use at least: [K, R, V], how much wider mixes are, [K, V] who may come.
+    def holding(self) -> tuple[Rows, Bools]:
+        """Rows of what loads that keep their promises use at least, and [K, V] who may come.
 
-        Of each flow alone, with its own promises; mixes' steps [K], and their memory [K, tasks + 1]: of one task, of
-        different ones.
+        Of each flow alone, with its own promises and no other task's prefix.
         """
         kept = [promise_of(flow) for flow in self.flows]
         on_time = {promise: self._on_time(self._alone, promise) for promise in set(kept)}
@@ -325,11 +342,14 @@ class DecodeEdges:
         memory = np.stack([held[flow.calls.shared][:, v] for v, flow in enumerate(self.flows)], axis=1)
         use, open_ = self._rows(own / _SAFE**2, self._slots[:, self.kind] / _SAFE, memory / _SAFE**2)
         together = {_both(one, other) for one in set(kept) for other in set(kept)}
+        one = np.ones((len(use), 1))
         steps = [self._mixed_time(promise, self._on_time(self._alone, promise)) for promise in together]
-        tasks = tasks_of(self.flows)
-        bytes_ = np.max([self._wider_memory(room, held[shared], tasks) for shared, room in rooms.items()], axis=0)
-        one = np.ones((len(self.part.index), 1))
-        return use, bulge(np.concatenate([one, *steps], axis=1).max(axis=1)), bytes_, open_
+        share, seen, apart = self._mixes(self.part.room, self._room_edges(self.part.room))
+        wider = np.ones((len(use), len(ROW_NAMES)))
+        wider[:, 0] = bulge(np.concatenate([one, *steps], axis=1).max(axis=1))
+        wider[:, 2] = bulge(apart)
+        shares = np.tile(share, (len(ROW_NAMES), 1))
+        return task_rows(use, ROW_NAMES, self.flows, shares, seen, wider, _CURVED), open_
 
     def mixed(self, shares: Floats, room: Floats) -> Floats:
         """[K] the most of a mix of the flows, `shares` [V] of it, that keeps every promise, in `room` [K] bytes."""

@@ -634,7 +634,7 @@ class Edges:
         """[K] the most of a mix of the flows, `shares` [V] of it, that keeps every promise, in `room` [K] bytes."""
         look, every = self.look, tuple(range(len(self.calls)))
         rates = [np.full((self._count, 1), share) for share in shares.tolist()]
-        loads = _loads(look.steps, look.streams, [every], rates)
+        loads = replace(_loads(look.steps, look.streams, [every], rates), even=float(self.replicas))
         pooled = self._over([every], loads, rates)
         kept = [look.kept(kind, loads, every) for kind in self.kinds]
         most = np.min([*(pooled.rates(p).min(axis=1) for p in kept), *self._room_of(pooled).values()], axis=0)

@@ -213,7 +213,10 @@ class Pooled:
         return np.where(place < 0.0, 0.0, np.where(np.isfinite(place), SAFE * found, np.inf))
 
     def until(self, value: Floats, most: Floats) -> Floats:
-        """[K] the most calls/s at which a value [K, N] that rises with the load is no more than `most` [K]."""
+        """[K] the most calls/s at which a value [K, N] that rises with the load is no more than `most` [K].
+
+        Of values that rise faster than loads do, and are less where slots are full, as if they rose alike from there.
+        """
         last = self.loads.full
         good = value[:, : last + 1] <= most[:, None]
         low = np.where(good.all(axis=1), last + 1, np.argmin(good, axis=1)) - 1
@@ -222,7 +225,8 @@ class Pooled:
         gap = np.maximum(value[rows, there] - value[rows, here], 1e-12 * value[rows, there])
         part = np.clip((most - value[rows, here]) / np.where(gap > 0, gap, 1.0), 0.0, 1.0)
         start, end = self.sure[rows, here], self.sure[rows, there]
-        return np.where(low < 0, 0.0, np.where(low >= last, start, SAFE * (start + part * (end - start))))
+        beyond = start * np.maximum(most / np.maximum(value[rows, last], 1e-12 * most), 1.0)
+        return np.where(low < 0, 0.0, np.where(low >= last, beyond, SAFE * (start + part * (end - start))))
 
     def steady(self, most: float) -> Floats:
         """[K] the most calls/s before one percent more of them brings more than `most` percent more sequences."""

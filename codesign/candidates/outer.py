@@ -24,8 +24,8 @@ ROUNDING = 1.003
 """By how much what a flow carries alone is rounded up: it lies between two loads, and plans have it rounded down."""
 _FLAT = 0.002
 """What mixes carry more of their parts that is none."""
-_CURVED = 1.006
-"""By how much lines are lowered that touch a curve where it was looked at: between two looks it lies lower."""
+_NEAR = 1e-3
+"""Shares of mixes that are the same: where one of two flows hardly comes, or may not, others are no mixes of them."""
 _BULGE = 2.0
 """Of what mixes of two tasks carry beyond their parts, looked at where one brings a third: others carry no more."""
 
@@ -110,11 +110,13 @@ def task_rows(
     found: Floats,
     seen: Mapping[str, Mixes],
     wider: Floats,
+    curved: float,
 ) -> Rows:
     """Rows [n, R', V] from what flows use alone, [n, R, V]: of each task, and `wider` [n, R] ones of all together.
 
-    Of a task's mixes the least that they use, by what share finds its history (`found` [V], 0 to 1 of its task), is a
-    curve below their parts' where mixes carry more; rows are lines below it at each end and at each mix that was seen.
+    Of a task's mixes the least that they use, by what share finds its history (`found` [R, V], 0 to 1), is a curve below
+    their parts' where mixes carry more; rows are lines below it at each end and at each mix that was seen, lower by
+    `curved`, since between two looks the curve lies lower.
     """
     tasks = [flow.calls.task.name for flow in flows]
     own: list[Floats] = []
@@ -133,13 +135,18 @@ def task_rows(
             carried = np.maximum(mixes.carried[:, :, r], 1.0)
             theta = np.concatenate([np.zeros((len(use), 1)), mixes.theta, np.ones((len(use), 1))], axis=1)
             height = np.concatenate([ends[:, :1], between / carried, ends[:, 1:]], axis=1)
-            for n, (start, slope) in enumerate(supports(theta, height)):
-                own.append((start[:, None] + slope[:, None] * found) * mine / _CURVED)
+            apart = np.any(ends <= 0, axis=1) | np.any(np.diff(theta, axis=1) < _NEAR, axis=1)
+            even = np.linspace(0.0, 1.0, theta.shape[1])
+            lines = supports(np.where(apart[:, None], even, theta), np.where(apart[:, None], 1.0, height))
+            chord = ends[:, :1] + (ends[:, 1:] - ends[:, :1]) * found[r]
+            part = np.clip(use[:, r] / np.where(chord > 0, chord, 1.0), 0.0, 1.0)  # of a mix like it, what a flow uses
+            for n, (start, slope) in enumerate(lines):
+                line = (start[:, None] + slope[:, None] * found[r]) * part / curved
+                alone = use[:, r] / carried.max(axis=1, keepdims=True) * (n == 0)
+                own.append(np.where(apart[:, None], alone, line) * mine)
                 labels.append(f"{row} of {name} ({n})")
             lowered[:, r, mine] /= (1.0 + 1.5 * (carried.max(axis=1) - 1.0))[:, None]
-    every = np.stack(own, axis=1)
-    closed = np.all(use <= 0, axis=1)
-    every = np.where(closed[:, None, :], 0.0, np.maximum(every, 0.0))
+    every = np.maximum(np.stack(own, axis=1), 0.0)
     if len(set(tasks)) < 2:
         return Rows(tuple(labels), every, np.ones(every.shape[:2]))
     limit = np.concatenate([wider, np.ones(every.shape[:2])], axis=1)
