@@ -88,16 +88,18 @@ def _inner(part: Slice, looks: _Looks, power: Floats, moved: Floats | None, sele
 
 
 def _outer(part: Slice, looks: _Looks, power: Floats, moved: Floats | None, select: list[int]) -> Blocks:
-    """Columns that hold every load which keeps its promises, on one replica and on any number up to the next."""
+    """Columns that hold every load which keeps its promises, on one replica and on any number up to the next.
+
+    What mixes carry more is seen on single replicas.
+    """
     constant, blocks = decode_constant_power(part), []
     for own, rows in looks.kept:
-        several = []
+        wider, several = Edges(own), []
         if len(looks.some):
             evened = own.evened(looks.some, MOST_EVEN)
             after = zip(_SEVERAL, (*_SEVERAL[1:], MOST_EVEN + 1), strict=True)
             several = [(n, Edges(evened, most - 1), looks.some) for n, most in after]
-        for pooled, edges, flows in [(1, Edges(own), looks.every), *several]:
-            wider = edges if pooled == 1 else Edges(own, edges.replicas)
+        for pooled, edges, flows in [(1, wider, looks.every), *several]:
             use, open_ = edges.holding()
             built = task_rows(
                 use / (1.0 + _WORTH), edges.row_names, [each.flow for each in edges.calls],
@@ -128,7 +130,7 @@ def _seen(edges: Edges, wider: Edges) -> tuple[Floats, dict[str, Mixes]]:
     pairs = wider.look.pairs
     if not pairs:
         return np.tile(found, (len(edges.row_names), 1)), {}
-    carried, parts = wider.carried(), wider.look.parts
+    carried, parts = wider.carried, wider.look.parts
     count = len(edges.part.index)
     seen: dict[str, Mixes] = {}
     for task in {each.task for each in edges.calls}:
@@ -154,7 +156,7 @@ def _seen(edges: Edges, wider: Edges) -> tuple[Floats, dict[str, Mixes]]:
 
 def _together(wider: Edges) -> Floats:
     """[K, R] the most that mixes of two tasks carry over what their flows do alone."""
-    carried = wider.carried()
+    carried = wider.carried
     apart = [n for n, (a, b) in enumerate(wider.look.pairs) if wider.calls[a].task != wider.calls[b].task]
     return np.asarray(np.max(carried[apart], axis=0, initial=1.0))
 

@@ -600,6 +600,7 @@ class Edges:
         open_ = self.open & np.all(most > 0, axis=1)
         return np.where(open_[:, None, :], SAFE / (_ROUNDING * np.where(most > 0, most, np.inf)), 0.0), open_
 
+    @cached_property
     def carried(self) -> Floats:
         """[pairs, K, R] what mixes carry that keep the promises of both, over what their flows do with their own."""
         pairs, like = self.look.pairs, self.look.like

@@ -36,7 +36,7 @@ class Grids:
     """Shares of the step limit that decode pools keep free for fluctuation."""
     memory_spreads: tuple[float, ...] = (0.06, 0.2, 0.4)
     """Shares of the memory that decode pools keep free for fluctuation."""
-    pools: tuple[int, ...] = (*range(1, 9), *sorted({round(8 * 2 ** (n / 8)) for n in range(1, 49)}))
+    pools: tuple[int, ...] = (*range(1, 9), *(round(8 * 2 ** (n / 4)) for n in range(1, 25)))
     """Replicas that pool one prefill queue."""
     prefix_worth: float = 0.05
     """By how much columns that serve fewer tasks, and hold fewer prefixes, must leave more memory for sessions."""

@@ -114,9 +114,9 @@ def task_rows(
 ) -> Rows:
     """Rows [n, R', V] from what flows use alone, [n, R, V]: of each task, and `wider` [n, R] ones of all together.
 
-    Of a task's mixes the least that they use, by what share finds its history (`found` [R, V], 0 to 1), is a curve below
-    their parts' where mixes carry more; rows are lines below it at each end and at each mix that was seen, lower by
-    `curved`, since between two looks the curve lies lower.
+    Of a task's mixes the least that they use, by what share finds its history (`found` [R, V], 0 to 1), is a curve
+    below their parts' where mixes carry more; rows are lines below it at each end and at each mix that was seen, lower
+    by `curved`, since between two looks the curve lies lower.
     """
     tasks = [flow.calls.task.name for flow in flows]
     own: list[Floats] = []

@@ -34,9 +34,9 @@ _ALIKE = 1.003
 """What columns that bound may leave more, to stand for fewer replicas as well."""
 _ANY = 2**20
 """Replicas that pool a queue, of which more make no difference."""
-_BENT = (1, 2, 3, 4, 6, 8, 16, 64)
+_BENT = (1, 2, 4, 8, 16, 64)
 """Replicas of queues, and"""
-_LOOKS = 7
+_LOOKS = 5
 """ratios, at which lines are compared with curves;"""
 _CURVED = 1.3
 """of what they lie above them there they may lie elsewhere;"""
