@@ -487,7 +487,7 @@ class Edges:
 
     def capacity(self, room: Floats) -> Floats:
         """[K, V] the most of each flow that `room` [K] bytes hold."""
-        return self._by_flow(self._alone.until(self._bytes, np.tile(room, len(self.calls))))
+        return self._by_flow(self._alone.until(self._bytes, np.tile(room, len(self.calls)), beyond=True))
 
     def rows(self, chosen: tuple[int, ...], room: Floats) -> tuple[Floats, Bools]:
         """([K, R, V] what a call/s of each flow takes of the rows, [K, V] which may come) for a set of flows.
@@ -572,7 +572,7 @@ class Edges:
 
     def _mixed(self, room: Floats) -> Floats:
         pairs = self.look.pairs
-        held = self._pairs.until(self._pair_bytes, np.tile(room, len(pairs)))
+        held = self._pairs.until(self._pair_bytes, np.tile(room, len(pairs)), beyond=True)
         held, alone = held.reshape(len(pairs), self._count), self.capacity(room)
         memory = np.stack([self._less(n, held[n], alone) for n in range(len(pairs))])
         return np.concatenate([self._mixed_promises, memory[..., None]], axis=2)
@@ -610,12 +610,12 @@ class Edges:
         alone = [self._own(self.promises, kind) for kind in self.kinds] + self._held_alone()
         edges = [self._pairs.rates(self.look.pair_places[kind]).reshape(*found.shape[:2], -1) for kind in self.kinds]
         rooms = [edge.reshape(found.shape[:2]) for edge in self._room_of(self._pairs).values()]
-        memory = self._pairs.until(self._pair_bytes, np.tile(self.part.room, len(pairs))).reshape(found.shape[:2])
+        memory = self._pairs.until(self._pair_bytes, np.tile(self.part.room, len(pairs)), beyond=True)
         for n, pair in enumerate(pairs):
             for r, kind in enumerate(self.kinds):
                 asked = [like[v] if kind in _ALIKE else v for v in pair]
                 found[n, :, r] = self._carried(n, edges[r][n][:, asked].min(axis=1), alone[r])
-            for r, edge in enumerate([*rooms, memory], len(self.kinds)):
+            for r, edge in enumerate([*rooms, memory.reshape(found.shape[:2])], len(self.kinds)):
                 own = self.capacity(self.part.room) if r == len(self.row_names) - 1 else alone[r]
                 found[n, :, r] = self._carried(n, edge[n], own)
         return found

@@ -25,6 +25,8 @@ _LIGHT, _HEAVY = 8, 52
 """Loads of a replica that is nearly always empty, and of one with several sequences."""
 _BEYOND = 8
 """Loads of more sequences than there are slots, which tell where a few more calls lead to."""
+_BEYOND_SLOTS = 100.0
+"""Times a load at which slots are full, which memory may leave room for at the most."""
 _EMPTIEST, _FEW = 1e-3, 0.5
 """Batches at which they begin."""
 _HALVINGS, _SECANTS, _LOOKS = 5, 1, 2
@@ -212,10 +214,10 @@ class Pooled:
         found = low + np.clip(place - before, 0.0, 1.0) * (high - low)
         return np.where(place < 0.0, 0.0, np.where(np.isfinite(place), SAFE * found, np.inf))
 
-    def until(self, value: Floats, most: Floats) -> Floats:
+    def until(self, value: Floats, most: Floats, beyond: bool = False) -> Floats:
         """[K] the most calls/s at which a value [K, N] that rises with the load is no more than `most` [K].
 
-        Of values that rise faster than loads do, and are less where slots are full, as if they rose alike from there.
+        `beyond`: where it is less once slots are full, as if it rose with the load from there.
         """
         last = self.loads.full
         good = value[:, : last + 1] <= most[:, None]
@@ -225,8 +227,10 @@ class Pooled:
         gap = np.maximum(value[rows, there] - value[rows, here], 1e-12 * value[rows, there])
         part = np.clip((most - value[rows, here]) / np.where(gap > 0, gap, 1.0), 0.0, 1.0)
         start, end = self.sure[rows, here], self.sure[rows, there]
-        beyond = start * np.maximum(most / np.maximum(value[rows, last], 1e-12 * most), 1.0)
-        return np.where(low < 0, 0.0, np.where(low >= last, beyond, SAFE * (start + part * (end - start))))
+        most_of_all = start
+        if beyond:
+            most_of_all = start * np.clip(most / np.maximum(value[rows, last], 1e-300), 1.0, _BEYOND_SLOTS)
+        return np.where(low < 0, 0.0, np.where(low >= last, most_of_all, SAFE * (start + part * (end - start))))
 
     def steady(self, most: float) -> Floats:
         """[K] the most calls/s before one percent more of them brings more than `most` percent more sequences."""

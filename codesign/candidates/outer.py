@@ -170,12 +170,12 @@ def supports(theta: Floats, height: Floats) -> list[tuple[Floats, Floats]]:
             slope = rise[:, i, :i].max(axis=1) + np.maximum(rise[:, i - 1, i] - rise[:, i - 2, i - 1], 0.0) / 2.0
         else:
             slope = (rise[:, i, :i].max(axis=1) + rise[:, i, i + 1 :].min(axis=1)) / 2.0
-        # No steeper than from nothing at one end to the point.
-        slope = np.clip(slope, -height[:, i] / np.maximum(1.0 - theta[:, i], 1e-9), None)
-        slope = np.minimum(slope, height[:, i] / np.maximum(theta[:, i], 1e-9))
         start = np.min(height - slope[:, None] * theta, axis=1)
-        slope = np.where(start < 0, slope + start, slope)
-        lines.append((np.maximum(start, 0.0), slope))
+        # Below nothing at one end, it says nothing there: from nothing at 0, or level.
+        up, level = np.min(height / np.maximum(theta, 1e-300), axis=1), height.min(axis=1)
+        rises, falls = start < 0, start + slope < 0
+        slope = np.where(rises, up, np.where(falls, 0.0, slope))
+        lines.append((np.where(rises, 0.0, np.where(falls, level, start)), slope))
     return lines
 
 

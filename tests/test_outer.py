@@ -1,0 +1,124 @@
+"""Columns of bounds hold every load that keeps its promises; what is proven over them holds for every plan."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fleets import block, colocated, fleet
+
+from codesign.candidates.build import build_candidates
+from codesign.candidates.outer import bulge, supports
+from codesign.optimize.fleet import solve_fleet
+from codesign.optimize.relaxation import relax
+from codesign.optimize.strengthen import strengthened
+from codesign.planner import solve
+from codesign.problem import Problem, load_problem, resolve
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from refute_bounds import refute  # noqa: E402
+
+AGENTS = {
+    "name": "agents",
+    "models": {"small": {"card": "gpt-oss-20b"}},
+    "tasks": [
+        {
+            "name": "chat", "preset": "chat", "rate": "24/s", "models": ["small"],
+            "slo": {"ttft": {"p95": "800 ms"}, "tpot": {"p95": "40 ms"}},
+        },
+        {
+            "name": "reports", "rate": "0.1/s", "models": ["small"], "context": {"p50": 20000, "p90": 60000},
+            "output": {"mean": 1500}, "on_overlong": "truncate",
+            "slo": {"ttft": {"p95": "30 s"}, "tpot": {"p95": "100 ms"}},
+        },
+    ],
+    "hardware": {"h100": {"accelerator": "h100-sxm", "server": {"accelerators": 1}, "price": "2 $/h"}},
+    "options": {"gap": 0, "threads": 1, "max_replica_accelerators": 1},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def agents():
+    return build_candidates(resolve(Problem.from_dict(AGENTS)))
+
+
+def test_random_loads_do_not_refute_the_bound(agents):
+    found = refute(agents, 60, seed=3)
+    assert {role for role, tally in found.items() if tally.loads} == {"prefill", "decode", "colocated"}
+    assert not [tally.refuted for tally in found.values() if tally.refuted]
+
+
+@pytest.mark.parametrize("name", ["azure-chat", "hypotheses/T3", "hypotheses/T4", "hypotheses/T5"])
+def test_the_bound_lies_below_what_plans_are_made_of_and_near_it(name):
+    data = build_candidates(resolve(load_problem(ROOT / "problems" / f"{name}.yaml"))).data
+    inner, outer = (relax(strengthened(each), time.monotonic() + 60) for each in (data, data.bounding))
+    assert outer.converged
+    assert 0.97 * inner.value <= outer.bound <= inner.value * (1 + 1e-9)
+
+
+def test_most_agents_in_one_pool_of_many_replicas_cost_what_fewer_do():
+    """Six replicas that pool a queue: grids of four and eight called 31.2 $/h optimal, and 20.8 impossible."""
+    solution = solve(load_problem(ROOT / "problems" / "hypotheses" / "T3.yaml"))
+    assert (solution.status, solution.objective.value) == ("optimal", pytest.approx(20.8))
+    assert solution.objective.bound == pytest.approx(20.8)
+
+
+# ---- lines below curves --------------------------------------------------------------------------------------------
+
+
+def test_lines_touch_a_curve_that_bends_upwards_at_each_point():
+    theta = np.array([[0.0, 0.4, 0.8, 1.0]])
+    height = 1.0 + theta**2
+    for i, (start, slope) in enumerate(supports(theta, height)):
+        line = start[:, None] + slope[:, None] * np.linspace(0.0, 1.0, 101)
+        assert np.all(line <= 1.0 + np.linspace(0.0, 1.0, 101) ** 2 + 0.005)
+        assert start[0] + slope[0] * theta[0, i] == pytest.approx(height[0, i], rel=0.02)
+
+
+def test_lines_stay_below_points_that_bend_downwards_and_above_nothing():
+    theta = np.array([[0.0, 0.3, 0.7, 1.0], [0.0, 0.1, 0.2, 1.0]])
+    height = np.array([[1.0, 1.6, 1.9, 2.0], [5.0, 0.2, 0.1, 0.1]])
+    for start, slope in supports(theta, height):
+        line = start[:, None] + slope[:, None] * theta
+        assert np.all(line <= height + 1e-12)
+        assert np.all(line >= -1e-12)
+
+
+def test_what_mixes_carry_more_is_doubled_and_what_they_carry_less_is_none():
+    assert bulge(np.array([0.8, 1.0, 1.1])).tolist() == pytest.approx([1.0, 1.0, 1.2])
+
+
+# ---- what the optimiser makes of them ------------------------------------------------------------------------------
+
+
+def bounded(wider):
+    """A task of 10 calls/s on columns of 3 a replica, whose bound is over columns of so many times that."""
+    columns = block([0], [[[1.0]]], [[3.0]])
+    data = fleet([10.0], [colocated(0)], [columns])
+    return replace(data, outer=(replace(columns, limit=columns.limit * wider),))
+
+
+@pytest.mark.parametrize(
+    ("wider", "status", "bound"), [(1.0, "optimal", 4.0), (1.1, "optimal", 4.0), (1.7, "feasible", 2.0)]
+)
+def test_a_plan_is_optimal_where_no_operating_point_makes_a_cheaper_one(wider, status, bound):
+    plan = solve_fleet(bounded(wider), gap=0.0, threads=1)
+    assert (plan.status, plan.objective) == (status, pytest.approx(4.0))
+    assert plan.bound == pytest.approx(bound)
+
+
+@pytest.mark.parametrize(("wider", "status"), [(1.0, "infeasible"), (1.7, "no_solution")])
+def test_infeasible_is_said_of_all_operating_points(wider, status):
+    """Three servers are in stock, and four are needed by the columns that plans are made of."""
+    data = bounded(wider)
+    offers = tuple(replace(offer, usd_per_hour=offer.usd_per_hour) for offer in data.offers)
+    from codesign.candidates.data import SideLimit
+
+    stock = SideLimit("stock", "servers", 3.0, per_server={0: 1.0})
+    assert solve_fleet(replace(data, offers=offers, limits=(stock,)), gap=0.0, threads=1).status == status
