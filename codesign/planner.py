@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 
 from codesign.candidates.build import Candidates, rejoined
-from codesign.candidates.grids import Grids
 from codesign.candidates.stages import PER_TASK
 from codesign.clock import Clock, PlanProgress, Progress, StoppedError
 from codesign.explanation.schema import Binding, Conflict, Explanation, NotChosen, Relaxation
@@ -50,9 +49,9 @@ _POLISH_SECONDS, _POLISH_SHARE = 4.0, 0.07
 """Of the time limit, for fewer replicas under the same calls and their accounts: seconds, and at most this share."""
 _POLISHING_SECONDS = 10.0
 """At most, for the counts alone, which mostly take one or two: a busy machine is to find the same plan."""
-_FIRST_SHARE, _NOMINAL_SHARE, _ROBUSTNESS_SHARE = 0.5, 0.8, 0.1
-"""Of the time limit: for the plan where finer grids follow; of what is left of it: for the nominal problem beside
-`robust`, and for what becomes of a plan that is not ready."""
+_NOMINAL_SHARE, _ROBUSTNESS_SHARE = 0.8, 0.1
+"""Of what is left of the time limit: for the nominal problem beside `robust`, and for what becomes of a plan that is
+not ready."""
 
 
 def solve(
@@ -62,7 +61,6 @@ def solve(
     time_limit_s: float | None = None,
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
-    refine: bool = False,
     robust: bool = False,
     verify: bool = False,
     workers: int = 1,
@@ -71,13 +69,12 @@ def solve(
     """Plan the fleet of a procurement problem.
 
     `gap` (a fraction) and `time_limit_s` override the file's options.  The time limit holds for all of it: resolving,
-    enumerating, optimising, what `refine` and `robust` add, and which limits conflict where there is no plan; `verify`
-    comes on top, each of its plans within the limit again.  `cancel` ends the work early; the solution then holds the
-    best plan with its true gap.  Raises ProblemError for a problem that cannot be resolved.
+    enumerating, optimising, what `robust` adds, and which limits conflict where there is no plan; `verify` comes on
+    top, each of its plans within the limit again.  `cancel` ends the work early; the solution then holds the best plan
+    with its true gap.  Raises ProblemError for a problem that cannot be resolved.
 
     A status of `infeasible` is a proof over every configuration; `no_solution` says that no plan was found, and that
-    none was proven impossible.  `refine` plans once more on grids twice as fine and reports what that saves as the
-    objective's `grid_error`.  `robust` buys once for all scenarios of the problem and routes in each; the nominal
+    none was proven impossible.  `robust` buys once for all scenarios of the problem and routes in each; the nominal
     problem is planned before it, for a first plan and for the price of robustness.  `verify` simulates the plan (in
     `workers` processes) and plans again with stricter rows until every SLO holds there too.
     """
@@ -106,7 +103,7 @@ def solve(
         else:
             candidates = enumerated(instance, clock)
             built = time.monotonic()
-            first = clock.part((clock.left() - polish_s) * (_FIRST_SHARE if refine else 1.0))
+            first = clock.part(clock.left() - polish_s)
             if robust:
                 nominal, alone, known = _nominal(problem, candidates, gap, first)
                 first = first.part(first.left() * (1.0 - _ROBUSTNESS_SHARE))
@@ -153,9 +150,6 @@ def solve(
             nominal, alone = better.candidates, better.plan
         found = robustness(candidates, solution, nominal, alone, clock)
         solution = solution.model_copy(update={"robustness": found})
-        clock.publish(solution)
-    if refine and plan.replicas:
-        solution = _refined(candidates, plan, solution, gap, clock)
         clock.publish(solution)
     if verify and plan.replicas and not clock.cancel.is_set():
         solution = _verified(instance, solution, gap, limit, clock, workers)
@@ -291,29 +285,6 @@ def plan_extreme(
 
     found = find_extreme(instance, instance.options.gap if gap is None else gap, clock, heard)
     return found.candidates, found.plan
-
-
-def _refined(
-    candidates: Candidates, plan: FleetPlan, solution: Solution, gap: float | None, clock: Clock
-) -> Solution:
-    """The solution with its grid error: the share by which finer grids lower the objective; without one where the time
-    does not suffice to enumerate them."""
-    started = time.monotonic()
-    clock.tell("finer grids")
-    try:
-        finer = enumerated(candidates.instance, clock, Grids().refined())
-    except StoppedError:
-        return solution
-    found = plan_fleet(finer, gap, clock)
-    better = min(found.objective, plan.objective)
-    error = (plan.objective - better) / max(abs(plan.objective), 1e-12)
-    seconds = {**solution.solve.seconds, "refine": time.monotonic() - started}
-    return solution.model_copy(
-        update={
-            "objective": solution.objective.model_copy(update={"grid_error": error}),
-            "solve": solution.solve.model_copy(update={"seconds": seconds}),
-        }
-    )
 
 
 def explain(

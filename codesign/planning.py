@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from codesign.candidates.build import Candidates, build_candidates, rejoined, resold
-from codesign.candidates.grids import Grids
 from codesign.clock import CLOCK, Clock
 from codesign.optimize.fleet import FleetPlan
 from codesign.optimize.search import Start
@@ -19,10 +18,10 @@ ANY_PLAN = 0.9
 """A gap at which the first plan will do."""
 
 
-def enumerated(instance: Instance, clock: Clock, grids: Grids | None = None) -> Candidates:
+def enumerated(instance: Instance, clock: Clock) -> Candidates:
     """The candidates of an instance.  Raises StoppedError where the clock ends first: some columns prove nothing."""
     clock.check()
-    return build_candidates(instance, clock.built, grids)
+    return build_candidates(instance, clock.built)
 
 
 def plan_fleet(

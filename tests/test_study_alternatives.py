@@ -65,4 +65,4 @@ def test_on_the_command_line(tmp_path):
     for item in best.alternatives:
         other = load_solution(tmp_path / str(item.solution))
         assert check(load_problem(file), other).ok
-    assert CliRunner().invoke(app, [*words, "--refine"]).exit_code == 2
+    assert CliRunner().invoke(app, [*words, "--robust"]).exit_code == 2

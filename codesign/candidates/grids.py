@@ -1,15 +1,11 @@
 """The grids that operating points and commodity levels come from, all in one place.
 
-Absolute: no SLO, rate or price moves them, so that a tighter SLO only removes columns (DESIGN 3.4).  What a
-grid costs is reported by solving again on `refined()` ones.
+Absolute: no SLO, rate or price moves them, so that a tighter SLO only removes columns (DESIGN 3.4).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any
-
-import numpy as np
+from dataclasses import dataclass
 
 _DECADE = (10, 12, 15, 20, 25, 30, 40, 50, 60, 80)
 _STEP_LIMITS_S = tuple(n / per for per in (100_000, 10_000, 1_000, 100, 10, 1) for n in _DECADE)
@@ -79,30 +75,8 @@ class Grids:
         """Admission steps for such configurations."""
         return _within(self.admission_s, self.longest_admission_s, 0.0, slowest)
 
-    def refined(self) -> Grids:
-        """Every grid with a value between each two neighbours: a superset of the columns of this one."""
-        finer: dict[str, Any] = {}
-        for item in fields(self):
-            values = getattr(self, item.name)
-            if not isinstance(values, tuple):
-                continue
-            finer[item.name] = _refined(
-                values, whole=item.name in ("pools", "chunks", "batches", "anchors")
-            )
-        knots = np.array(finer["batches"])
-        nearest = {float(knots[np.argmin(np.abs(np.log(knots / anchor)))]) for anchor in finer["anchors"]}
-        return replace(self, **{**finer, "anchors": tuple(sorted(nearest))})
-
 
 def _within(levels: tuple[float, ...], usual: float, fastest: float, slowest: float) -> list[float]:
     """Levels that the fastest can keep, up to the usual longest or to steps with several sequences of the slowest."""
     longest = max(usual, _LOADED * slowest)
     return [level for level in levels if fastest <= level <= longest * (1 + 1e-12)]
-
-
-def _refined(values: tuple[float, ...], whole: bool) -> tuple[float, ...]:
-    between = np.sqrt(np.array(values[:-1]) * np.array(values[1:]))
-    if whole:
-        between = np.round(between)
-    kind = type(values[0])
-    return tuple(sorted({*values, *(kind(v) for v in between.tolist())}))

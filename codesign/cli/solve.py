@@ -47,13 +47,8 @@ def solve(
     gap: Annotated[str | None, typer.Option(metavar="0.1%", help="Stop at this distance from the bound.")] = None,
     time_limit: Annotated[
         str | None,
-        typer.Option(
-            metavar="60s", help="Stop after this time, enumeration, --refine, --robust and conflicts included."
-        ),
+        typer.Option(metavar="60s", help="Stop after this time, enumeration, --robust and conflicts included."),
     ] = None,
-    refine: Annotated[
-        bool, typer.Option("--refine", help="Plan again, in half of the time, on grids twice as fine.")
-    ] = False,
     robust: Annotated[
         bool, typer.Option("--robust", help="Buy for all scenarios of the file, route in each; and its price.")
     ] = False,
@@ -94,12 +89,11 @@ def solve(
     words = ["codesign", "solve", problem]
     words += ["--gap", gap] if gap is not None else []
     words += ["--time-limit", time_limit] if time_limit is not None else []
-    words += ["--refine"] if refine else []
     words += ["--robust"] if robust else []
     words += ["--verify"] if verify else []
     words += ["--alternatives", str(alternatives), "--within", within] if alternatives else []
-    if alternatives and (robust or refine or verify):
-        raise InputError("--alternatives: found --robust, --refine or --verify beside it; expected one of them")
+    if alternatives and (robust or verify):
+        raise InputError("--alternatives: found --robust or --verify beside it; expected one of them")
     allowed = quantity(within, "fraction", "--within") or 0.0
     cancel = threading.Event()
     if alternatives:
@@ -136,7 +130,6 @@ def solve(
             time_limit_s=seconds,
             progress=view,
             cancel=cancel,
-            refine=refine,
             robust=robust,
             verify=verify,
             workers=os.cpu_count() or 1,

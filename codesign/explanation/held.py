@@ -185,7 +185,7 @@ def _flow(candidates: Candidates, pool: Pool, route: Route, phase: str) -> int:
             return f
     raise NotThisPlanError(
         f"routing: {route.task} from {route.prefill_pool} to {route.decode_pool} is no way that this problem knows: "
-        "was the plan made by another version, or on finer grids?"
+        "was the plan made by another version?"
     )
 
 
@@ -215,7 +215,7 @@ def _column(candidates: Candidates, pool: Pool, calls: dict[int, float]) -> int:
             best = fullest, column
     if best is None:
         raise NotThisPlanError(
-            f"fleet: {pool.pool} ({pool.group}) runs at no operating point that this problem has: was the plan made by "
-            "another version, or on finer grids?"
+            f"fleet: {pool.pool} ({pool.group}) runs at no operating point that this problem has: "
+            "was the plan made by another version?"
         )
     return best[1]

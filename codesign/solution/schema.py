@@ -25,11 +25,10 @@ class Objective(_Frozen):
     value: float | None
     unit: str
     bound: float | None
-    """Lower bound over every column that was enumerated; None where none is known."""
+    """Lower bound over every load that replicas of every configuration can keep their promises at, of halves of split
+    decode over those of their grid; None where none is known."""
     gap: float | None
     """(value − bound)/|value|, a fraction; None where there is no bound."""
-    grid_error: float | None = None
-    """Change when every grid is twice as fine (None: not asked for)."""
     ceilings: dict[str, float] | None = None
     """What other objectives were held at (a point of a frontier); None where the file's own objective stands."""
 

@@ -353,6 +353,4 @@ def _provenance(solution: Solution) -> Section:
         ["search", f"{record.rounds} rounds, {record.nodes:,} nodes, {record.solver}"],
         ["versions", versions],
     ]
-    if solution.objective.grid_error is not None:
-        rows.append(["grid error", f"{percent(solution.objective.grid_error)} on grids twice as fine"])
     return Section("provenance", "Where it comes from", (table("To make it again", ("", ""), rows, words=2),))
