@@ -47,9 +47,10 @@ def table(card, weights):
 
 
 def solved(asked):
-    """The plan and its $/h, proven and verified."""
+    """The plan and its $/h, verified, and the best of what plans are made of."""
     solution = solve(asked)
-    assert solution.status == "optimal"
+    assert solution.status in ("optimal", "feasible")
+    assert solution.solve.stopped_by is None
     assert [violation.what for violation in check(asked, solution).violations] == []
     return solution, solution.totals.cost_per_hour
 
@@ -63,13 +64,13 @@ def by_tpot():
     words = ("decide", "always", "never")
     return {
         tpot: {word: solved(problem("Llama-3.1-8B", 300, 300, "400/s", tpot, disaggregation=word)) for word in words}
-        for tpot in ("8 ms", "60 ms")
+        for tpot in ("7 ms", "60 ms")
     }
 
 
 def test_a_tight_tpot_takes_the_phases_apart_and_a_loose_one_puts_them_together(by_tpot):
     """Prompts make the mean step longer: where the TPOT is little more than a step without, few fit in."""
-    tight, loose = by_tpot["8 ms"], by_tpot["60 ms"]
+    tight, loose = by_tpot["7 ms"], by_tpot["60 ms"]
     assert tight["always"][1] < tight["never"][1]
     assert loose["never"][1] < loose["always"][1]
     assert tight["decide"][1] == pytest.approx(tight["always"][1])
@@ -85,7 +86,7 @@ def test_the_pools_of_both_plans_by_hand(by_tpot):
     come in chunks of at most the step's, at a load of at most ρ."""
     card = table("Llama-3.1-8B", "fp8")
     seconds = float(prefill_seconds(card, np.array([300.0]), np.array([0.0]))[0, 0])
-    apart = by_tpot["8 ms"]["always"][0]
+    apart = by_tpot["7 ms"]["always"][0]
     prefill = [pool for pool in apart.fleet if pool.role == "prefill"]
     assert sum(pool.replicas for pool in prefill) == math.ceil(400 * seconds / prefill[0].utilization_limit)
     decode = [pool for pool in apart.fleet if pool.role == "decode"]
@@ -96,8 +97,8 @@ def test_the_pools_of_both_plans_by_hand(by_tpot):
         seen = pool.batch if pool.replicas >= 4 else pool.batch + 1
         step = float(decode_step_seconds(card, np.array([seen]))[0, 0]) + seen * each
         assert pool.step_time_s == pytest.approx(step, rel=0.02)
-        assert pool.step_time_s <= pool.step_limit_s <= 0.008
-    for tpot in ("8 ms", "60 ms"):
+        assert pool.step_time_s <= pool.step_limit_s <= 0.007
+    for tpot in ("7 ms", "60 ms"):
         for pool in by_tpot[tpot]["never"][0].fleet:
             routes = [route for route in by_tpot[tpot]["never"][0].routing if route.decode_pool == pool.pool]
             prompts = 300 * sum(route.calls_per_s for route in routes)
