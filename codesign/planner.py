@@ -41,6 +41,8 @@ _CONFLICT_SECONDS = 20.0
 """At most, for the names of what conflicts in a problem without a plan; the least that an explanation has."""
 _AGAIN = ((("colocated",), 0.97), (("colocated", "decode"), 0.97), (("colocated", "decode"), 0.94))
 """Where a witness refuses a plan others are made, whose pools of these roles carry such a share of what rows say."""
+_MET = 1e-6
+"""Share of an objective within which it is its bound."""
 _AGAIN_SECONDS = 2.0
 """As long has to be left for one."""
 _SETTLE_SECONDS, _SETTLE_SHARE = 2.0, 0.1
@@ -136,7 +138,9 @@ def solve(
     clock.publish(solution)
     if solution.violations:
         return solution
-    if instance.objective not in EXTREMES:
+    # Where a bound over all operating points is met, no plan of fewer replicas costs less.
+    met = bool(candidates.data.outer) and plan.objective - plan.bound <= _MET * abs(plan.objective)
+    if instance.objective not in EXTREMES and not met:
         clock.tell("fewer replicas")
         # The accounts of the plan that it makes take as long as those of the plan before.
         left = clock.started + limit - accounted - time.monotonic()

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import gammaincc, ndtr
-from scipy.stats import poisson
+from scipy.special import gammaincc, gammaln, ndtr, xlogy
 
 from codesign.check.calls import Array, Prompts
 from codesign.check.plan import ModelledPool, ModelledRoute
@@ -421,7 +420,7 @@ def _others(calls: float, replicas: int) -> float:
     mean = calls * replicas
     most = int(mean + 12.0 * np.sqrt(mean) + 20.0) + replicas
     number = np.arange(max(int(mean - 12.0 * np.sqrt(mean)), 0), most + 1)
-    chance = poisson.pmf(number, mean)
+    chance = np.exp(xlogy(number, mean) - mean - gammaln(number + 1.0))  # Poisson
     lines = float(chance @ (number * np.maximum(number / replicas - 1.0, 0.0))) / mean
     uneven = UNEVEN * (1.0 - 1.0 / replicas) * float(chance @ (number >= replicas)) / calls
     return min(lines + uneven, calls)
