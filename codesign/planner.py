@@ -39,7 +39,7 @@ __all__ = [
 
 _CONFLICT_SECONDS = 20.0
 """At most, for the names of what conflicts in a problem without a plan; the least that an explanation has."""
-_AGAIN = ((("colocated",), 0.97), (("colocated", "decode"), 0.97), (("colocated", "decode"), 0.94))
+_AGAIN = ((("colocated",), 0.94), (("colocated", "decode"), 0.94), (("colocated", "decode"), 0.9))
 """Where a witness refuses a plan others are made, whose pools of these roles carry such a share of what rows say."""
 _MET = 1e-6
 """Share of an objective within which it is its bound."""

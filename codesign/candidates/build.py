@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -104,15 +107,15 @@ def build_candidates(
     outer: list[tuple[ColumnBlock, OperatingPoints | None]] = []
     bounded = bounded and configurations is not None and known is None
     slices = slices_of(instance, grids, book, configurations, bounded) if configurations else []
-    for number, part in enumerate(slices):
-        if copied := _known_columns(part, known):
-            inner += copied
-        else:
-            built = _columns(part)
+    taken = [_known_columns(part, known) for part in slices]
+    new = [part for part, copied in zip(slices, taken, strict=True) if not copied]
+    with _at_once(new, instance.options.threads) as columns_of:
+        for number, (part, copied) in enumerate(zip(slices, taken, strict=True)):
+            built = Built(copied) if copied else columns_of(part)
             inner += built.inner
             outer += built.outer
-        if progress is not None:
-            progress("configurations", (number + 1) / len(slices))
+            if progress is not None:
+                progress("configurations", (number + 1) / len(slices))
     market = build_market(instance)
     groups = _groups(instance, configurations) if configurations else []
     if splits is not None:
@@ -297,6 +300,37 @@ def slices_of(
         Slice(instance, grids, book, configurations, np.flatnonzero(where.ravel() == i), 0, bounded)
         for i in range(len(found))
     ]
+
+
+@contextmanager
+def _at_once(parts: Sequence[Slice], threads: int) -> Iterator[Callable[[Slice], Built]]:
+    """Gives the columns of slices, worked out by several threads: their arrays are large enough for that.
+
+    The largest are begun first, so that none is waited for.  Nothing waits for what is not asked for any more.
+    """
+    if threads < 2 or len(parts) < 2:
+        yield _columns
+        return
+    left = sorted(parts, key=lambda part: len(part.index))
+    found: dict[int, Future[Built]] = {id(part): Future() for part in parts}
+
+    def work() -> None:
+        while left:
+            try:
+                part = left.pop()
+            except IndexError:  # another thread was first
+                return
+            try:
+                found[id(part)].set_result(_columns(part))
+            except BaseException as error:
+                found[id(part)].set_exception(error)
+
+    for _ in range(min(threads, len(parts))):
+        threading.Thread(target=work, daemon=True).start()
+    try:
+        yield lambda part: found[id(part)].result()
+    finally:
+        left.clear()
 
 
 def _columns(part: Slice) -> Built:
