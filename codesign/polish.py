@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -145,11 +146,19 @@ class _Recount:
         self._candidates, self._plan, self._clock = candidates, plan, clock
         self.replicas, self.rates = dict(plan.replicas), dict(plan.rates)
         self._states: Known = {}
-        self._before = {id(state) for state in operate(candidates, plan, self._states).values()}
         self._tasks: dict[tuple[object, ...], bool] = {}
         self._price = {k: self._replica_price(k) for k in plan.replicas if self._modelled(k)}
         """Of the pools that accounts say anything of: a measured one has its rates and nothing else."""
-        self._holds = self._keeps(self.replicas, self.rates)
+
+    @cached_property
+    def _before(self) -> set[int]:
+        """Which states are those of the plan."""
+        return {id(state) for state in operate(self._candidates, self._plan, self._states).values()}
+
+    @cached_property
+    def _holds(self) -> bool:
+        """Do the accounts of the plan itself hold?  Asked for where anything could be left out."""
+        return self._keeps(self._plan.replicas, self._plan.rates)
 
     def lower(self) -> None:
         """The fewest replicas of each pool beside the others, dearest first."""
@@ -193,7 +202,7 @@ class _Recount:
         Most pools have none too many, or a few: one less comes first, then two, four and so on.
         """
         high, step = replicas[column], 1
-        while self._holds and high - low > 1 and not self._over():
+        while high - low > 1 and not self._over() and self._holds:
             middle = max(high - step, (low + high) // 2)
             if self._keeps({**replicas, column: middle}, rates):
                 high, step = middle, 2 * step

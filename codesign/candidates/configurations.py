@@ -126,8 +126,8 @@ def _shapes(
     if option.unlinked:
         return [(1, 1, 1, 1)]
     domain = max(1, option.accelerator.scaleup_domain)
-    if "pcie" in option.accelerator.scaleup_topology.lower():
-        domain = min(domain, server)  # peers over PCIe sit in one host
+    if option.peers_in_host:
+        domain = min(domain, server)
     largest = min(most or _MOST_ACCELERATORS, _MOST_ACCELERATORS)
     is_moe = model.card.experts > 0
     shapes = []

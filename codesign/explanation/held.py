@@ -109,15 +109,7 @@ def _priced(candidates: Candidates, plan: FleetPlan, clock: Clock) -> FleetPlan:
     mask[kept] = True
     found = relax(tight.keep(mask), clock.deadline, cancelled=clock.cancel.is_set)
     near = [int(kept[k]) for k in found.columns if found.reduced_cost[k] < _SUPPORT]
-    duals = found.duals
-    return replace(
-        plan,
-        demand_duals=tuple(duals.demand.tolist()),
-        commodity_duals=tuple(duals.commodity.tolist()),
-        limit_duals=tuple(duals.limit.tolist()),
-        server_duals=tuple(duals.bought.tolist()),
-        pool=tuple(sorted({*plan.replicas, *near})),
-    )
+    return replace(plan.priced(found.duals), pool=tuple(sorted({*plan.replicas, *near})))
 
 
 def _of_stage(solution: Solution, period: str, scenario: str) -> Solution:

@@ -18,7 +18,7 @@ from codesign.candidates.data import Bools, FleetData, Floats, Ints
 from codesign.optimize.alone import whole_columns
 from codesign.optimize.branch import Leaf, Tree
 from codesign.optimize.dominance import undominated
-from codesign.optimize.duals import affordable
+from codesign.optimize.duals import Duals, affordable
 from codesign.optimize.lean import NO_SHARE, Held
 from codesign.optimize.model import FleetModel
 from codesign.optimize.pricer import Pricer
@@ -120,6 +120,16 @@ class FleetPlan:
             commodity_duals=tuple(price / factor for price in self.commodity_duals),
             limit_duals=tuple(price / factor for price in self.limit_duals),
             server_duals=tuple(price / factor for price in self.server_duals),
+        )
+
+    def priced(self, duals: Duals) -> FleetPlan:
+        """The same with the prices of a relaxation."""
+        return replace(
+            self,
+            demand_duals=tuple(duals.demand.tolist()),
+            commodity_duals=tuple(duals.commodity.tolist()),
+            limit_duals=tuple(duals.limit.tolist()),
+            server_duals=tuple(duals.bought.tolist()),
         )
 
     def holding(self, other: FleetPlan) -> FleetPlan:
@@ -539,16 +549,8 @@ def _read(search: Search, relaxation: Relaxation | None, stopped: str | None) ->
     )
     if relaxation is None:
         return found
-    duals = relaxation.duals
-    return replace(
-        found,
-        demand_duals=tuple(duals.demand.tolist()),
-        commodity_duals=tuple(duals.commodity.tolist()),
-        limit_duals=tuple(duals.limit.tolist()),
-        server_duals=tuple(duals.bought.tolist()),
-        pool=tuple(sorted({*found.pool, *_held(relaxation)})),
-        rounds=relaxation.rounds,
-    )
+    pool = tuple(sorted({*found.pool, *_held(relaxation)}))
+    return replace(found.priced(relaxation.duals), pool=pool, rounds=relaxation.rounds)
 
 
 def plan_of(data: FleetData, model: FleetModel, values: Mapping[int, float], objective: float) -> FleetPlan:

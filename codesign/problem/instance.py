@@ -253,10 +253,14 @@ class HardwareOption:
         return self.base or self.name
 
     @property
+    def peers_in_host(self) -> bool:
+        """Are the peers of a card those of its host, over PCIe?"""
+        return "pcie" in self.accelerator.scaleup_topology.lower()
+
+    @property
     def unlinked(self) -> bool:
-        """Does no link join its cards: peers over PCIe sit in one host, where it has one, and no network was bought?"""
-        in_host = "pcie" in self.accelerator.scaleup_topology.lower()
-        return in_host and self.server_accelerators == 1 and self.link is None
+        """Does no link join its cards: alone in its host, and without a network that was bought?"""
+        return self.peers_in_host and self.server_accelerators == 1 and self.link is None
 
 
 @dataclass(frozen=True)
