@@ -150,8 +150,10 @@ class Loads:
         """
         shape, last = (len(self.rate), len(allowed)), float(self.full)
         low, high = np.zeros(shape), np.full(shape, last)
-        below, above = np.full(shape, -_FAR), np.full(shape, _FAR)
         wanted = ndtri(allowed) - _ASIDE
+        below, above = np.full(shape, -_FAR), _normal(late(self.at(high, "rough")))
+        whole = above <= wanted
+        above = np.where(whole, _FAR, above)
         steps = 2**_HALVINGS if np.any(allowed > _MEDIANS) else 0
         for place in np.linspace(0.0, last, steps + 1)[1:-1]:
             found = _normal(late(self.at(np.full(shape, place), "rough")))
@@ -159,20 +161,22 @@ class Loads:
             low, below = np.where(good, place, low), np.where(good, found, below)
             first = ~good & (high >= last)
             high, above = np.where(first, place, high), np.where(first, found, above)
+        whole &= high >= last
         for number in range(_HALVINGS if steps else 0, _HALVINGS + _SECANTS + _LOOKS):
-            part = 0.5
+            part = np.full(shape, 0.5)
             if number >= _HALVINGS:
                 aim = (wanted - _CLOSE - below) / np.maximum(above - below, 1e-9)
-                part = np.clip(aim, _INSIDE, 1.0 - _INSIDE)
+                # What seemed to keep its promise when it is full is asked there.
+                part = np.where(whole & (above >= _FAR), 1.0, np.clip(aim, _INSIDE, 1.0 - _INSIDE))
             middle = low + part * (high - low)
             look = "rough" if number < _HALVINGS + _SECANTS else "close"
             found = _normal(late(self.at(middle, look)))
             good = found <= wanted
             low, below = np.where(good, middle, low), np.where(good, found, below)
             high, above = np.where(good, high, middle), np.where(good, above, found)
-        # Neither end was asked: a load that is nearly empty breaks its promise, or the fullest one keeps it.
         end = low + np.clip((ndtri(allowed) - below) / np.maximum(above - below, 1e-9), 0.0, 1.0) * (high - low)
-        seen, likely = (np.where(low <= 0.0, -1.0, np.where(high >= last, last, each)) for each in (low, end))
+        # The emptiest load was not asked: one that is nearly empty breaks its promise.
+        seen, likely = (np.where(low <= 0.0, -1.0, each) for each in (low, end))
         return seen, likely
 
     def steady(self, most: float) -> Floats:
