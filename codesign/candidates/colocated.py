@@ -252,20 +252,24 @@ class _Columns:
         `sets` have larger ones first. What more replicas need has to be worth more.
         """
         count, every = len(edges[0].part.index), len(flows[0])
-        taken: list[tuple[Floats, Bools]] = []
+        number = sum(len(own_sets) for own_sets in sets)
+        uses = np.zeros((number, count, len(edges[0].row_names), every))
+        opens = np.zeros((number, count, every), dtype=bool)
         found: list[_Columns] = []
+        taken = 0
         for each, own_sets, own in zip(edges, sets, flows, strict=True):
-            fewer = len(taken)
+            fewer = taken
             for chosen in own_sets:
-                own_use, own_open = each.rows(chosen, _room(each, chosen))
-                use, open_ = np.zeros((count, own_use.shape[1], every)), np.zeros((count, every), dtype=bool)
-                use[:, :, own], open_[:, own] = own_use, own_open
+                use, open_ = uses[taken], opens[taken]
+                use[:, :, own], open_[:, own] = each.rows(chosen, _room(each, chosen))
                 needed: Bools = np.any(open_, axis=1)
-                for n, (others, others_open) in enumerate(taken):
-                    worth = _WORTH if n >= fewer else _MORE
-                    offered: Bools = np.all((others <= use * (1.0 + worth)) | ~open_[:, None, :], axis=(1, 2))
-                    needed &= ~(offered & np.all(~open_ | others_open, axis=1))
-                taken.append((use, open_ & needed[:, None]))
+                # Of those taken that admit as much, which leave about as much?
+                n, k = np.nonzero(~np.any(open_ & ~opens[:taken], axis=2) & needed)
+                worth = 1.0 + np.where(n >= fewer, _WORTH, _MORE)[:, None, None]
+                closed = ~open_[k][:, None]
+                needed[k[np.all((uses[n, k] <= use[k] * worth) | closed, axis=(1, 2))]] = False
+                open_ &= needed[:, None]
+                taken += 1
                 rows = np.flatnonzero(needed)
                 longest = min((t for v in chosen for _, t in each.calls[v].flow.calls.task.tpot_slo), default=np.nan)
                 same = np.ones(len(rows))

@@ -36,19 +36,20 @@ def most_utilization(
     [K, J] is the rest of the TTFT of each prompt point, without the flow's admission, `weight` [J]; `steps` [K] the
     decode step that a task-latency SLO counts on.
     """
-    found = np.zeros((len(ratio), len(pools), ratio.shape[1]))
-    short = np.ones(ratio.shape, dtype=bool)
 
     def holds(rho: Floats, k: Places, servers: Places, m: Places) -> Bools:
         return promises_hold(flow, rho, servers, ratio[k, m], seconds[k], weight, steps[k])
 
-    for i, servers in enumerate(pools):  # where so many may be as busy as can be, so may more
-        k, m = np.nonzero(short)
-        if not len(k):
-            break
-        good = holds(np.full(len(k), largest), k, np.full(len(k), servers), m)
-        found[k[good], i:, m[good]] = largest
-        short[k[good], m[good]] = False
+    # Where so many may be as busy as can be, so may more: the fewest are between two numbers, closer every time.
+    k, m = np.nonzero(np.ones(ratio.shape, dtype=bool))
+    fewest, enough = np.zeros(len(k), dtype=np.int64), np.full(len(k), len(pools))
+    numbers = np.array(pools)
+    while len(open_ := np.flatnonzero(fewest < enough)):
+        middle = (fewest[open_] + enough[open_]) // 2
+        good = holds(np.full(len(open_), largest), k[open_], numbers[middle], m[open_])
+        enough[open_[good]], fewest[open_[~good]] = middle[good], middle[~good] + 1
+    found = np.where(np.arange(len(pools)) >= enough[:, None], largest, 0.0)
+    found = np.moveaxis(found.reshape(*ratio.shape, len(pools)), 2, 1)
     k, n, m = np.nonzero(found < largest)
     servers_of = np.array(pools)[n]
     low, high = np.zeros(len(k)), np.full(len(k), largest)
