@@ -72,9 +72,9 @@ def some(candidates, role, model, residency, count=12):
 
 
 def row(block, name, i, v):
-    """(use, limit) of a row by name."""
-    r = block.row_names.index(name)
-    return block.use.one(i)[r, v], block.limit[i, r]
+    """(use, limit) of a row by name; of several the one that takes most of a flow."""
+    rows = [r for r, own in enumerate(block.row_names) if own == name]
+    return max((block.use.one(i)[r, v], block.limit[i, r]) for r in rows)
 
 
 def mean(weight, values):

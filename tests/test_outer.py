@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from fleets import block, colocated, fleet
 
-from codesign.candidates.build import build_candidates
+from codesign.candidates.build import build_candidates, slices_of
+from codesign.candidates.context import MomentBook
+from codesign.candidates.edges import Edges, FlowCalls, Look
+from codesign.candidates.grids import Grids
 from codesign.candidates.outer import bulge, supports
 from codesign.optimize.fleet import solve_fleet
 from codesign.optimize.relaxation import relax
@@ -67,6 +70,21 @@ def test_most_agents_in_one_pool_of_many_replicas_cost_what_fewer_do():
     solution = solve(load_problem(ROOT / "problems" / "hypotheses" / "T3.yaml"))
     assert (solution.status, solution.objective.value) == ("optimal", pytest.approx(20.8))
     assert solution.objective.bound == pytest.approx(20.8)
+
+
+@pytest.mark.parametrize("kept", [0.05, 0.5, 0.7, 0.85, 1.0])
+def test_sessions_beside_calls_that_bring_their_history_take_what_they_hold(agents, kept):
+    """One call in so many is of a session that is kept: columns of plans carry nearly what the accounts hold."""
+    (part,) = slices_of(agents.instance, Grids(), agents.book, agents.configurations, True)[:1]
+    chats = [f for f in part.book.flows if f.phase == "colocated" and agents.instance.tasks[f.task].name == "chat"]
+    flows = [next(f for f in chats if f.residency == residency) for residency in ("drop", "colocated")]
+    look = Look.at(part, [FlowCalls.of(part, MomentBook(part), flow) for flow in flows], 16384.0)
+    edges, shares = Edges(look), np.array([1.0 - kept, kept])
+    use, open_ = edges.rows((0, 1), part.room)
+    assert open_.all() and edges.mixed_names.count("capacity") == 3
+    most = 1.0 / np.max(use @ shares, axis=1)
+    true = edges.mix(shares, part.room)
+    assert np.all(most <= true) and np.all(most >= 0.96 * true)
 
 
 # ---- lines below curves --------------------------------------------------------------------------------------------

@@ -39,6 +39,10 @@ _SEVERAL = (2, 4, 8, 16)
 """Replicas from which on columns bound: each stands for all numbers up to the next."""
 _CURVED = 1.06
 """By how much mixes of one task's calls may carry more than between two that were seen, or with chunks left out."""
+_HELD = 1.02
+"""The same of memory, whose use bends less."""
+_LEFT_OUT = 1.01
+"""By how much calls that are evened out over many may carry more with chunks left out than with those that are not."""
 _MORE = 0.02
 """By how much a column of more replicas must leave more than one of fewer."""
 _WORTH = 0.005
@@ -101,9 +105,12 @@ def _outer(part: Slice, looks: _Looks, power: Floats, moved: Floats | None, sele
             several = [(n, Edges(evened, most - 1), looks.some) for n, most in after]
         for pooled, edges, flows in [(1, wider, looks.every), *several]:
             use, open_ = edges.holding()
+            if pooled > 1:
+                use = use / _LEFT_OUT
+            curved = np.array([_HELD if row == "capacity" else _CURVED for row in edges.row_names])
             built = task_rows(
                 use, edges.row_names, [each.flow for each in edges.calls],
-                *_seen(edges, wider), bulge(_together(wider)), _CURVED,
+                *_seen(edges, wider), bulge(_together(wider)), curved,
             )  # fmt: skip
             everyone = len(looks.every)
             shape = (len(rows), built.use.shape[1], everyone)
@@ -253,7 +260,7 @@ class _Columns:
         """
         count, every = len(edges[0].part.index), len(flows[0])
         number = sum(len(own_sets) for own_sets in sets)
-        uses = np.zeros((number, count, len(edges[0].row_names), every))
+        uses = np.zeros((number, count, len(edges[0].mixed_names), every))
         opens = np.zeros((number, count, every), dtype=bool)
         found: list[_Columns] = []
         taken = 0
@@ -261,7 +268,8 @@ class _Columns:
             fewer = taken
             for chosen in own_sets:
                 use, open_ = uses[taken], opens[taken]
-                use[:, :, own], open_[:, own] = each.rows(chosen, _room(each, chosen))
+                found_use, open_[:, own] = each.rows(chosen, _room(each, chosen))
+                use[:, : found_use.shape[1], own] = found_use
                 needed: Bools = np.any(open_, axis=1)
                 # Of those taken that admit as much, which leave about as much?
                 n, k = np.nonzero(~np.any(open_ & ~opens[:taken], axis=2) & needed)
@@ -276,7 +284,7 @@ class _Columns:
                 found.append(
                     _Columns(
                         use[rows], open_[rows], rows, longest * same, each.chunk * same,
-                        np.full(len(rows), each.replicas), each.row_names,
+                        np.full(len(rows), each.replicas), edges[0].mixed_names,
                     )
                 )  # fmt: skip
         return _Columns.joined(found)

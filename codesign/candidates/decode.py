@@ -234,7 +234,8 @@ class DecodeEdges:
         square = load.active[1] + load.rate * kept[1][..., None]
         share = (mean + MEMORY_Z * np.sqrt(square)) / np.maximum(room, 1e-300)[:, None, None]
         # Where slots are full before memory is, as if what is held rose with the calls from there.
-        return self._until(load.rate, share) * np.maximum(1.0 / np.maximum(share[..., -1], _NOTHING), 1.0)
+        with np.errstate(over="ignore"):
+            return self._until(load.rate, share) * np.maximum(1.0 / np.maximum(share[..., -1], _NOTHING), 1.0)
 
     @cached_property
     def _slots(self) -> Floats:
@@ -349,7 +350,7 @@ class DecodeEdges:
         wider[:, 0] = bulge(np.concatenate([one, *steps], axis=1).max(axis=1))
         wider[:, 2] = bulge(apart)
         shares = np.tile(share, (len(ROW_NAMES), 1))
-        return task_rows(use, ROW_NAMES, self.flows, shares, seen, wider, _CURVED), open_
+        return task_rows(use, ROW_NAMES, self.flows, shares, seen, wider, np.full(len(ROW_NAMES), _CURVED)), open_
 
     def mixed(self, shares: Floats, room: Floats) -> Floats:
         """[K] the most of a mix of the flows, `shares` [V] of it, that keeps every promise, in `room` [K] bytes."""

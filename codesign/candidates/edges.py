@@ -40,6 +40,10 @@ _MIXED = 0.99
 """Of what rows say of flows together: mixes of more than two are none of those that were looked at."""
 STEADY = 4.0
 """Percent more sequences that one percent more calls may bring, at most: beyond it batches and queues run away."""
+_FLAT = 0.005
+"""What mixes carry more of their parts that is none."""
+_APART = 1e-3
+"""Shares of mixes that are not the same."""
 _NEVER_S = 1e12
 _NOTHING = 1e-9
 """Calls/s of what does not come at all."""
@@ -457,7 +461,7 @@ class Edges:
         """Edges that tell what mixes of flows carry less: perhaps of more flows, among which these have numbers."""
         self.flows = np.arange(len(look.calls)) if flows is None else flows
         self.row_names = (*self.kinds, *_ROOM)
-        """Of `rows`."""
+        """Of what binds one flow alone."""
         self._count = look.count
         self._rooms: dict[bytes, Floats] = {}
         self._mixes: dict[bytes, Floats] = {}
@@ -517,7 +521,69 @@ class Edges:
         if together:
             most = most * (_MIXED * self.wider.mixed(room)[together].min(axis=0))[:, :, None]
         open_ &= np.all(most > 0, axis=1)
-        return np.where(open_[:, None, :], 1.0 / np.where(most > 0, most, np.inf), 0.0), open_
+        use = np.where(open_[:, None, :], 1.0 / np.where(most > 0, most, np.inf), 0.0)
+        return self._bent(use, tasks, room), open_
+
+    @property
+    def mixed_names(self) -> tuple[str, ...]:
+        """Of `rows`: memory may have several."""
+        return (*self.row_names, *("capacity",) * (len(MIXES) * bool(self._kept_here)))
+
+    @cached_property
+    def _kept_here(self) -> dict[str, list[int]]:
+        """Numbers of the pairs of each task's calls that find no history, and that find it here most often."""
+        look = self.look
+        found: dict[str, list[int]] = {}
+        if self.wider is self:
+            for n, (cold, warm) in enumerate(look.pairs):
+                one_task = self.calls[cold].task == self.calls[warm].task
+                kept = self.calls[warm].flow.residency == "colocated" and look.found(cold) == 0.0 < look.found(warm)
+                if one_task and kept:
+                    found.setdefault(self.calls[warm].task, []).append(n)
+        return found
+
+    def _bent(self, use: Floats, tasks: set[str], room: Floats) -> Floats:
+        """Rows [K, R', V] with memory's replaced by several, where the calls of a task whose history is kept, and those
+        whose is not, need less together: steps of all are shorter than where one kind fills all the room.
+
+        What mixes need of memory is taken to be no more than what lies between two that were looked at; of one task,
+        since of several there would be a row for each choice.
+        """
+        if not self._kept_here:
+            return use
+        found = np.concatenate([use, np.zeros((self._count, len(MIXES), len(self.calls)))], axis=1)
+        mine = [task for task in sorted(tasks) if task in self._kept_here]
+        if not mine:
+            return found
+        row, carried = len(self.row_names) - 1, self._in_mixes(room)
+        task = max(mine, key=lambda name: float(carried[self._kept_here[name]].mean()))
+        own = self._kept_here[task]
+        cold, warm = self.look.pairs[own[0]]
+        ends = use[:, row, [cold, warm]]
+        parts = [part.reshape(-1, self._count)[own].T for part in self.look.parts]
+        theta, more = parts[1] / (parts[0] + parts[1]), np.maximum(carried[own].T, 1.0)
+        order = np.argsort(theta, axis=1)
+        theta, more = (np.take_along_axis(each, order, axis=1) for each in (theta, more))
+        height = (ends[:, :1] + (ends[:, 1:] - ends[:, :1]) * theta) / more
+        theta = np.concatenate([np.zeros((self._count, 1)), theta, np.ones((self._count, 1))], axis=1)
+        height = np.concatenate([ends[:, :1], height, ends[:, 1:]], axis=1)
+        apart = np.diff(theta, axis=1)
+        bent = np.all(ends > 0, axis=1) & np.all(apart > _APART, axis=1) & (more.max(axis=1) > 1.0 + _FLAT)
+        slope = np.diff(height, axis=1) / np.where(apart > _APART, apart, 1.0)
+        start = height[:, :-1] - slope * theta[:, :-1]
+        members = [v for v, each in enumerate(self.calls) if each.task == task]
+        share = np.array(
+            [self.look.found(v) * (self.calls[v].flow.residency == "colocated") for v in members]
+        ) / self.look.found(warm)
+        lines = start[:, :, None] + slope[:, :, None] * share
+        alone = use[:, row][:, members]
+        lines = np.maximum(lines + np.maximum(alone - lines.max(axis=1), 0.0)[:, None], 0.0)
+        rows = [row, *range(len(self.row_names), found.shape[1])]
+        for r, line in zip(rows, np.moveaxis(lines, 1, 0), strict=True):
+            new = use[:, row].copy()
+            new[:, members] = np.where(alone > 0, line, 0.0)
+            found[:, r] = np.where(bent[:, None], new, found[:, r])
+        return found
 
     @cached_property
     def least_by_flow(self) -> Floats:
@@ -571,11 +637,15 @@ class Edges:
         return self._rooms[key]
 
     def _mixed(self, room: Floats) -> Floats:
+        memory = np.minimum(self._in_mixes(room), 1.0)
+        return np.concatenate([self._mixed_promises, memory[..., None]], axis=2)
+
+    def _in_mixes(self, room: Floats) -> Floats:
+        """[pairs, K] what mixes carry in `room` [K] bytes over what lies between those of their flows alone."""
         pairs = self.look.pairs
         held = self._pairs.until(self._pair_bytes, np.tile(room, len(pairs)), beyond=True)
-        held, alone = held.reshape(len(pairs), self._count), self.capacity(room)
-        memory = np.stack([self._less(n, held[n], alone) for n in range(len(pairs))])
-        return np.concatenate([self._mixed_promises, memory[..., None]], axis=2)
+        held, alone = held.reshape(len(pairs), self._count), self._in_room(room)
+        return np.stack([self._carried(n, held[n], alone) for n in range(len(pairs))])
 
     @cached_property
     def _pair_bytes(self) -> Floats:
@@ -641,7 +711,7 @@ class Edges:
         most = np.min([*(pooled.rates(p).min(axis=1) for p in kept), *self._room_of(pooled).values()], axis=0)
         most = np.minimum(most, pooled.until(_held(look.bytes_of([every], loads), pooled), room)) / SAFE
         moved = sum(share * each.moved_bytes for share, each in zip(shares.tolist(), self.calls, strict=True))
-        most = np.minimum(most, self.part.link / np.maximum(moved, 1e-300))
+        most = np.minimum(most, self.part.link / np.maximum(moved, _NOTHING))
         return np.asarray(np.where(self.open.all(axis=1) & (room > 0), most, 0.0))
 
     # ---- loads

@@ -112,13 +112,13 @@ def task_rows(
     found: Floats,
     seen: Mapping[str, Mixes],
     wider: Floats,
-    curved: float,
+    curved: Floats,
 ) -> Rows:
     """Rows [n, R', V] from what flows use alone, [n, R, V]: of each task, and `wider` [n, R] ones of all together.
 
     Of a task's mixes the least that they use, by what share finds its history (`found` [R, V], 0 to 1), is a curve
     below their parts' where mixes carry more; rows are lines below it at each end and at each mix that was seen, lower
-    by `curved`, since between two looks the curve lies lower.
+    by `curved` [R], since between two looks the curve lies lower.
     """
     tasks = [flow.calls.task.name for flow in flows]
     own: list[Floats] = []
@@ -143,7 +143,7 @@ def task_rows(
             chord = ends[:, :1] + (ends[:, 1:] - ends[:, :1]) * found[r]
             part = np.clip(use[:, r] / np.where(chord > 0, chord, 1.0), 0.0, 1.0)  # of a mix like it, what a flow uses
             for n, (start, slope) in enumerate(lines):
-                line = (start[:, None] + slope[:, None] * found[r]) * part / curved
+                line = (start[:, None] + slope[:, None] * found[r]) * part / curved[r]
                 alone = use[:, r] / carried.max(axis=1, keepdims=True) * (n == 0)
                 own.append(np.where(apart[:, None], alone, line) * mine)
                 labels.append(f"{row} of {name} ({n})")

@@ -48,5 +48,7 @@ def binding_rows(data: FleetData, column: int, duals: Duals) -> dict[str, float]
         raise SolverError(f"the best use of column {column} at these prices ended as '{status}'")
     earned = -solver.duals() * limit
     total = float(earned.sum())
-    shares = {block.row_names[r]: float(earned[r]) / total for r in np.argsort(-earned, kind="stable")}
-    return {name: share for name, share in shares.items() if share > 0}
+    shares = dict.fromkeys(block.row_names, 0.0)
+    for name, share in zip(block.row_names, (earned / total).tolist(), strict=True):
+        shares[name] += share
+    return {name: share for name, share in sorted(shares.items(), key=lambda item: -item[1]) if share > 0}
