@@ -81,10 +81,12 @@ def test_sessions_beside_calls_that_bring_their_history_take_what_they_hold(agen
     look = Look.at(part, [FlowCalls.of(part, MomentBook(part), flow) for flow in flows], 16384.0)
     edges, shares = Edges(look), np.array([1.0 - kept, kept])
     use, open_ = edges.rows((0, 1), part.room)
-    assert open_.all() and edges.mixed_names.count("capacity") == 3
+    assert open_.all()
+    assert edges.mixed_names.count("capacity") == 3
     most = 1.0 / np.max(use @ shares, axis=1)
     true = edges.mix(shares, part.room)
-    assert np.all(most <= true) and np.all(most >= 0.96 * true)
+    assert np.all(most <= true)
+    assert np.all(most >= 0.96 * true)
 
 
 # ---- lines below curves --------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from codesign.candidates.context import (
 from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.edges import Edges, FlowCalls, Look
 from codesign.candidates.flows import CallFlow
-from codesign.candidates.outer import Blocks, Built, Mixes, Rows, bulge, outer_block, task_rows
+from codesign.candidates.outer import Blocks, Built, Mixes, Rows, bulge, memory_rows, outer_block, task_rows
 from codesign.candidates.prefixes import sets_of_tasks
 from codesign.performance.queueing import MOST_EVEN
 
@@ -37,10 +37,8 @@ _PAIR, _POOLED = 2, (4, 8, 16)
 Batches of two vary as those of one, and of more as over the first of these: two looks at loads do for all."""
 _SEVERAL = (2, 4, 8, 16)
 """Replicas from which on columns bound: each stands for all numbers up to the next."""
-_CURVED = 1.06
+_CURVED = 1.08
 """By how much mixes of one task's calls may carry more than between two that were seen, or with chunks left out."""
-_HELD = 1.02
-"""The same of memory, whose use bends less."""
 _LEFT_OUT = 1.01
 """By how much calls that are evened out over many may carry more with chunks left out than with those that are not."""
 _MORE = 0.02
@@ -107,11 +105,15 @@ def _outer(part: Slice, looks: _Looks, power: Floats, moved: Floats | None, sele
             use, open_ = edges.holding()
             if pooled > 1:
                 use = use / _LEFT_OUT
-            curved = np.array([_HELD if row == "capacity" else _CURVED for row in edges.row_names])
-            built = task_rows(
-                use, edges.row_names, [each.flow for each in edges.calls],
-                *_seen(edges, wider), bulge(_together(wider)), curved,
+            own_flows, like, together = [each.flow for each in edges.calls], edges.look.like, bulge(_together(wider))
+            share, seen = _seen(edges, wider)
+            names, kept = edges.row_names[:-1], share * np.array([f.residency == "colocated" for f in own_flows])
+            steps = task_rows(use[:, :-1], names, own_flows, like, share, seen, together[:, :-1], _CURVED)
+            memory = memory_rows(
+                use[:, -1], edges.holding_least(), own_flows, like, "colocated", together[:, -1],
+                edges.held_mixes(), kept,
             )  # fmt: skip
+            built = steps.beside(memory)
             everyone = len(looks.every)
             shape = (len(rows), built.use.shape[1], everyone)
             whole, admits = np.zeros(shape), np.zeros((len(rows), everyone), dtype=bool)
@@ -129,14 +131,11 @@ def _outer(part: Slice, looks: _Looks, power: Floats, moved: Floats | None, sele
 
 
 def _seen(edges: Edges, wider: Edges) -> tuple[Floats, dict[str, Mixes]]:
-    """([R, V] how much each finds of what the warmest flow of its task does, what was seen of mixes by task).
-
-    Of memory: as far as it is kept here.
-    """
+    """([V] how much each finds of what the warmest flow of its task does, what was seen of mixes by task)."""
     found = np.array([edges.look.found(v) for v in range(len(edges.calls))])
     pairs = wider.look.pairs
     if not pairs:
-        return np.tile(found, (len(edges.row_names), 1)), {}
+        return found, {}
     carried, parts = wider.carried, wider.look.parts
     count = len(edges.part.index)
     seen: dict[str, Mixes] = {}
@@ -151,14 +150,11 @@ def _seen(edges: Edges, wider: Edges) -> tuple[Floats, dict[str, Mixes]]:
             theta = np.clip(np.take_along_axis(theta, order, axis=1), 1e-3, 1.0 - 1e-3)
             some = np.take_along_axis(np.stack([carried[n] for n in own], axis=1), order[:, :, None], axis=1)
             seen[task] = Mixes((cold, warm), theta, some)
-    share = found.copy()
     for task in seen:
         mine = [v for v, each in enumerate(edges.calls) if each.task == task]
         low, high = min(found[mine]), max(found[mine])
-        share[mine] = (found[mine] - low) / (high - low)
-    here = [each.flow.residency == "colocated" for each in edges.calls]
-    rows = [share * here if row == "capacity" else share for row in edges.row_names]
-    return np.stack(rows), seen
+        found[mine] = (found[mine] - low) / (high - low)
+    return found, seen
 
 
 def _together(wider: Edges) -> Floats:
@@ -251,9 +247,7 @@ class _Columns:
     row_names: tuple[str, ...]
 
     @staticmethod
-    def of(
-        edges: Sequence[Edges], sets: Sequence[Sequence[tuple[int, ...]]], flows: Sequence[Ints]
-    ) -> _Columns:
+    def of(edges: Sequence[Edges], sets: Sequence[Sequence[tuple[int, ...]]], flows: Sequence[Ints]) -> _Columns:
         """Those with chunks of one size, of few replicas and of more, for sets of some of all `flows` each.
 
         `sets` have larger ones first. What more replicas need has to be worth more.

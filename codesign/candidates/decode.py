@@ -15,7 +15,6 @@ from itertools import combinations, product
 import numpy as np
 
 from codesign.candidates.context import (
-    MEMORY_Z,
     MomentBook,
     OperatingPoints,
     Slice,
@@ -27,8 +26,19 @@ from codesign.candidates.context import (
 from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.edges import MIXES
 from codesign.candidates.flows import CallFlow
-from codesign.candidates.loads import batches, within_slots
-from codesign.candidates.outer import Blocks, Built, Mixes, Rows, bulge, outer_block, room_alone, task_rows, tasks_of
+from codesign.candidates.loads import batches, most_held, within_slots
+from codesign.candidates.outer import (
+    Blocks,
+    Built,
+    MemoryMixes,
+    Rows,
+    bulge,
+    memory_rows,
+    outer_block,
+    room_alone,
+    task_rows,
+    tasks_of,
+)
 from codesign.candidates.prefixes import sets_of_tasks
 from codesign.performance import decode_step_seconds
 from codesign.performance.queueing import EVEN_REPLICAS, batch_swing, normal_quantile, seen_batch
@@ -42,8 +52,18 @@ _FIRST, _SECOND = MIXES, tuple(1.0 - share for share in MIXES)
 """Of what either of two flows carries alone, what it brings to their mixes."""
 _ANY = 2**20
 """Replicas among which calls are even, of which more make no difference."""
+_LOWER = 1.01
+"""By how much memory that mixes take may lie below lines at what was seen."""
+_SEEN = (0.0, 0.15, 0.3, 0.5, 0.7, 0.85, 1.0)
+"""Of what calls carry whose history is kept, beside the rest of what those carry whose history is not."""
+_LATELY = 3 * _FINER
+"""Loads over which a slope is taken where slots are full."""
+_BEYOND_SLOTS = 100.0
+"""Times the calls that fill the slots that memory may have room for, at the most."""
 _CURVED = 1.009
-"""By how much mixes of one task's calls may hold more than between two that were seen."""
+"""By how much calls of several variants may carry more than lies between them."""
+_STEPS = (0, 1, 3)
+"""Rows other than that of memory."""
 _NOTHING = 1e-9
 """Calls/s of what cannot come."""
 _WORTH = 0.002
@@ -70,9 +90,7 @@ def _inner(part: Slice, book: MomentBook, few: DecodeEdges, power: Floats, selec
     pooled = np.ones(len(found.rows), dtype=np.int64)
     if not stays.all():
         more = DecodeEdges(part, book, flows, EVEN_REPLICAS).columns(~stays)
-        found = _Columns(
-            *(np.concatenate([getattr(found, f.name), getattr(more, f.name)]) for f in fields(_Columns))
-        )
+        found = _Columns(*(np.concatenate([getattr(found, f.name), getattr(more, f.name)]) for f in fields(_Columns)))
         pooled = np.concatenate([pooled, np.full(len(more.rows), EVEN_REPLICAS)])
     if not len(found.rows):
         return []
@@ -228,14 +246,21 @@ class DecodeEdges:
             share = np.maximum(share, (load.step_s + deviations * load.deviation_s) / seconds)
         return self._until(load.rate, share)
 
-    def _held(self, load: _Load, kept: tuple[Floats, Floats], room: Floats) -> Floats:
-        """[K, M] the most of each mix that `room` [K] bytes hold, with what a call/s keeps between calls [K, M]."""
-        mean = load.active[0] + load.rate * kept[0][..., None]
-        square = load.active[1] + load.rate * kept[1][..., None]
-        share = (mean + MEMORY_Z * np.sqrt(square)) / np.maximum(room, 1e-300)[:, None, None]
-        # Where slots are full before memory is, as if what is held rose with the calls from there.
+    def _held(self, load: _Load, kept: tuple[Floats, Floats], room: Floats, as_last: bool = False) -> Floats:
+        """[K, M] the most of each mix that `room` [K] bytes hold, with what a call/s keeps between calls [K, M].
+
+        Where slots are full before memory is, as if what is held rose in proportion to the calls from there, or as fast
+        `as_last`.
+        """
+        mean, square = (active / load.rate + own[..., None] for active, own in zip(load.active, kept, strict=True))
+        share = load.rate / most_held(mean, square, np.maximum(room, 1e-300)[:, None, None])
+        found, full = self._until(load.rate, share), np.maximum(share[..., -1], _NOTHING)
+        if as_last:
+            more, rate = (each[..., -1] - each[..., -1 - _LATELY] for each in (share, load.rate))
+            left = np.maximum(1.0 - full, 0.0) / np.maximum(more, 1e-12 * full)
+            return found + np.minimum(left * np.maximum(rate, 0.0), _BEYOND_SLOTS * found)
         with np.errstate(over="ignore"):
-            return self._until(load.rate, share) * np.maximum(1.0 / np.maximum(share[..., -1], _NOTHING), 1.0)
+            return found * np.maximum(1.0 / full, 1.0)
 
     @cached_property
     def _slots(self) -> Floats:
@@ -285,33 +310,53 @@ class DecodeEdges:
         mean, square = ((mix * each[:, None, heaviest]).sum(axis=-1) for each in self._kept)
         return self._held(self._load(mix), (mean, square), room)
 
-    def _mixes(self, room: Floats, edges: Floats) -> tuple[Floats, dict[str, Mixes], Floats]:
-        """Of what mixes hold in `room` [K] bytes over what flows do alone, `edges` [K, V].
-
-        ([V] what each flow keeps between calls of the most of its task, what was seen of mixes by task, [K] the most of
-        mixes of two tasks, of each the flow that keeps most and the one that keeps least.)
-        """
+    def _apart(self, room: Floats, edges: Floats) -> Floats:
+        """[K] the most that mixes of two tasks hold in `room` [K] bytes, of each the flow that keeps least, over what
+        the flows do alone, `edges` [K, V]."""
         kept = self._kept[0].mean(axis=0)
         answering = [v for v, kind in enumerate(self.kind) if self._tokens[kind] > 0]
         of = {name: [v for v in answering if self._tasks[self.kind[v]] == name] for name in tasks_of(self.flows)}
-        few = {name: own for name, own in of.items() if own}
-        ends = {name: (min(own, key=kept.__getitem__), max(own, key=kept.__getitem__)) for name, own in few.items()}
-        share = np.zeros(len(kept))
-        for name, (least, most) in ends.items():
-            if kept[most] > kept[least]:
-                share[of[name]] = (kept[of[name]] - kept[least]) / (kept[most] - kept[least])
-        apart = [(a, b) for one, other in combinations(ends.values(), 2) for a in set(one) for b in set(other)]
-        within = [(a, b) for a, b in ends.values() if kept[b] > kept[a]]
-        carried = self._carried([*apart, *within], room, edges)
-        wider = carried[:, : len(apart)].max(axis=(1, 2), initial=1.0)
-        seen = {}
-        for n, (a, b) in enumerate(within, len(apart)):
-            less, more = (edges[:, v, None] * np.array(parts) for v, parts in ((a, _FIRST), (b, _SECOND)))
-            theta = np.clip(more / np.maximum(less + more, 1e-300), 1e-3, 1.0 - 1e-3)[:, ::-1]
-            rows = np.ones((len(theta), len(MIXES), len(ROW_NAMES)))
-            rows[:, :, 2] = carried[:, n, ::-1]
-            seen[self._tasks[self.kind[a]]] = Mixes((a, b), theta, rows)
-        return share, seen, wider
+        least = [min(own, key=kept.__getitem__) for own in of.values() if own]
+        return np.asarray(self._carried(list(combinations(least, 2)), room, edges).max(axis=(1, 2), initial=1.0))
+
+    def _held_mixes(self) -> tuple[dict[str, MemoryMixes], Floats]:
+        """(what was seen of the calls of each task that are kept here and are not, [V] what each keeps of the most)."""
+        kept, found, share = self._kept[0].mean(axis=0), {}, np.zeros(len(self.flows))
+        for kind, name in enumerate(self._tasks):
+            mine = [v for v, own in enumerate(self.kind) if own == kind]
+            if self._tokens[kind] <= 0 or name in found or not mine:
+                continue
+            cold, warm = min(mine, key=kept.__getitem__), max(mine, key=kept.__getitem__)
+            if kept[warm] <= kept[cold]:
+                continue
+            share[mine] = (kept[mine] - kept[cold]) / (kept[warm] - kept[cold])
+            room = room_alone(self.part, self.flows[cold])
+            within = np.minimum(self._room_edges(room)[:, [cold, warm]], self._slots[:, [kind]])
+            parts = np.array([(1.0 - share, share) for share in _SEEN])
+            rates = within[:, None] * parts  # [K, S, 2]
+            total = np.maximum(rates.sum(axis=2), _NOTHING)
+            part = rates / total[..., None]
+            mix = np.zeros((len(total), len(parts), len(self._tasks)))
+            mix[..., kind] = 1.0
+            held = tuple((part * each[:, None, [cold, warm]]).sum(axis=2) for each in self._kept)
+            most = self._held(self._load(mix), (held[0], held[1]), room, as_last=True)
+            found[name] = MemoryMixes.of((cold, warm), part[:, 1:-1, 1], most[:, [0, -1]], most[:, 1:-1], _LOWER)
+        return found, share
+
+    def _holding_least(self) -> Floats:
+        """[K, V] what a call/s of each flow takes at least of the memory for its task.
+
+        On a replica for itself, in steps that read no more for a sequence than those of any flow.
+        """
+        tokens = np.maximum(self._tokens, 1e-300)
+        reads = (self._moments["attention"] / tokens).min(axis=1, keepdims=True)
+        step = self._step[:, :1] + reads * self._seen[:, :1]
+        held = [
+            kept + (self._moments[word] * step)[:, self.kind]
+            for kept, word in zip(self._kept, ("bytes_tokens", "square_tokens"), strict=True)
+        ]
+        room = np.stack([room_alone(self.part, flow) for flow in self.flows], axis=1)
+        return 1.0 / np.maximum(most_held(held[0], held[1], room), _NOTHING)
 
     def _carried(self, pairs: Sequence[tuple[int, int]], room: Floats, edges: Floats) -> Floats:
         """[K, pairs, MIXES] what mixes of two flows carry in `room` [K] over what they do alone, `edges` [K, V]."""
@@ -345,12 +390,22 @@ class DecodeEdges:
         together = {_both(one, other) for one in set(kept) for other in set(kept)}
         one = np.ones((len(use), 1))
         steps = [self._mixed_time(promise, self._on_time(self._alone, promise)) for promise in together]
-        share, seen, apart = self._mixes(self.part.room, self._room_edges(self.part.room))
-        wider = np.ones((len(use), len(ROW_NAMES)))
+        wider = np.ones((len(use), len(_STEPS)))
         wider[:, 0] = bulge(np.concatenate([one, *steps], axis=1).max(axis=1))
-        wider[:, 2] = bulge(apart)
-        shares = np.tile(share, (len(ROW_NAMES), 1))
-        return task_rows(use, ROW_NAMES, self.flows, shares, seen, wider, np.full(len(ROW_NAMES), _CURVED)), open_
+        variants = len(set(self.kind)) > len(set(self._tasks))
+        rows = task_rows(
+            use[:, _STEPS] / (_CURVED if variants else 1.0), [ROW_NAMES[r] for r in _STEPS], self.flows,
+            self.kind, np.zeros(len(self.flows)), {}, wider, 1.0,
+        )  # fmt: skip
+        kinds = [
+            (kind, flow.calls.held_s if flow.residency == "decode" else 0.0)
+            for kind, flow in zip(self.kind, self.flows, strict=True)
+        ]
+        apart = bulge(self._apart(self.part.room, self._room_edges(self.part.room)))
+        least = np.where(open_, self._holding_least(), 0.0)
+        mixes, share = self._held_mixes()
+        memory_taken = memory_rows(use[:, 2], least, self.flows, kinds, "decode", apart, mixes, share)
+        return rows.beside(memory_taken), open_
 
     def mixed(self, shares: Floats, room: Floats) -> Floats:
         """[K] the most of a mix of the flows, `shares` [V] of it, that keeps every promise, in `room` [K] bytes."""

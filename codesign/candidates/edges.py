@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from codesign.candidates.context import MEMORY_Z, MomentBook, Slice
+from codesign.candidates.context import MomentBook, Slice
 from codesign.candidates.data import Bools, Floats, Ints
 from codesign.candidates.flows import CallFlow, chain_lengths, chain_moments
-from codesign.candidates.loads import SAFE, Loads, Pooled, batches
-from codesign.candidates.outer import room_alone
+from codesign.candidates.loads import SAFE, Loads, Pooled, batches, most_held
+from codesign.candidates.outer import MemoryMixes, room_alone
 from codesign.performance import kv_bytes
 from codesign.performance.colocated import Calls, Colocated, Steps, Stream, stacked
 from codesign.workload.population import answer_lengths
@@ -42,6 +42,8 @@ STEADY = 4.0
 """Percent more sequences that one percent more calls may bring, at most: beyond it batches and queues run away."""
 _FLAT = 0.005
 """What mixes carry more of their parts that is none."""
+_LOWER = 1.045
+"""By how much memory that mixes take may lie below lines at the few that were seen."""
 _APART = 1e-3
 """Shares of mixes that are not the same."""
 _NEVER_S = 1e12
@@ -153,9 +155,7 @@ class _Promises:
     """[rows, U] the share that is late, each at a load of its own, of calls and reloads of those rows."""
 
     @staticmethod
-    def of(
-        kind: str, calls: Sequence[FlowCalls], streams: Sequence[Stream], whose: Sequence[int]
-    ) -> _Promises | None:
+    def of(kind: str, calls: Sequence[FlowCalls], streams: Sequence[Stream], whose: Sequence[int]) -> _Promises | None:
         """Those of some calls, with their chunks; None where there are none."""
         made = [
             (v, seconds, 1.0 - percentile)
@@ -468,7 +468,6 @@ class Edges:
         alone = self._over([(v,) for v in look.differ], look.alone, [np.ones((len(look.alone.rate), 1))])
         place = np.array([look.differ.index(v) for v in look.like])
         self._alone = alone.take(look.rows(place))
-        self._bytes = _held(look.alone_bytes, self._alone)
         self.replica = {row: self._by_flow(edges) for row, edges in self._room_of(self._alone).items()}
         """[K, V] of slots and busy: the most of each flow that slots, and the queue of prompts, hold."""
         asked = alone.take(look.rows(np.array(look.asked)))
@@ -491,7 +490,7 @@ class Edges:
 
     def capacity(self, room: Floats) -> Floats:
         """[K, V] the most of each flow that `room` [K] bytes hold."""
-        return self._by_flow(self._alone.until(self._bytes, np.tile(room, len(self.calls)), beyond=True))
+        return self._by_flow(self._alone.held(self.look.alone_bytes, np.tile(room, len(self.calls)), "in proportion"))
 
     def rows(self, chosen: tuple[int, ...], room: Floats) -> tuple[Floats, Bools]:
         """([K, R, V] what a call/s of each flow takes of the rows, [K, V] which may come) for a set of flows.
@@ -643,13 +642,9 @@ class Edges:
     def _in_mixes(self, room: Floats) -> Floats:
         """[pairs, K] what mixes carry in `room` [K] bytes over what lies between those of their flows alone."""
         pairs = self.look.pairs
-        held = self._pairs.until(self._pair_bytes, np.tile(room, len(pairs)), beyond=True)
+        held = self._pairs.held(self.look.pair_bytes, np.tile(room, len(pairs)), "in proportion")
         held, alone = held.reshape(len(pairs), self._count), self._in_room(room)
         return np.stack([self._carried(n, held[n], alone) for n in range(len(pairs))])
-
-    @cached_property
-    def _pair_bytes(self) -> Floats:
-        return _held(self.look.pair_bytes, self._pairs)
 
     def _less(self, pair: int, edge: Floats, alone: Floats) -> Floats:
         """[K] an edge [K] of a pair's mix over what lies between those of its flows alone [K, V], at most 1."""
@@ -670,6 +665,42 @@ class Edges:
         open_ = self.open & np.all(most > 0, axis=1)
         return np.where(open_[:, None, :], SAFE / (_ROUNDING * np.where(most > 0, most, np.inf)), 0.0), open_
 
+    def holding_least(self) -> Floats:
+        """[K, V] what a call/s of each flow takes at least of the memory for its task.
+
+        On a replica for itself, in steps that read no more for a sequence than those of any flow.
+        """
+        look, shape = self.look, (len(self.calls), self._count)
+        place = look.rows(np.array([look.differ.index(v) for v in look.like]))
+        light = look.alone.rate[place, 0].reshape(shape)
+        held = [(each[:, 0].reshape(shape) / light).T for each in look.alone_bytes]
+        kept = [
+            np.concatenate([getattr(each, word) for each in self.calls], axis=1)
+            for word in ("kept_bytes", "kept_squares")
+        ]
+        reads = np.concatenate([s.reads_s / np.maximum(s.tokens, _NOTHING) for s in look.streams], axis=1)
+        faster = (look.steps.lone + reads.min(axis=1, keepdims=True)) / (look.steps.lone + reads)
+        least = [each + (whole - each) * faster for whole, each in zip(held, kept, strict=True)]
+        room = np.stack([room_alone(self.part, each.flow) for each in self.calls], axis=1)
+        return np.where(self.open, 1.0 / np.maximum(most_held(least[0], least[1], room), _NOTHING), 0.0)
+
+    def held_mixes(self) -> dict[str, MemoryMixes]:
+        """What one task's calls take of the memory of theirs, some of which find their history here, by task."""
+        look, found = self.look, {}
+        for task, own in self._kept_here.items():
+            cold, warm = look.pairs[own[0]]
+            room = room_alone(self.part, self.calls[cold].flow)
+            alone = self._alone.held(look.alone_bytes, np.tile(room, len(self.calls)), "as last")
+            ends = self._by_flow(alone)[:, [cold, warm]]
+            rows = look.rows(np.array(own))
+            some = look.pair_bytes[0][rows], look.pair_bytes[1][rows]
+            edge = self._pairs.take(rows).held(some, np.tile(room, len(own)), "as last")
+            parts = [part.reshape(-1, self._count)[own].T for part in look.parts]
+            mixes = edge.reshape(len(own), self._count).T * (parts[0] + parts[1])
+            theta = parts[1] / (parts[0] + parts[1])
+            found[task] = MemoryMixes.of((cold, warm), theta, ends, mixes, _LOWER)
+        return found
+
     @cached_property
     def carried(self) -> Floats:
         """[pairs, K, R] what mixes carry that keep the promises of both, over what their flows do with their own."""
@@ -680,7 +711,7 @@ class Edges:
         alone = [self._own(self.promises, kind) for kind in self.kinds] + self._held_alone()
         edges = [self._pairs.rates(self.look.pair_places[kind]).reshape(*found.shape[:2], -1) for kind in self.kinds]
         rooms = [edge.reshape(found.shape[:2]) for edge in self._room_of(self._pairs).values()]
-        memory = self._pairs.until(self._pair_bytes, np.tile(self.part.room, len(pairs)), beyond=True)
+        memory = self._pairs.held(self.look.pair_bytes, np.tile(self.part.room, len(pairs)), "in proportion")
         for n, pair in enumerate(pairs):
             for r, kind in enumerate(self.kinds):
                 asked = [like[v] if kind in _ALIKE else v for v in pair]
@@ -709,7 +740,7 @@ class Edges:
         pooled = self._over([every], loads, rates)
         kept = [look.kept(kind, loads, every) for kind in self.kinds]
         most = np.min([*(pooled.rates(p).min(axis=1) for p in kept), *self._room_of(pooled).values()], axis=0)
-        most = np.minimum(most, pooled.until(_held(look.bytes_of([every], loads), pooled), room)) / SAFE
+        most = np.minimum(most, pooled.held(look.bytes_of([every], loads), room, "slots")) / SAFE
         moved = sum(share * each.moved_bytes for share, each in zip(shares.tolist(), self.calls, strict=True))
         most = np.minimum(most, self.part.link / np.maximum(moved, _NOTHING))
         return np.asarray(np.where(self.open.all(axis=1) & (room > 0), most, 0.0))
@@ -740,20 +771,12 @@ class Edges:
         return found[:, :, look.like]
 
 
-def _loads(
-    steps: Steps, streams: Sequence[Stream], mixes: Sequence[tuple[int, ...]], rates: Sequence[Floats]
-) -> Loads:
+def _loads(steps: Steps, streams: Sequence[Stream], mixes: Sequence[tuple[int, ...]], rates: Sequence[Floats]) -> Loads:
     """Loads of mixes of flows, [mixes·K]: the n-th flow of each at `rates[n]` ([mixes·K, 1], or [K, 1] alike)."""
     rows = np.tile(np.arange(len(steps.batch)), len(mixes))
     mixed = [Stream.joined([streams[mix[n]] for mix in mixes]) for n in range(len(mixes[0]))]
     full = [np.tile(rate, (len(rows) // len(rate), 1)) for rate in rates]
     return Loads.of(steps.take(rows), mixed, full)
-
-
-def _held(moments: tuple[Floats, Floats], pooled: Pooled) -> Floats:
-    """[rows, N] bytes by mean and variance that replicas of pools hold, and exceed seldom."""
-    mean, square = moments
-    return np.asarray(mean * pooled.more + MEMORY_Z * np.sqrt(square * pooled.more))
 
 
 def _like(calls: Sequence[FlowCalls]) -> list[int]:

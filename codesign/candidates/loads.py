@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from codesign.candidates.context import MEMORY_Z
 from codesign.candidates.data import Floats
 from codesign.performance.chunks import prompt_seconds
 from codesign.performance.colocated import Colocated, Steps, Stream
@@ -45,6 +47,9 @@ _ENDLESS = 1e12
 """Calls that wait where more prompts come than are computed."""
 _ROUNDS = 5
 """Of the number of calls that keep a batch, with those that the prompts before them hold up."""
+
+Beyond = Literal["slots", "in proportion", "as last"]
+"""How what rises with the load is thought to go on where slots are full."""
 
 
 def batches(most: Floats, finer: int = 1) -> Floats:
@@ -105,9 +110,7 @@ class Loads:
         """Loads that keep the batches of `steps`; of prompts without answers, which keep none, shares of all time."""
         unit = Colocated(steps, streams, mix)
         tokens = sum(m * s.tokens for m, s in zip(mix, streams, strict=True))
-        cost = sum(
-            m * (s.attention_s + prompt_seconds(steps.seen, s.parts)) for m, s in zip(mix, streams, strict=True)
-        )
+        cost = sum(m * (s.attention_s + prompt_seconds(steps.seen, s.parts)) for m, s in zip(mix, streams, strict=True))
         batch, answers = steps.batch, np.broadcast_to(tokens > 0, steps.batch.shape)
         decode = tokens * unit.quiet_s
         rate = batch / np.where(answers, decode + batch * cost, cost * (1.0 + batch))
@@ -218,10 +221,11 @@ class Pooled:
         found = low + np.clip(place - before, 0.0, 1.0) * (high - low)
         return np.where(place < 0.0, 0.0, np.where(np.isfinite(place), SAFE * found, np.inf))
 
-    def until(self, value: Floats, most: Floats, beyond: bool = False) -> Floats:
+    def until(self, value: Floats, most: Floats, beyond: Beyond = "slots") -> Floats:
         """[K] the most calls/s at which a value [K, N] that rises with the load is no more than `most` [K].
 
-        `beyond`: where it is less once slots are full, as if it rose with the load from there.
+        Where it is less once slots are full: what they hold, or `beyond` them as if it rose in proportion to the load,
+        or as fast as it did last.
         """
         last = self.loads.full
         good = value[:, : last + 1] <= most[:, None]
@@ -232,13 +236,38 @@ class Pooled:
         part = np.clip((most - value[rows, here]) / np.where(gap > 0, gap, 1.0), 0.0, 1.0)
         start, end = self.sure[rows, here], self.sure[rows, there]
         most_of_all = start
-        if beyond:
+        if beyond == "in proportion":
             most_of_all = start * np.clip(most / np.maximum(value[rows, last], 1e-300), 1.0, _BEYOND_SLOTS)
+        if beyond == "as last":
+            full = value[:, last]
+            more, rate = (each[:, last] - each[:, last - _NEAR] for each in (value, self.sure))
+            left = np.maximum(most - full, 0.0) / np.maximum(more, 1e-12 * np.maximum(full, 1e-300))
+            most_of_all = start + np.minimum(left * np.maximum(rate, 0.0), _BEYOND_SLOTS * start)
         return np.where(low < 0, 0.0, np.where(low >= last, most_of_all, SAFE * (start + part * (end - start))))
+
+    def held(self, moments: tuple[Floats, Floats], room: Floats, beyond: Beyond) -> Floats:
+        """[K] the most calls/s whose bytes, of mean and variance `moments` [K, N] at what is met, `room` [K] holds.
+
+        Where loads are light what each call holds hardly changes from one to the next, their deviation does.
+        """
+        rate = self.loads.rate
+        share = rate * self.more / most_held(moments[0] / rate, moments[1] / rate, room[:, None])
+        return self.until(share, np.ones(len(share)), beyond)
 
     def steady(self, most: float) -> Floats:
         """[K] the most calls/s before one percent more of them brings more than `most` percent more sequences."""
         return np.asarray(self.sure[np.arange(len(self.sure)), self.loads.steady(most)])
+
+
+def most_held(mean: Floats, square: Floats, room: Floats) -> Floats:
+    """The most calls/s whose bytes exceed `room` seldom, where one holds `mean` and `square` bytes and bytes².
+
+    Their number is Poisson: what is held has that mean and that variance for each.  inf where they hold nothing.
+    """
+    deviation = MEMORY_Z * np.sqrt(square)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        root = (np.sqrt(deviation**2 + 4.0 * mean * room) - deviation) / (2.0 * mean)
+    return np.where(mean > 0, root**2, np.inf)
 
 
 def calls_under_way(met: Floats, replicas: int) -> Floats:

@@ -28,8 +28,13 @@ _STRAIGHT = 1.006
 """By how much mixes may carry more than their parts where none of those that were seen does."""
 _NEAR = 1e-3
 """Shares of mixes that are the same: where one of two flows hardly comes, or may not, others are no mixes of them."""
+_MINGLED = 1.06
+"""By how much calls of which none is kept may fill memory less where they differ, than each by itself."""
+_NEVER = 1e-9
+"""Calls/s that are none."""
 _BULGE = 2.0
 """Of what mixes of two tasks carry beyond their parts, looked at where one brings a third: others carry no more."""
+
 
 @dataclass(frozen=True)
 class Built:
@@ -109,16 +114,17 @@ def task_rows(
     use: Floats,
     names: Sequence[str],
     flows: Sequence[CallFlow],
+    alike: Sequence[Hashable],
     found: Floats,
     seen: Mapping[str, Mixes],
     wider: Floats,
-    curved: Floats,
+    curved: float,
 ) -> Rows:
     """Rows [n, R', V] from what flows use alone, [n, R, V]: of each task, and `wider` [n, R] ones of all together.
 
-    Of a task's mixes the least that they use, by what share finds its history (`found` [R, V], 0 to 1), is a curve
+    Of a task's mixes the least that they use, by what share finds its history (`found` [V], 0 to 1), is a curve
     below their parts' where mixes carry more; rows are lines below it at each end and at each mix that was seen, lower
-    by `curved` [R], since between two looks the curve lies lower.
+    by `curved`, since between two looks the curve lies lower. Flows that are `alike` [V] are no mixes.
     """
     tasks = [flow.calls.task.name for flow in flows]
     own: list[Floats] = []
@@ -140,19 +146,102 @@ def task_rows(
             apart = np.any(ends <= 0, axis=1) | np.any(np.diff(theta, axis=1) < _NEAR, axis=1)
             even = np.linspace(0.0, 1.0, theta.shape[1])
             lines = supports(np.where(apart[:, None], even, theta), np.where(apart[:, None], 1.0, height))
-            chord = ends[:, :1] + (ends[:, 1:] - ends[:, :1]) * found[r]
+            chord = ends[:, :1] + (ends[:, 1:] - ends[:, :1]) * found
             part = np.clip(use[:, r] / np.where(chord > 0, chord, 1.0), 0.0, 1.0)  # of a mix like it, what a flow uses
             for n, (start, slope) in enumerate(lines):
-                line = (start[:, None] + slope[:, None] * found[r]) * part / curved[r]
+                line = (start[:, None] + slope[:, None] * found) * part / curved
                 alone = use[:, r] / carried.max(axis=1, keepdims=True) * (n == 0)
                 own.append(np.where(apart[:, None], alone, line) * mine)
                 labels.append(f"{row} of {name} ({n})")
+            kinds = list(dict.fromkeys(kind for kind, member in zip(alike, mine.tolist(), strict=True) if member))
+            for number, kind in enumerate(kinds):
+                own.append(use[:, r] * (mine & np.array([each == kind for each in alike])))
+                labels.append(f"{row} of {name}, alike ({number})")
             lowered[:, r, mine] /= (1.0 + 1.5 * (carried.max(axis=1) - 1.0))[:, None]
     every = np.maximum(np.stack(own, axis=1), 0.0)
     if len(set(tasks)) < 2:
         return Rows(tuple(labels), every, np.ones(every.shape[:2]))
     limit = np.concatenate([wider, np.ones(every.shape[:2])], axis=1)
     return Rows((*names, *labels), np.concatenate([lowered, every], axis=1), limit)
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryMixes:
+    """What was seen of n columns of the memory that one task's calls take, some of which find their history here."""
+
+    ends: tuple[int, int]
+    """A flow that keeps none here, or least, and the one that keeps most."""
+    theta: Floats
+    """[n, S] share of the second in the calls, 0 and 1 among them."""
+    height: Floats
+    """[n, S] memory that a call/s of such a mix takes, of all that there is."""
+    lower: float
+    """By how much the curve may lie below lines at what was seen."""
+
+    @staticmethod
+    def of(ends: tuple[int, int], theta: Floats, alone: Floats, mixes: Floats, lower: float) -> MemoryMixes:
+        """Those of the most calls/s of either alone [n, 2], and of the mixes [n, S − 2] at `theta`."""
+        order = np.argsort(theta, axis=1)
+        theta, mixes = (np.take_along_axis(each, order, axis=1) for each in (theta, mixes))
+        one = np.ones((len(theta), 1))
+        most = np.concatenate([alone[:, :1], mixes, alone[:, 1:]], axis=1)
+        theta = np.concatenate([0.0 * one, theta, one], axis=1)
+        return MemoryMixes(ends, theta, 1.0 / np.maximum(most, _NEVER), lower)
+
+    def lines(self) -> list[tuple[Floats, Floats]]:
+        """(height at 0, slope) [n] of lines below the curve; nothing where flows or mixes are none.
+
+        One at each mix but for the first flow alone: what it takes where slots are full before memory is is no memory.
+        """
+        bad = np.any(np.diff(self.theta, axis=1) < _NEAR, axis=1) | np.any(self.height >= 1.0 / _NEVER, axis=1)
+        even = np.linspace(0.0, 1.0, self.theta.shape[1])
+        _, *lines = supports(np.where(bad[:, None], even, self.theta), np.where(bad[:, None], 0.0, self.height))
+        return [tuple(np.where(bad, 0.0, each) / self.lower for each in line) for line in lines]  # type: ignore[misc]
+
+
+def memory_rows(
+    alone: Floats,
+    least: Floats,
+    flows: Sequence[CallFlow],
+    alike: Sequence[Hashable],
+    role: str,
+    wider: Floats,
+    mixes: Mapping[str, MemoryMixes],
+    share: Floats,
+) -> Rows:
+    """Rows [n, R, V] of memory from what flows take of it alone, and by what they hold at `least` [n, V] each.
+
+    Calls beside which others keep their history here do not fill the memory, so that their steps are shorter and they
+    hold less than where they are alone: of what is kept and what is not together the least counts, and lines below
+    what was seen of `mixes`, by the `share` [V] of its history that each flow keeps here. Flows that are not `alike`
+    [V] may carry `_MINGLED` times what lies between them, those of several tasks `wider` [n] times that.
+    """
+    here = np.array([flow.residency == role for flow in flows])
+    tasks = np.array([flow.calls.task.name for flow in flows])
+    rows, names = [least], ["memory"]
+    for name in tasks_of(flows):
+        for kept in (False, True):
+            mine = (here == kept) & (tasks == name)
+            kinds = list(dict.fromkeys(key for key, own in zip(alike, mine.tolist(), strict=True) if own))
+            for number, kind in enumerate(kinds):
+                rows.append(alone * (mine & np.array([key == kind for key in alike])))
+                names.append(f"capacity of {name} ({'kept' if kept else 'not kept'}, {number})")
+            if not kept and len(kinds) > 1:
+                rows.append(alone * mine / _MINGLED)
+                names.append(f"capacity of {name}")
+        if name in mixes:
+            cold = mixes[name].ends[0]
+            like = here | np.array([key == alike[cold] for key in alike])
+            for number, (start, slope) in enumerate(mixes[name].lines()):
+                line = np.maximum(start[:, None] + slope[:, None] * share, 0.0)
+                rows.append(np.where(like, line, np.minimum(line, least)) * (tasks == name) * (alone > 0))
+                names.append(f"capacity of {name}, mixed ({number})")
+    limit = [np.ones(len(alone))] * len(rows)
+    if len(set(tasks.tolist())) > 1:
+        rows.append(alone * ~here / _MINGLED)
+        limit.append(wider)
+        names.append("capacity")
+    return Rows(tuple(names), np.stack(rows, axis=1), np.stack(limit, axis=1))
 
 
 def supports(theta: Floats, height: Floats) -> list[tuple[Floats, Floats]]:
@@ -188,6 +277,14 @@ class Rows:
     """[n, R, V]."""
     limit: Floats
     """[n, R]."""
+
+    def beside(self, other: Rows) -> Rows:
+        """These and those of the same columns."""
+        use, limit = (np.concatenate([getattr(each, word) for each in (self, other)], axis=1) for word in _PARTS)
+        return Rows((*self.names, *other.names), use, limit)
+
+
+_PARTS = ("use", "limit")
 
 
 def outer_block(
