@@ -42,7 +42,7 @@ MIXED = {
     "options": {"gap": 0, "threads": 1, "max_replica_accelerators": 1, "disaggregation": "never"},
 }  # fmt: skip
 """Eight replicas by its accounts; nine by rows that carry a share `ROWS` of what they do."""
-ROWS = 0.88
+ROWS = 0.82
 ALONE = {
     "models": {"small": {"card": "Llama-3.1-8B", "weights": ["fp8"]}},
     "tasks": [

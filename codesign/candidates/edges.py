@@ -365,14 +365,29 @@ class Look:
 
     @cached_property
     def parts(self) -> list[Floats]:
-        """[pairs·K, 1] the share of what is carried of each of the two."""
+        """[pairs·K, 1] what there is of each of the two: shares of what is carried of it alone.
+
+        Of one task's calls whose history is kept here, and of those whose is not: where memory and what else there is
+        are full at once, as far as flows alone tell, and half of that way from the first alone.
+        """
         least = self._edges.least
         least = np.where(np.isfinite(least) & (least > 0), least, _NOTHING)
+        memory = np.maximum(self._edges.capacity(self.part.room), _NOTHING)
         parts: tuple[list[Floats], list[Floats]] = ([], [])
-        for n, pair in enumerate(self.pairs):
+        for n, (one, other) in enumerate(self.pairs):
             share = MIXES[n % len(MIXES)]
-            for part, v, own in zip(parts, pair, (share, 1.0 - share), strict=True):
-                part.append(least[:, v] * own)
+            first, second = least[:, one] * share, least[:, other] * (1.0 - share)
+            if self.calls[one].task == self.calls[other].task and self.calls[other].flow.residency == "colocated":
+                each, both = (1.0 / values[:, [one, other]] for values in (least, memory))
+                turn = each[:, 0] * both[:, 1] - each[:, 1] * both[:, 0]
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    corner = (both[:, 1] - each[:, 1]) / turn, (each[:, 0] - both[:, 0]) / turn
+                    way = (n % len(MIXES) + 1) / len(MIXES)
+                    mixed = corner[0] * way, (1.0 - corner[0] * way * both[:, 0]) / both[:, 1]
+                inside = np.isfinite(turn) & np.all([part > _NOTHING for part in (*corner, *mixed)], axis=0)
+                first, second = np.where(inside, mixed[0], first), np.where(inside, mixed[1], second)
+            for part, own in zip(parts, (first, second), strict=True):
+                part.append(own)
         return [np.concatenate(part)[:, None] for part in parts]
 
     @cached_property

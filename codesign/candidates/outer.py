@@ -22,10 +22,6 @@ Blocks = list[tuple[ColumnBlock, OperatingPoints]]
 
 ROUNDING = 1.003
 """By how much what a flow carries alone is rounded up: it lies between two loads, and plans have it rounded down."""
-_FLAT = 0.002
-"""What mixes carry more of their parts that is none."""
-_STRAIGHT = 1.006
-"""By how much mixes may carry more than their parts where none of those that were seen does."""
 _NEAR = 1e-3
 """Shares of mixes that are the same: where one of two flows hardly comes, or may not, others are no mixes of them."""
 _MINGLED = 1.06
@@ -134,8 +130,8 @@ def task_rows(
         mine = np.array([task == name for task in tasks])
         mixes = seen.get(name)
         for r, row in enumerate(names):
-            if mixes is None or not np.any(mixes.carried[:, :, r] > 1.0 + _FLAT):
-                own.append(use[:, r] * mine / (1.0 if mixes is None else _STRAIGHT))
+            if mixes is None:
+                own.append(use[:, r] * mine)
                 labels.append(f"{row} of {name}")
                 continue
             ends = use[:, r, list(mixes.ends)]
