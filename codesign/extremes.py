@@ -132,7 +132,10 @@ def most_rate(data: FleetData, deadline: float) -> float:
 
 @dataclass
 class Search:
-    """Bisection over hardness; `reached` has a plan, `proven` has none beyond it, `missed` had none in its time."""
+    """Bisection over hardness: `reached` has a plan, `proven` has none beyond it, `missed` had none in its time.
+
+    `settled` had none though time was left: what plans are made of has none there, and bounds may leave it open.
+    """
 
     gap: float
     clock: Clock
@@ -143,6 +146,7 @@ class Search:
     reached: float = 0.0
     proven: float = math.inf
     missed: float = math.inf
+    settled: float = math.inf
     best: tuple[Candidates, FleetPlan] | None = None
     heard: Callable[[], None] = lambda: None
 
@@ -152,7 +156,11 @@ class Search:
 
     def over(self) -> bool:
         """Is there nothing left to do, or no time?"""
-        return self.closed() or self.clock.stopped() is not None
+        return self.closed() or self._ended() or self.clock.stopped() is not None
+
+    def _ended(self) -> bool:
+        """Is there a plan about as hard as what plans are made of can do?"""
+        return self.best is not None and self.settled - self.reached <= 0.5 * self.gap * self.reached
 
     def ask(self, hardness: float, share: float) -> bool:
         """Look for a plan for a share of the time left."""
@@ -165,10 +173,11 @@ class Search:
         if self.best is not None:
             of, known = self.best
             start = moved(known.start, of, candidates)
-        plan = plan_fleet(candidates, ANY_PLAN, self.clock.part(self.clock.left() * share), start=start)
+        part = self.clock.part(self.clock.left() * share)
+        plan = plan_fleet(candidates, ANY_PLAN, part, start=start)
         if plan.replicas:
             self.reached, self.best = hardness, (candidates, plan)
-            self.missed = self.missed if self.missed > hardness else math.inf
+            self._reached_beyond()
             if self.stretches:
                 self._stretch()
             self.heard()
@@ -177,7 +186,14 @@ class Search:
             self.proven = min(self.proven, hardness)
         elif not self.clock.cancel.is_set():
             self.missed = min(self.missed, hardness)
+            if part.stopped() is None:
+                self.settled = min(self.settled, hardness)
         return False
+
+    def _reached_beyond(self) -> None:
+        """What had no plan below what is reached says nothing."""
+        self.missed = self.missed if self.missed > self.reached else math.inf
+        self.settled = self.settled if self.settled > self.reached else math.inf
 
     def _stretch(self) -> None:
         """How far the plan's own counts go."""
@@ -191,7 +207,7 @@ class Search:
         found = among(there, plan.start, self.clock)
         if found is not None:
             self.reached, self.best = self.reached * factor, (there, found)
-            self.missed = self.missed if self.missed > self.reached else math.inf
+            self._reached_beyond()
 
     def from_above(self, most: float) -> None:
         """Step down from a bound, by halves, until a plan is found."""
@@ -217,7 +233,7 @@ class Search:
             hardness *= 2.0
 
     def bisect(self) -> None:
-        """Halve the distance between the best plan and what has none, until the gap or the clock."""
+        """Halve the distance between the best plan and what has none, until the gap, the clock, or both are near."""
         share = _TRY_SHARE
         while self.best is not None and not self.over():
             high = min(self.proven, self.missed)
@@ -239,6 +255,7 @@ class Search:
         assert self.best is not None
         found, plan = self.best
         closed = self.closed()
+        ended = closed or self._ended()
         stopped = INTERRUPT if self.clock.cancel.is_set() else CLOCK
         return (
             found,
@@ -247,7 +264,7 @@ class Search:
                 status="optimal" if closed else "feasible",
                 objective=value(self.reached),
                 bound=value(self.proven),
-                stopped_by=None if closed else stopped,
+                stopped_by=None if ended else stopped,
                 demand_duals=(),
                 commodity_duals=(),
                 limit_duals=(),

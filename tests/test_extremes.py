@@ -79,6 +79,8 @@ def test_more_money_carries_more():
     _, four = solved(MODELLED)
     _, eight = solved(MODELLED, **{"limits.budget.cost_per_hour": "16 $/h"})
     assert eight.objective.value > 1.9 * four.objective.value
+    # What plans are made of does no more: the bound is over more than that, and time would not bring the two together.
+    assert [plan.solve.stopped_by for plan in (four, eight)] == [None, None]
 
 
 def test_bound_is_the_same_at_any_stated_rate():
