@@ -190,7 +190,7 @@ def _decode(
 def _colocated(
     part: Slice, book: MomentBook, flows: list[CallFlow], shares: Floats, replicas: int, chunk: float
 ) -> Floats:
-    look = Look.at(part, [FlowCalls.of(part, book, flow) for flow in flows], chunk)
+    look = Look.at(part, [FlowCalls.of(part, book, flow) for flow in flows], [chunk])
     return Edges(look, min(replicas, MOST_EVEN)).mix(shares, _room(part, flows))
 
 

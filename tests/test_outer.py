@@ -78,7 +78,7 @@ def test_sessions_beside_calls_that_bring_their_history_take_what_they_hold(agen
     (part,) = slices_of(agents.instance, Grids(), agents.book, agents.configurations, True)[:1]
     chats = [f for f in part.book.flows if f.phase == "colocated" and agents.instance.tasks[f.task].name == "chat"]
     flows = [next(f for f in chats if f.residency == residency) for residency in ("drop", "colocated")]
-    look = Look.at(part, [FlowCalls.of(part, MomentBook(part), flow) for flow in flows], 16384.0)
+    look = Look.at(part, [FlowCalls.of(part, MomentBook(part), flow) for flow in flows], [16384.0])
     edges, shares = Edges(look), np.array([1.0 - kept, kept])
     use, open_ = edges.rows((0, 1), part.room)
     assert open_.all()

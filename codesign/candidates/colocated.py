@@ -30,6 +30,8 @@ from codesign.candidates.outer import Blocks, Built, Mixes, Rows, bulge, memory_
 from codesign.candidates.prefixes import sets_of_tasks
 from codesign.performance.queueing import MOST_EVEN
 
+_AT_ONCE = 120
+"""Configurations, with chunks of each size, that are looked at together."""
 _LEVELS = 6
 """Of promises of each kind, at which sets of flows begin."""
 _PAIR, _POOLED = 2, (4, 8, 16)
@@ -171,7 +173,7 @@ def _prompt_joules(part: Slice, book: MomentBook, flow: CallFlow) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class _Looks:
-    """Looks with chunks of each size, at configurations for which no other size does as well."""
+    """Looks at configurations with chunks of each size, but those for which another size does as well."""
 
     kept: list[tuple[Look, Ints]]
     every: Ints
@@ -182,15 +184,19 @@ class _Looks:
     @staticmethod
     def of(part: Slice, calls: list[FlowCalls]) -> _Looks:
         """Those of some calls."""
-        looks = [Look.at(part, calls, chunk) for chunk in part.grids.chunks]
-        rows = _kept([[Edges(look, n) for n in (1, _POOLED[-1])] for look in looks])
+        kept, size = [], max(1, _AT_ONCE // len(part.grids.chunks))
+        for first in range(0, len(part.index), size):
+            some = np.arange(first, min(first + size, len(part.index)))
+            own = replace(part, index=part.index[some])
+            look = Look.at(own, [each.take(some) for each in calls], part.grids.chunks)
+            rows = _kept([Edges(look, n) for n in (1, _POOLED[-1])], len(part.grids.chunks))
+            kept.append((look.take(rows), some[rows % len(some)]))
         stays = np.array([each.flow.residency == "colocated" for each in calls])
-        kept = [(look.take(own), own) for look, own in zip(looks, rows, strict=True) if len(own)]
         return _Looks(kept, np.arange(len(calls)), np.flatnonzero(~stays))
 
 
 def _columns(looks: _Looks) -> _Columns:
-    """Columns with chunks of each size: of single replicas, and of several for flows that do not stay."""
+    """Columns of single replicas, and of several for flows that do not stay."""
     every, some = looks.every, looks.some
     flows = [every, every, *([some] * len(_POOLED))] if len(some) else [every]
     edges = []
@@ -208,26 +214,23 @@ def _columns(looks: _Looks) -> _Columns:
     )
 
 
-def _kept(edges: Sequence[Sequence[Edges]]) -> list[Ints]:
-    """Configurations with chunks of each size, but for those that carry no more than with chunks of another one.
+def _kept(edges: Sequence[Edges], sizes: int) -> Ints:
+    """Rows of configurations with chunks of so many sizes, but for those that carry no more than with another one.
 
-    Of each flow, beside each flow's promises, on each of some numbers of replicas [chunks][numbers].
+    Of each flow, beside each flow's promises, on each of some numbers of replicas.
     """
-    least = [
-        [np.minimum(each.least_by_flow, each.capacity(each.part.room)[:, None]) for each in numbers]
-        for numbers in edges
-    ]
-    dropped = np.zeros((len(edges), len(edges[0][0].part.index)), dtype=bool)
-    for one, (numbers, own) in enumerate(zip(edges, least, strict=True)):
-        mine = numbers[0].open
-        asked = mine[:, :, None] & mine[:, None, :]
-        for other, (theirs, most) in enumerate(zip(edges, least, strict=True)):
+    own = np.stack([np.minimum(each.least_by_flow, each.capacity(each.part.room)[:, None]) for each in edges])
+    least = own.reshape(len(edges), sizes, -1, *own.shape[2:])
+    open_ = edges[0].open.reshape(sizes, least.shape[2], -1)
+    dropped = np.zeros(open_.shape[:2], dtype=bool)
+    for one in range(sizes):
+        asked = open_[one][:, :, None] & open_[one][:, None, :]
+        for other in range(sizes):
             if one != other:
-                as_much: Bools = np.all(~mine | theirs[0].open, axis=1) & ~dropped[other]
-                for here, there in zip(own, most, strict=True):
-                    as_much &= np.all((there >= here) | ~asked, axis=(1, 2))
+                as_much: Bools = np.all(~open_[one] | open_[other], axis=1) & ~dropped[other]
+                as_much &= np.all((least[:, other] >= least[:, one]) | ~asked, axis=(0, 2, 3))
                 dropped[one] |= as_much
-    return [np.flatnonzero(~each) for each in dropped]
+    return np.flatnonzero(~dropped.ravel())
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,7 +251,7 @@ class _Columns:
 
     @staticmethod
     def of(edges: Sequence[Edges], sets: Sequence[Sequence[tuple[int, ...]]], flows: Sequence[Ints]) -> _Columns:
-        """Those with chunks of one size, of few replicas and of more, for sets of some of all `flows` each.
+        """Those of few replicas and of more, for sets of some of all `flows` each.
 
         `sets` have larger ones first. What more replicas need has to be worth more.
         """
@@ -277,7 +280,7 @@ class _Columns:
                 same = np.ones(len(rows))
                 found.append(
                     _Columns(
-                        use[rows], open_[rows], rows, longest * same, each.chunk * same,
+                        use[rows], open_[rows], rows, longest * same, each.chunk[rows],
                         np.full(len(rows), each.replicas), edges[0].mixed_names,
                     )
                 )  # fmt: skip

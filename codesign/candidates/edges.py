@@ -1,4 +1,4 @@
-"""What colocated replicas carry with chunks of one size: of each flow alone, and of pairs of tasks.
+"""What colocated replicas carry: of each flow alone, and of pairs of tasks.
 
 A row Σ x/X ≤ 1 over the edges X of flows alone holds for mixes too, as far as the loads that break nothing are convex:
 where steps are linear in the batch they are half-spaces. What mixes of two tasks carry less is taken off.
@@ -34,7 +34,7 @@ _GROUPS = 16
 """Of answers of about a length."""
 _ANSWERS = {"rough": 12, "close": 30}
 """Points of an answer's length in TPOT, by how closely one looks."""
-_ROUNDING = 1.004
+_ROUNDING = 1.002
 """By how much more a flow may carry alone than by what was seen is likely."""
 _MIXED = 0.99
 """Of what rows say of flows together: mixes of more than two are none of those that were looked at."""
@@ -123,13 +123,12 @@ class FlowCalls:
         """Name of the task."""
         return self.flow.calls.task.name
 
-    def stream(self, part: Slice, chunk: float) -> Stream:
-        """Them in chunks."""
-        return Stream.of(part.table, chunk, self.prompts, self.answers)
-
-    def first_stream(self, part: Slice, chunk: float) -> Stream:
-        """The same for the tail of TTFT."""
-        return Stream.of(part.table, chunk, self.first, self.answers)
+    def stream(self, part: Slice, chunk: Floats, first: bool = False) -> Stream:
+        """Them in chunks of the size [K] of each configuration; `first`: for the tail of TTFT."""
+        rows = [np.flatnonzero(chunk == size) for size in np.unique(chunk)]
+        prompts = self.first if first else self.prompts
+        found = [Stream.of(part.table.take(own), float(chunk[own[0]]), prompts, self.answers) for own in rows]
+        return Stream.joined(found).take(np.argsort(np.concatenate(rows))) if len(found) > 1 else found[0]
 
     @property
     def first_reload(self) -> Floats:
@@ -229,11 +228,12 @@ def _lumped(weight: Floats, output: Floats, most: int) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """Loads of flows on K configurations with chunks of one size, alone and in pairs, and where promises break."""
+    """Loads of flows on K configurations with chunks of some size, alone and in pairs, and where promises break."""
 
     part: Slice
     calls: Sequence[FlowCalls]
-    chunk: float
+    chunk: Floats
+    """[K]."""
     streams: Sequence[Stream]
     steps: Steps
     alone: Loads
@@ -245,12 +245,19 @@ class Look:
     """
 
     @staticmethod
-    def at(part: Slice, calls: Sequence[FlowCalls], chunk: float) -> Look:
-        """A look at calls that come to each replica by chance."""
-        steps = Steps.at(part.table, batches(part.slots * part.table.dp.astype(np.float64)), chunk)
+    def at(part: Slice, calls: Sequence[FlowCalls], chunks: Sequence[float]) -> Look:
+        """A look at calls that come to each replica by chance.
+
+        At all configurations of a slice with chunks of one size, then with those of the next.
+        """
+        every = np.tile(np.arange(len(part.index)), len(chunks))
+        chunk = np.repeat(np.array(chunks), len(part.index))
+        batch = batches(part.slots * part.table.dp.astype(np.float64))
+        steps = Steps.joined([Steps.at(part.table, batch, size) for size in chunks])
+        part, calls = replace(part, index=part.index[every]), [each.take(every) for each in calls]
         streams = [each.stream(part, chunk) for each in calls]
         alone = [(v,) for v in sorted(set(_like(calls)))]
-        loads = _loads(steps, streams, alone, [np.ones((len(part.index), 1))])
+        loads = _loads(steps, streams, alone, [np.ones((len(every), 1))])
         return Look(part, calls, chunk, streams, steps, loads, {})._asked()
 
     def _asked(self) -> Look:
@@ -265,7 +272,7 @@ class Look:
         return Look(
             replace(self.part, index=self.part.index[rows]),
             [each.take(rows) for each in self.calls],
-            self.chunk,
+            self.chunk[rows],
             [each.take(rows) for each in self.streams],
             self.steps.take(rows),
             self.alone.take(own),
@@ -438,7 +445,7 @@ class Look:
 
     @cached_property
     def _first_streams(self) -> list[Stream]:
-        return [each.first_stream(self.part, self.chunk) for each in self.calls]
+        return [each.stream(self.part, self.chunk, first=True) for each in self.calls]
 
     def _streams_of(self, kind: str) -> Sequence[Stream]:
         """Of all flows, as a kind of promise needs them."""
@@ -467,7 +474,7 @@ class Look:
 
 
 class Edges:
-    """The most calls/s of flows on each of `replicas` of K configurations with chunks of one size."""
+    """The most calls/s of flows on each of `replicas` of K configurations with chunks of some size."""
 
     def __init__(self, look: Look, replicas: int = 1, wider: Edges | None = None, flows: Ints | None = None) -> None:
         self.look, self.replicas = look, replicas
@@ -499,9 +506,14 @@ class Edges:
         """[K, V] does a flow that comes alone keep its promises, and has it the memory and the link?"""
         flows = np.arange(len(self.calls))
         own = np.min([kept[:, flows, flows] for kept in self.promises.values()], axis=0)
+        return np.asarray((own > 0) & self._fits)
+
+    @cached_property
+    def _fits(self) -> Bools:
+        """[K, V] has a flow the memory and the link?"""
         needed = np.array([c.flow.fabric_bytes_per_s if c.flow.tier is not None else 0.0 for c in self.calls])
         held = np.stack([self.part.hold(c.flow) for c in self.calls], axis=1) & (self.capacity(self.part.room) > 0)
-        return np.asarray((own > 0) & held & (self.part.link[:, None] >= needed))
+        return np.asarray(held & (self.part.link[:, None] >= needed))
 
     def capacity(self, room: Floats) -> Floats:
         """[K, V] the most of each flow that `room` [K] bytes hold."""
@@ -677,7 +689,7 @@ class Edges:
     def holding(self) -> tuple[Floats, Bools]:
         """([K, R, V] what a call/s of each flow takes at least of each row, with its own promises, [K, V] who may)."""
         most = np.stack([*(self._own(self._likely, kind) for kind in self.kinds), *self._held_alone()], axis=1)
-        open_ = self.open & np.all(most > 0, axis=1)
+        open_ = self._fits & np.all(most > 0, axis=1)
         return np.where(open_[:, None, :], SAFE / (_ROUNDING * np.where(most > 0, most, np.inf)), 0.0), open_
 
     def holding_least(self) -> Floats:
@@ -697,7 +709,7 @@ class Edges:
         faster = (look.steps.lone + reads.min(axis=1, keepdims=True)) / (look.steps.lone + reads)
         least = [each + (whole - each) * faster for whole, each in zip(held, kept, strict=True)]
         room = np.stack([room_alone(self.part, each.flow) for each in self.calls], axis=1)
-        return np.where(self.open, 1.0 / np.maximum(most_held(least[0], least[1], room), _NOTHING), 0.0)
+        return np.where(self._fits, 1.0 / np.maximum(most_held(least[0], least[1], room), _NOTHING), 0.0)
 
     def held_mixes(self) -> dict[str, MemoryMixes]:
         """What one task's calls take of the memory of theirs, some of which find their history here, by task."""

@@ -293,7 +293,7 @@ def outer_block(
     flow_power_w: Floats,
     replica_power_w: Floats,
     pooled: Ints,
-    chunk: float = np.nan,
+    chunk: Floats | None = None,
 ) -> Blocks:
     """The block of columns `source` [n] of a slice's configurations with such rows; none of no column."""
     some = np.flatnonzero(admissible.any(axis=1) & np.all(rows.limit > 0, axis=1))
@@ -315,4 +315,5 @@ def outer_block(
         min_replicas=pooled[some].astype(np.int64),
     )
     nothing = np.full(len(some), np.nan)
-    return [(block, OperatingPoints(role, configuration, nothing, nothing, nothing, np.full(len(some), chunk)))]
+    sizes = nothing if chunk is None else chunk[some]
+    return [(block, OperatingPoints(role, configuration, nothing, nothing, nothing, sizes))]

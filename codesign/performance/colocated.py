@@ -191,10 +191,12 @@ class Calls:
 
     @staticmethod
     def of(streams: Sequence[Stream]) -> Calls:
-        """One kind of each of N streams; on all K replicas it has the same prompts and answers."""
+        """One kind of each of N streams: on all K replicas the same prompts and answers, in chunks of any size."""
+        alike = all(np.array_equal(s.chunks, np.broadcast_to(s.chunks[:1], s.chunks.shape)) for s in streams)
+        everywhere = ("weight", "answer_weight", "output", *(("chunks", "rest", "whole") if alike else ()))
 
         def each(name: str, empty: float = 0.0) -> Floats:
-            values = [getattr(s.calls, name)[: None if "attention" in name else 1] for s in streams]
+            values = [getattr(s.calls, name)[: 1 if name in everywhere else None] for s in streams]
             longest = max(v.shape[2] for v in values)
             full = [
                 np.pad(v, ((0, 0), (0, 0), (0, longest - v.shape[2]), *((0, 0),) * (v.ndim - 3)), constant_values=empty)
@@ -209,22 +211,18 @@ class Calls:
 
     def coarse(self) -> Calls:
         """With fewer points of prompts, each the mean of some that are alike."""
-        count = self.chunks.shape[2]
-        if count <= _LUMPS:
+        if self.chunks.shape[2] <= _LUMPS:
             return self
-        order = np.argsort(self.chunks, axis=2, kind="stable")
-        begin = np.linspace(0, count, _LUMPS, endpoint=False).astype(int)
-        weight = np.take_along_axis(self.weight, order, axis=2)
-        mass = np.add.reduceat(weight, begin, axis=2)
+        lumps = _Lumps.of(self.chunks, self.weight)
+        mass = lumps.total(np.broadcast_to(self.weight, lumps.order.shape))
 
         def mean(values: Floats) -> Floats:
             more = (1,) * (values.ndim - 3)
-            place, share = order.reshape(order.shape + more), weight.reshape(weight.shape + more)
-            total = np.add.reduceat(np.take_along_axis(values, place, axis=2) * share, begin, axis=2)
+            total = lumps.total(values * self.weight.reshape(self.weight.shape + more))
             return np.asarray(total / np.maximum(mass.reshape(mass.shape + more), 1e-300))
 
         return Calls(
-            mass, mean(self.chunks), mean(self.rest), mean(self.attention), mean(self.whole),
+            mass, np.where(mass > 0, mean(self.chunks), 1.0), mean(self.rest), mean(self.attention), mean(self.whole),
             mean(self.whole_attention), self.answer_weight, self.output,
         )  # fmt: skip
 
@@ -232,6 +230,31 @@ class Calls:
         """Those on some of the replicas."""
         every = {item.name: getattr(self, item.name) for item in fields(Calls)}
         return Calls(**{name: each[rows] if len(each) > 1 else each for name, each in every.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class _Lumps:
+    """Points [..., J] that are alike, together: as many in each, of those that count for something."""
+
+    order: NDArray[np.intp]
+    """[..., J] short to long, those that count for nothing last."""
+    ends: NDArray[np.intp]
+    """[..., L + 1] where each begins, and the last ends."""
+
+    @staticmethod
+    def of(chunks: Floats, weight: Floats) -> _Lumps:
+        """By chunks [..., J] of prompts."""
+        real = np.broadcast_to(weight, chunks.shape) > 0
+        order = np.argsort(np.where(real, chunks, np.inf), axis=-1, kind="stable")
+        return _Lumps(order, (np.linspace(0.0, 1.0, _LUMPS + 1) * real.sum(axis=-1, keepdims=True)).astype(int))
+
+    def total(self, values: Floats) -> Floats:
+        """[..., L, ...] sums of values [..., J, ...]; they may have more than the points where these have one."""
+        axis, more = self.order.ndim - 1, (1,) * (values.ndim - self.order.ndim)
+        order, ends = (each.reshape(each.shape + more) for each in (self.order, self.ends))
+        summed = np.cumsum(np.take_along_axis(values, order, axis=axis), axis=axis)
+        summed = np.concatenate([np.zeros_like(summed[(slice(None),) * axis + (slice(0, 1),)]), summed], axis=axis)
+        return np.diff(np.take_along_axis(summed, ends, axis=axis), axis=axis)
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,6 +275,11 @@ class Steps:
         """Steps of a call that sees `batch` [K, N] others."""
         seen, more = (step_seconds(table, batch + others, chunk) for others in (1.0, 2.0))
         return Steps(batch, seen, more, step_seconds(table, np.ones(1), chunk)[:, :, 0])
+
+    @staticmethod
+    def joined(steps: Sequence[Steps]) -> Steps:
+        """The replicas of one after those of another."""
+        return Steps(*(np.concatenate([getattr(each, item.name) for each in steps]) for item in fields(Steps)))
 
     def take(self, rows: NDArray[np.intp]) -> Steps:
         """Those of some of the replicas."""
@@ -477,11 +505,9 @@ class Colocated:
         chunks = np.concatenate([s.chunks for s in self.streams], axis=-1)
         if chunks.shape[-1] <= _LUMPS or self.look == "exact":
             return self.served, self.served_s
-        order = np.argsort(chunks, axis=-1, kind="stable")[:, None]
-        begin = np.linspace(0, chunks.shape[-1], _LUMPS, endpoint=False).astype(int)
-        share, seconds = (np.take_along_axis(each, order, axis=-1) for each in (self.served, self.served_s))
-        time = np.add.reduceat(share * seconds, begin, axis=-1)
-        square = np.add.reduceat(share * seconds**2, begin, axis=-1)
+        lumps = _Lumps.of(chunks[:, None], np.concatenate([s.weight for s in self.streams], axis=-1)[:, None])
+        time = self.served * self.served_s
+        time, square = lumps.total(time), lumps.total(time * self.served_s)
         length = square / np.maximum(time, 1e-300)
         return time / np.maximum(length, 1e-300), length
 
