@@ -236,7 +236,8 @@ class DecodeEdges:
         here, there = (np.clip(n, 0, count - 1)[..., None] for n in (low, low + 1))
         value, above = (np.take_along_axis(share, n, axis=-1)[..., 0] for n in (here, there))
         start, end = (np.take_along_axis(rate, n, axis=-1)[..., 0] for n in (here, there))
-        part = np.clip((1.0 - value) / np.maximum(above - value, 1e-12), 0.0, 1.0)
+        with np.errstate(invalid="ignore"):  # without room nothing is held: no load keeps that
+            part = np.nan_to_num(np.clip((1.0 - value) / np.maximum(above - value, 1e-12), 0.0, 1.0))
         return np.where(low < 0, 0.0, np.where(low >= count - 1, start, _SAFE * (start + part * (end - start))))
 
     def _on_time(self, load: _Load, promise: Promise) -> Floats:
@@ -253,7 +254,8 @@ class DecodeEdges:
         `as_last`.
         """
         mean, square = (active / load.rate + own[..., None] for active, own in zip(load.active, kept, strict=True))
-        share = load.rate / most_held(mean, square, np.maximum(room, 1e-300)[:, None, None])
+        with np.errstate(divide="ignore"):
+            share = load.rate / most_held(mean, square, np.maximum(room, 0.0)[:, None, None])
         found, full = self._until(load.rate, share), np.maximum(share[..., -1], _NOTHING)
         if as_last:
             more, rate = (each[..., -1] - each[..., -1 - _LATELY] for each in (share, load.rate))

@@ -34,7 +34,7 @@ _GROUPS = 16
 """Of answers of about a length."""
 _ANSWERS = {"rough": 12, "close": 30}
 """Points of an answer's length in TPOT, by how closely one looks."""
-_ROUNDING = 1.002
+_ROUNDING = 1.004
 """By how much more a flow may carry alone than by what was seen is likely."""
 _MIXED = 0.99
 """Of what rows say of flows together: mixes of more than two are none of those that were looked at."""

@@ -36,8 +36,6 @@ _HALVINGS, _SECANTS, _LOOKS = 5, 1, 2
 _ASIDE, _CLOSE, _INSIDE, _FAR = 0.02, 0.005, 0.02, 8.0
 """Deviations by which promises are kept for safety, and aimed at below that; share of an interval that is left at its
 ends; deviations that are certain."""
-_ABOUT = 0.01
-"""Deviations to which it is known whether a promise is kept."""
 _MEDIANS = 0.25
 """Share of calls that may be late, from which on it may fall for a while where the load rises: answers that no prompt
 meets become fewer, and those that prompts hold up longer."""
@@ -149,7 +147,7 @@ class Loads:
     def edges(self, late: Callable[[Colocated], Floats], allowed: Floats) -> tuple[Floats, Floats]:
         """[K, U] the last loads at which shares `late` [K, U] are at most `allowed` [U]; −1 where none is so light.
 
-        First those that were seen to be, then where by what was seen they end at the latest.  Shares rise with it;
+        First those that were seen to be, then where by what was seen they end.  Shares rise with it;
         of promises of medians not always, so that the first load that breaks one is looked for step by step. Close to
         the edge they rise as those of a normal distribution.
         """
@@ -179,13 +177,12 @@ class Loads:
             good = found <= wanted
             low, below = np.where(good, middle, low), np.where(good, found, below)
             high, above = np.where(good, high, middle), np.where(good, above, found)
-        # Where a share hardly rises with the load, next to nothing decides where it is too much: likely is what is so.
-        part = (ndtri(allowed) + _ABOUT - below) / np.maximum(above - below, 1e-9)
-        likely = np.clip(low + np.maximum(part, 0.0) * (high - low), 0.0, last)
+        part = (ndtri(allowed) - below) / np.maximum(above - below, 1e-9)
+        likely = low + np.clip(part, 0.0, 1.0) * (high - low)
         none: Bools = low <= 0.0
         if np.any(none):
             lightest = _normal(late(self.at(np.zeros(shape), "rough")))
-            likely = np.where(none & (lightest > ndtri(allowed) + _ABOUT), -1.0, likely)
+            likely = np.where(none & (lightest > ndtri(allowed)), -1.0, likely)
         return np.where(none, -1.0, low), likely
 
     def steady(self, most: float) -> Floats:

@@ -136,7 +136,8 @@ def task_rows(
                 continue
             ends = use[:, r, list(mixes.ends)]
             between = ends[:, :1] + (ends[:, 1:] - ends[:, :1]) * mixes.theta
-            carried = np.maximum(mixes.carried[:, :, r], 1.0)
+            # Where one of the two may not come there are no mixes of them.
+            carried = np.where(np.any(ends <= 0, axis=1)[:, None], 1.0, np.maximum(mixes.carried[:, :, r], 1.0))
             theta = np.concatenate([np.zeros((len(use), 1)), mixes.theta, np.ones((len(use), 1))], axis=1)
             height = np.concatenate([ends[:, :1], between / carried, ends[:, 1:]], axis=1)
             apart = np.any(ends <= 0, axis=1) | np.any(np.diff(theta, axis=1) < _NEAR, axis=1)
@@ -146,7 +147,7 @@ def task_rows(
             part = np.clip(use[:, r] / np.where(chord > 0, chord, 1.0), 0.0, 1.0)  # of a mix like it, what a flow uses
             for n, (start, slope) in enumerate(lines):
                 line = (start[:, None] + slope[:, None] * found) * part / curved
-                alone = use[:, r] / carried.max(axis=1, keepdims=True) * (n == 0)
+                alone = use[:, r] / (curved * carried.max(axis=1, keepdims=True)) * (n == 0)
                 own.append(np.where(apart[:, None], alone, line) * mine)
                 labels.append(f"{row} of {name} ({n})")
             kinds = list(dict.fromkeys(kind for kind, member in zip(alike, mine.tolist(), strict=True) if member))
