@@ -19,6 +19,7 @@ from codesign.candidates.outer import bulge, supports
 from codesign.optimize.fleet import solve_fleet
 from codesign.optimize.relaxation import relax
 from codesign.optimize.strengthen import strengthened
+from codesign.performance.colocated import Calls, Stream
 from codesign.planner import solve
 from codesign.problem import Problem, load_problem, resolve
 
@@ -87,6 +88,29 @@ def test_sessions_beside_calls_that_bring_their_history_take_what_they_hold(agen
     true = edges.mix(shares, part.room)
     assert np.all(most <= true)
     assert np.all(most >= 0.96 * true)
+
+
+def test_a_promise_that_only_the_fullest_load_breaks_is_not_kept_there(agents):
+    (part,) = slices_of(agents.instance, Grids(), agents.book, agents.configurations, True)[:1]
+    flow = next(f for f in part.book.flows if f.phase == "colocated")
+    loads = Look.at(part, [FlowCalls.of(part, MomentBook(part), flow)], [16384.0]).alone
+    fullest = loads.steps.batch[:, loads.full, None]
+    seen, likely = loads.edges(lambda pool: np.where(pool.batch < 0.99 * fullest, 0.01, 0.2), np.array([0.05]))
+    assert np.all(seen < loads.full)
+    assert np.all(likely < loads.full)
+
+
+def test_prompts_of_few_kinds_keep_them_beside_those_of_many():
+    def stream(points):
+        one = np.ones((1, points))
+        chunks = np.linspace(0.1, 3.0, points)[None]
+        rest, parts, answer = np.zeros((1, points, 2)), np.zeros((1, 2, 2)), one[:, :1]
+        return Stream(one / points, chunks, rest, parts, 0.0 * one, answer, answer, answer)
+
+    coarse = Calls.of([stream(3), stream(60)]).coarse()
+    counted = coarse.weight[0, 0] > 0
+    assert coarse.chunks[0, 0, counted].tolist() == pytest.approx([0.1, 1.55, 3.0])
+    assert coarse.weight.sum(axis=2) == pytest.approx(np.ones((1, 2)))
 
 
 # ---- lines below curves --------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from codesign.candidates.prefixes import sets_of_tasks
 from codesign.performance.queueing import MOST_EVEN
 
 _AT_ONCE = 120
-"""Configurations, with chunks of each size, that are looked at together."""
+"""Configurations that are looked at together, one with chunks of another size counted again."""
 _LEVELS = 6
 """Of promises of each kind, at which sets of flows begin."""
 _PAIR, _POOLED = 2, (4, 8, 16)
