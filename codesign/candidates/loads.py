@@ -147,9 +147,9 @@ class Loads:
     def edges(self, late: Callable[[Colocated], Floats], allowed: Floats) -> tuple[Floats, Floats]:
         """[K, U] the last loads at which shares `late` [K, U] are at most `allowed` [U]; −1 where none is so light.
 
-        First those that were seen to be, then where by what was seen they end.  Shares rise with it;
-        of promises of medians not always, so that the first load that breaks one is looked for step by step. Close to
-        the edge they rise as those of a normal distribution.
+        First those that were seen to be, then where by what was seen they end.  Shares rise with the load, of promises
+        of medians not always, so that the first load that breaks one is looked for step by step. Close to the edge they
+        rise as those of a normal distribution.
         """
         shape, last = (len(self.rate), len(allowed)), float(self.full)
         low, high = np.zeros(shape), np.full(shape, last)

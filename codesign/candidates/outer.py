@@ -228,7 +228,9 @@ def memory_rows(
                 names.append(f"capacity of {name}")
         if name in mixes:
             cold = mixes[name].ends[0]
-            like = here | np.array([key == alike[cold] for key in alike])
+            # Lines are of one variant: others, and flows that keep nothing but are unlike its, count by the least.
+            variant = np.array([flow.calls.variant.name == flows[cold].calls.variant.name for flow in flows])
+            like = variant & (here | np.array([key == alike[cold] for key in alike]))
             for number, (start, slope) in enumerate(mixes[name].lines()):
                 line = np.maximum(start[:, None] + slope[:, None] * share, 0.0)
                 rows.append(np.where(like, line, np.minimum(line, least)) * (tasks == name) * (alone > 0))
