@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from codesign.candidates.build import build_candidates, slices_of
 from codesign.candidates.context import MomentBook
 from codesign.candidates.edges import Edges, FlowCalls, Look
 from codesign.candidates.grids import Grids
-from codesign.candidates.outer import bulge, supports
+from codesign.candidates.outer import MemoryMixes, bulge, memory_rows, supports
 from codesign.optimize.fleet import solve_fleet
 from codesign.optimize.relaxation import relax
 from codesign.optimize.strengthen import strengthened
@@ -136,6 +137,26 @@ def test_lines_stay_below_points_that_bend_downwards_and_above_nothing():
 
 def test_what_mixes_carry_more_is_doubled_and_what_they_carry_less_is_none():
     assert bulge(np.array([0.8, 1.0, 1.1])).tolist() == pytest.approx([1.0, 1.0, 1.2])
+
+
+def test_lines_of_memory_say_nothing_of_calls_of_another_variant():
+    """What calls of the small model hold in mixes with kept sessions is no figure of the large one's."""
+
+    def flow(variant, residency):
+        calls = SimpleNamespace(task=SimpleNamespace(name="chat"), variant=SimpleNamespace(name=variant))
+        return SimpleNamespace(calls=calls, residency=residency)
+
+    flows = [flow("small", "drop"), flow("small", "decode"), flow("large", "drop"), flow("large", "decode")]
+    alone, least = np.array([[0.10, 0.50, 0.30, 0.90]]), np.array([[0.01, 0.40, 0.02, 0.05]])
+    seen = MemoryMixes((0, 1), np.array([[0.0, 0.5, 1.0]]), np.array([[0.10, 0.30, 0.50]]), 1.0)
+    rows = memory_rows(
+        alone, least, flows, ["cold", "warm", "cold of large", "warm of large"], "decode", np.ones(1), {"chat": seen},
+        np.array([0.0, 1.0, 0.0, 1.0]),
+    )  # fmt: skip
+    mixed = rows.use[0, [n for n, name in enumerate(rows.names) if "mixed" in name]]
+    assert mixed[:, :2] == pytest.approx(np.tile([0.10, 0.50], (len(mixed), 1)))
+    assert len(mixed) == 2
+    assert mixed[:, 2:] == pytest.approx(np.tile(least[0, 2:], (len(mixed), 1)))
 
 
 # ---- what the optimiser makes of them ------------------------------------------------------------------------------
