@@ -1,11 +1,14 @@
 """Networks as a decision: bandwidth that a TTFT needs is bought, and only then."""
 
+import numpy as np
 import pytest
 
 from codesign.candidates.build import build_candidates
+from codesign.catalog import accelerators
 from codesign.check import check
 from codesign.hardware.tco import annuity_usd_per_hour
 from codesign.performance.energy import peak_power_w
+from codesign.performance.replica import replica
 from codesign.planner import explain, solve
 from codesign.problem import Problem, ProblemError, resolve
 from codesign.solution import Solution
@@ -171,3 +174,72 @@ def test_cards_of_one_server_are_joined_by_pcie():
 def test_a_network_that_is_bought_joins_cards():
     links = {"links": {"nic": NIC}, "hardware.g5.links": ["nic"]}
     assert solve(Problem.from_dict(ONE_PROMPT).replace(links)).status == "optimal"
+
+
+# ---- what the scale-up network of a part joins in the servers that are bought ---------------------------------------
+
+
+def domains(hardware, links=None):
+    document = ONE_PROMPT | {"hardware": {"h": {"price": "2 $/h"} | hardware}} | ({"links": links} if links else {})
+    return {o.name: o.accelerator.scaleup_domain for o in resolve(Problem.from_dict(document)).hardware}
+
+
+@pytest.mark.parametrize(
+    ("hardware", "domain"),
+    [
+        ({"accelerator": "h100-sxm"}, 8),
+        ({"accelerator": "h100-sxm", "server": {"accelerators": 1}}, 1),
+        ({"accelerator": "h100-sxm", "server": {"accelerators": 4}}, 4),
+        ({"accelerator": "h100-sxm", "server": {"accelerators": 16}}, 8),
+        ({"accelerator": "h100-sxm", "server": {"accelerators": 1}, "scaleup_domain": 8}, 8),  # as the file says
+        ({"accelerator": "mi300x", "server": {"accelerators": 2}}, 2),
+        ({"accelerator": "gb200-nvl72", "server": {"accelerators": 4}}, 72),  # trays of one rack
+        ({"accelerator": "tpu-v6e", "server": {"accelerators": 1}}, 256),
+    ],
+)
+def test_nvlink_ends_at_the_server_but_in_racks(hardware, domain):
+    assert domains(hardware) == {"h": domain}
+
+
+def test_a_scale_up_network_that_is_bought_joins_servers_as_the_catalogue_says():
+    nvlink = NIC | {"network": "scaleup", "bandwidth": "400 GB/s", "price": "900 $"}
+    found = domains({"accelerator": "h100-sxm", "server": {"accelerators": 1}, "links": ["fabric"]}, {"fabric": nvlink})
+    assert found == {"h": 1, "h+fabric": 8}
+
+
+def test_part_of_a_full_mesh_has_that_part_of_the_links():
+    """Seven links of one device to seven peers: of two devices one link counts, in servers of two as of eight."""
+    speed = {}
+    for size in (8, 2):
+        hardware = {"h": {"accelerator": "mi300x", "server": {"accelerators": size}, "price": "2 $/h"}}
+        problem = Problem.from_dict(ONE_PROMPT | {"hardware": hardware, "options": {"max_replica_accelerators": 2}})
+        table = build_candidates(resolve(problem)).configurations.table
+        two = table.take(np.flatnonzero(table.tp == 2))
+        speed[size] = replica(two).link(two.tp.astype(float))
+    assert speed[8] == pytest.approx(accelerators()["mi300x"].scaleup_bandwidth / 7)
+    assert speed[2] == pytest.approx(speed[8])
+
+
+def test_a_group_over_virtual_machines_of_one_card_is_joined_by_no_nvlink():
+    """Weights of 141 GB need two H100s: stages over the network, and no tensor parallelism between the machines."""
+    problem = Problem.from_dict(
+        ONE_PROMPT
+        | {
+            "models": {"m": {"card": "Llama-3.1-70B", "weights": ["bf16"]}},
+            "tasks": [
+                {
+                    "name": "t", "rate": "1/s", "context": 1000, "output": 200, "models": ["m"],
+                    "slo": {"ttft": {"p95": "2 s"}, "tpot": {"p95": "150 ms"}},
+                }
+            ],
+            "hardware": {"h": {"accelerator": "h100-sxm", "server": {"accelerators": 1}, "price": "2 $/h"}},
+        }
+    )  # fmt: skip
+    plan = solve(problem)
+    assert plan.status in ("optimal", "feasible")
+    assert {(pool.parallelism.tp, pool.parallelism.pp > 1) for pool in plan.fleet} == {(1, True)}
+    assert check(problem, plan).ok
+    # One server of eight has NVLink, and its plan is refused by the witness in servers of one.
+    whole = problem.replace({"hardware.h.server.accelerators": 8, "tasks.t.slo.tpot.p95": "30 ms"})
+    found = check(whole.replace({"hardware.h.server.accelerators": 1}), solve(whole)).violations
+    assert any("parallelism suits model and accelerator" in item.what for item in found)

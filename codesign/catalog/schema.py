@@ -105,6 +105,9 @@ class Accelerator(Entry):
     """Network bandwidth of one device between servers, per direction."""
     server_accelerators: Annotated[int, Field(ge=1)] = 1
     """Devices in the unit that is bought: 8 of an HGX server, 72 of an NVL72 rack, 1 PCIe card."""
+    host_accelerators: Annotated[int, Field(ge=1)] | None = None
+    """Devices of one host where that unit is a rack of them whose scale-up network joins its hosts: 4 in a tray of an
+    NVL72; None: the unit is one host."""
     die_area_mm2: Positive | None = None
     weight_capacity: Bytes | None = None
     """Bytes of a second memory that holds all weights and nothing else (flash beside HBM); None: there is none,

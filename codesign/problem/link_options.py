@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -73,6 +74,23 @@ def link_option(name: str, part: LinkChoice, faults: Faults) -> LinkOption | Non
         price_source="problem file" if part.price is not None else f"catalogue: {entry.id}",
         price_date="" if part.price is not None else entry.price_date,
     )
+
+
+def within_server(option: HardwareOption, host_accelerators: int) -> HardwareOption:
+    """The hardware in servers as they are bought: links that end at a host of so many join no more than one server.
+
+    Those of rack-scale parts, whose scale-up network joins hosts, go on; in a full mesh a part of the server has that
+    part of the links.
+    """
+    part: Accelerator = option.accelerator
+    domain = min(part.scaleup_domain, option.server_accelerators)
+    if part.scaleup_domain > host_accelerators or domain == part.scaleup_domain:
+        return option
+    changes: dict[str, object] = {"scaleup_domain": domain}
+    if "mesh" in part.scaleup_topology:
+        peers = max(domain - 1, 1) / (part.scaleup_domain - 1)
+        changes["scaleup_bandwidth"] = part.scaleup_bandwidth * peers
+    return replace(option, accelerator=part.model_copy(update=changes))
 
 
 def with_link(option: HardwareOption, link: LinkOption) -> HardwareOption:

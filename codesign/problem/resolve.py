@@ -27,7 +27,7 @@ from codesign.problem import instance as inst
 from codesign.problem.distributions import Distribution
 from codesign.problem.explain import Faults
 from codesign.problem.fields import DistributionSpec, Part, Percentiles
-from codesign.problem.link_options import link_option, with_link
+from codesign.problem.link_options import link_option, with_link, within_server
 from codesign.problem.memory import memory_option
 from codesign.problem.offers import hardware_offer, purchase_unit
 from codesign.problem.references import MODELLED
@@ -409,9 +409,13 @@ class _Resolver:
         option = self._hardware(name, part)
         if option is None:
             return []
+        sold, base = option, accelerators()[part.accelerator] if part.accelerator is not None else None
+        # A file that states a domain knows how far links go.
+        if base is not None and "scaleup_domain" not in _given(part, Accelerator):
+            sold = within_server(option, base.host_accelerators or base.server_accelerators)
         chosen = [networks[word] for word in part.links or () if word in networks]
-        others = [with_link(option, link) for link in chosen if link is not None]
-        return [option, *(other for other in others if other.offers)]
+        others = [with_link(option if link.network == "scaleup" else sold, link) for link in chosen if link is not None]
+        return [sold, *(other for other in others if other.offers)]
 
     def _hardware(self, name: str, part: Hardware) -> inst.HardwareOption | None:
         path: Path_ = ("hardware", name)

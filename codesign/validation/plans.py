@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from codesign.catalog import accelerators
 from codesign.performance.profile import EngineProfile, write_profile
 from codesign.planner import solve
 from codesign.problem import Problem
@@ -196,6 +197,8 @@ def problem_of(deployment: Deployment, role: str, factor: float | None, profile:
                 "part": {
                     "accelerator": point.accelerator,
                     "server": {"accelerators": 1},
+                    # Bought one by one, and joined as in the servers that were measured.
+                    "scaleup_domain": accelerators()[point.accelerator].scaleup_domain,
                     "offers": {"each": {"rent": "1 $/h", "includes_power": True}},
                 }
             },
