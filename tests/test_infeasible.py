@@ -96,6 +96,16 @@ def test_words_of_both_commands(status, says, never, tmp_path, monkeypatch):
     assert document["status"] == status
 
 
+def test_where_nothing_on_offer_can_run_a_call_the_answer_says_so(tmp_path):
+    """A step reads 16 GB of weights: at 2 TB/s none takes a tenth of a millisecond."""
+    text = RACKS.replace("COUNT", "10").replace("POWER", "12 kW").replace("50 ms", "0.1 ms")
+    result = CliRunner().invoke(app, ["solve", str(written(tmp_path, text))])
+    said = " ".join(result.stdout.split())
+    assert result.exit_code == 3
+    assert "infeasible, which is proven. Nothing on offer can run any of its calls" in said
+    assert "0 configurations" not in said
+
+
 # ---- what is advised does ---------------------------------------------------------------------------------------
 
 

@@ -64,6 +64,11 @@ def headline(solution: Solution) -> str:
     """One sentence: the status, the value, and what is proven about it."""
     objective, name = solution.objective, solution.provenance.problem
     configurations = f"{solution.solve.columns_total:,} configurations"
+    if solution.status == "infeasible" and not solution.solve.columns_total:
+        return (
+            f"{name}: infeasible, which is proven. Nothing on offer can run any of its calls: weights and one call do "
+            "not fit, or promises are out of reach on idle hardware. `codesign explain` says which, and by how much."
+        )
     if solution.status == "infeasible":
         return f"{name}: infeasible, which is proven. No fleet of {configurations} meets all limits."
     bound = amount(objective.bound, objective.unit)
