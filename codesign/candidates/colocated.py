@@ -26,7 +26,7 @@ from codesign.candidates.context import (
 from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.edges import Edges, FlowCalls, Look
 from codesign.candidates.flows import CallFlow
-from codesign.candidates.outer import Blocks, Built, Mixes, Rows, bulge, memory_rows, outer_block, task_rows
+from codesign.candidates.outer import Blocks, Built, Mixes, Rows, bulge, memory_rows, outer_block, task_rows, tasks_of
 from codesign.candidates.prefixes import sets_of_tasks
 from codesign.performance.queueing import MOST_EVEN
 
@@ -41,6 +41,8 @@ _SEVERAL = (2, 4, 8, 16)
 """Replicas from which on columns bound: each stands for all numbers up to the next."""
 _CURVED = 1.08
 """By how much mixes of one task's calls may carry more than between two that were seen, or with chunks left out."""
+_THIRD = 1.5
+"""Of what the promises of two tasks leave beyond their parts, what those of three and more do."""
 _LEFT_OUT = 1.01
 """By how much calls that are evened out over many may carry more with chunks left out than with those that are not."""
 _MORE = 0.02
@@ -108,6 +110,8 @@ def _outer(part: Slice, looks: _Looks, power: Floats, moved: Floats | None, sele
             if pooled > 1:
                 use = use / _LEFT_OUT
             own_flows, like, together = [each.flow for each in edges.calls], edges.look.like, bulge(_together(wider))
+            corners = 1.0 + (edges.corners() - 1.0) * (1.0 if len(tasks_of(own_flows)) < 3 else _THIRD)
+            together[:, : len(edges.kinds)] = np.maximum(together[:, : len(edges.kinds)], corners)
             share, seen = _seen(edges, wider)
             names, kept = edges.row_names[:-1], share * np.array([f.residency == "colocated" for f in own_flows])
             steps = task_rows(use[:, :-1], names, own_flows, like, share, seen, together[:, :-1], _CURVED)

@@ -748,6 +748,29 @@ class Edges:
                 found[n, :, r] = self._carried(n, edge[n], own)
         return found
 
+    def corners(self) -> Floats:
+        """[K, kinds] the most that two tasks carry over lines between what each carries alone, by kind of promise.
+
+        Alone a flow ends at its own promise; beside others each keeps its own, which are lines of their own: two of
+        them meet beyond the line between their ends, wherever neither promise is the stricter one for both.
+        """
+        found = np.ones((self._count, len(self.kinds)))
+        tasks = [each.task for each in self.calls]
+        distinct = [v for v in range(len(tasks)) if v == self.look.like[v]]
+        apart = [(a, b) for n, a in enumerate(distinct) for b in distinct[n + 1 :] if tasks[a] != tasks[b]]
+        if not apart:
+            return found
+        one, other = (np.array(each) for each in zip(*apart, strict=True))
+        for r, kind in enumerate(self.kinds):
+            most = self.promises[kind]
+            own = self._own(self.promises, kind)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                first, second = own[:, other] / most[:, one, other], own[:, one] / most[:, other, one]
+                beyond = (2.0 - first - second) / (1.0 - first * second)
+            met = (first < 1.0) & (second < 1.0) & np.isfinite(own[:, one]) & np.isfinite(own[:, other])
+            found[:, r] = np.max(np.where(met, beyond, 1.0), axis=1)
+        return found
+
     def _own(self, promises: dict[str, Floats], kind: str) -> Floats:
         """[K, V] the most of each flow at which it keeps its own promises of a kind."""
         flows = np.arange(len(self.calls))

@@ -66,11 +66,12 @@ def with_parts(
     own: Floats,
     flows: Sequence[CallFlow],
     kinds: Sequence[Hashable],
+    beside: Floats,
 ) -> Rows:
     """Rows [n, R, V] that are wider for mixes, and those `mixed` of them once more for parts of the mix alone.
 
     For the calls of each task, `own` [n, mixed, tasks] wide, since they come with their history or without; and for
-    flows of each of the `kinds` [V], which are as wide as one flow.
+    flows of each of the `kinds` [V], which carry as much as one flow does `beside` others [n, mixed, tasks].
     """
     tasks = tasks_of(flows)
     found, limits, labels = [use], [limit], list(names)
@@ -88,10 +89,10 @@ def with_parts(
                 add(name, row, mine, own[:, n, t])
             if np.any(own[:, n, t] > 1.0) and len(own_kinds) > 1:
                 for number, kind in enumerate(own_kinds):
-                    add(f"{name} ({number})", row, np.array([each == kind for each in kinds]), np.ones(len(use)))
+                    add(f"{name} ({number})", row, np.array([each == kind for each in kinds]), beside[:, n, t])
         if len(tasks) == 1:
             limits[0] = limits[0].copy()
-            limits[0][:, row] = own[:, n, 0] if len(set(kinds)) > 1 else 1.0
+            limits[0][:, row] = own[:, n, 0] if len(set(kinds)) > 1 else beside[:, n, 0]
     return Rows(tuple(labels), np.concatenate(found, axis=1), np.concatenate(limits, axis=1))
 
 

@@ -38,6 +38,8 @@ _BENT = (1, 2, 4, 8, 16, 64)
 """Replicas of queues, and"""
 _LOOKS = 5
 """ratios, at which lines are compared with curves;"""
+_BELOW = np.array([0.97, 0.9, 0.8, 0.65])
+"""of the ratio of a flow, where others bring it down;"""
 _CURVED = 1.3
 """of what they lie above them there they may lie elsewhere;"""
 _NEAR = 1.008
@@ -166,7 +168,9 @@ def _outer(part: Slice, loads: PrefillLoads, alone: _Alone, select: list[int]) -
     use[~np.isfinite(use)] = 0.0
     largest = np.full(len(rows), part.instance.options.max_utilization)
     limit = np.stack([largest, wider, np.ones(len(rows)), part.link[rows]], axis=1)
-    own = with_parts(use, limit, ROW_NAMES, (1,), apart[:, None], flows, alone.kinds)
+    tasks = len(tasks_of(flows))
+    mixed, beside = apart[:, None, :tasks], apart[:, None, tasks:]
+    own = with_parts(use, limit, ROW_NAMES, (1,), mixed * beside, flows, alone.kinds, beside)
     return outer_block(part, "prefill", select, own, rows, open_, loads.joules, part.base_power_w, pooled)
 
 
@@ -180,7 +184,7 @@ class _Alone:
     wider: Floats
     """[N, K] by how much rows Σ x·E[S]/ρ ≤ 1 are wider for mixes."""
     own: Floats
-    """[N, K, tasks] the same of flows of one task."""
+    """[N, K, 2·tasks] the same of flows of one task, then of flows of one kind beside any others."""
     kinds: list[int]
     """[V] of prompts, which those of one kind share."""
 
@@ -200,10 +204,11 @@ class _Alone:
             inverse[:, :, v] = own
         wider = _wider(part, book, flows, sorted(set(first.values())))
         kinds = [id(prompt) for prompt in _prompts(book, flows)]
-        return _Alone(pools, inverse, wider.max(axis=2), wider[..., :-1], kinds)
+        count = len(tasks_of(flows))
+        return _Alone(pools, inverse, wider[..., : count + 1].max(axis=2), np.delete(wider, count, axis=2), kinds)
 
     def columns(self) -> tuple[Ints, Ints, Floats, Floats, Floats]:
-        """([n] replicas, [n] configurations, [n, V] 1/ρ, [n] and [n, tasks] wider) of columns.
+        """([n] replicas, [n] configurations, [n, V] 1/ρ, [n] and [n, 2·tasks] wider) of columns.
 
         One for all numbers of replicas that are alike.
         """
@@ -255,35 +260,45 @@ def _next(pools: Sequence[int]) -> Ints:
 
 
 def _wider(part: Slice, book: MomentBook, flows: Sequence[CallFlow], distinct: Sequence[int]) -> Floats:
-    """[N, K, tasks + 1] by how much lines between any two flows, at their own ratios and 1/ρ, lie above what holds for
-    both: of each task, then of different ones.
+    """[N, K, 2·tasks + 1] by how much lines between any two flows, at their own ratios and 1/ρ, lie above what holds
+    for both: of each task, then of different ones; and how much more a flow of each carries beside others than alone.
 
     Whoever shares a queue keeps the promises of all, so between two flows the larger of their curves counts. The more
-    pool a queue, the less curves bend: some numbers stand for all up to the next.
+    pool a queue, the less curves bend: some numbers stand for all up to the next.  A queue that is idle half of its
+    time has the shorter a tail the shorter what joins it, so that a few short prompts let more long ones in.
     """
     ratio = np.stack([prompt.busy_square / prompt.busy for prompt in _prompts(book, flows)], axis=1)
     least, most = ratio.min(axis=1, keepdims=True), ratio.max(axis=1, keepdims=True)
     looked = least * (most / least) ** np.linspace(0.0, 1.0, _LOOKS + 2)[1:-1]
-    at = {v: np.concatenate([ratio[:, v : v + 1], looked], axis=1) for v in distinct}
+    at = {v: np.concatenate([ratio[:, v : v + 1], looked, ratio[:, v : v + 1] * _BELOW], axis=1) for v in distinct}
     curves = {v: _inverse(part, book, flows[v], _BENT, at[v]) for v in distinct}
     tasks = [tasks_of(flows).index(flow.calls.task.name) for flow in flows]
-    wider = np.ones((len(_BENT), len(ratio), max(tasks) + 2))
+    count = max(tasks) + 1
+    wider = np.ones((len(_BENT), len(ratio), 2 * count + 1))
+
+    def widen(place: int, carried: Floats, inside: Bools, holds: Floats) -> None:
+        above = np.where(inside & np.isfinite(carried), carried / holds, 1.0)
+        wider[..., place] = np.maximum(wider[..., place], above.max(axis=2))
+
     for a in distinct:
+        own = curves[a][:, :, :1]
+        with np.errstate(invalid="ignore"):
+            share = (at[a][:, 1:] - least) / np.where(ratio[:, a, None] > least, ratio[:, a, None] - least, np.nan)
+            widen(count + 1 + tasks[a], share * own, (share > 0) & (share < 1.0 - _END), curves[a][:, :, 1:])
         for b in distinct:
-            place = tasks[a] if tasks[a] == tasks[b] else -1
+            place = tasks[a] if tasks[a] == tasks[b] else count
             apart = ratio[:, b] - ratio[:, a]
             share = (looked - ratio[:, a, None]) / np.where(apart > 0, apart, np.nan)[:, None]
             inside = (share > _END) & (share < 1.0 - _END)
             if not inside.any():
                 continue
-            holds = np.maximum(curves[a], curves[b])[:, :, 1:]
+            holds = np.maximum(curves[a], curves[b])[:, :, 1 : _LOOKS + 1]
             with np.errstate(invalid="ignore"):
-                line = (1.0 - share) * curves[a][:, :, :1] + share * curves[b][:, :, :1]
-                above = np.where(inside & np.isfinite(line), line / holds, 1.0)
-            wider[..., place] = np.maximum(wider[..., place], above.max(axis=2))
+                widen(place, (1.0 - share) * own + share * curves[b][:, :, :1], inside, holds)
     level = np.searchsorted(_BENT, part.grids.pools, side="right") - 1
-    near = np.where(most[:, 0] > (1.0 + _END) * least[:, 0], _NEAR, 1.0)
-    return np.asarray((1.0 + _CURVED * (wider[level] - 1.0)) * near[:, None])
+    near = np.ones((len(ratio), wider.shape[2]))
+    near[most[:, 0] > (1.0 + _END) * least[:, 0], : count + 1] = _NEAR
+    return np.asarray((1.0 + _CURVED * (wider[level] - 1.0)) * near)
 
 
 @dataclass(frozen=True, eq=False)
