@@ -44,7 +44,8 @@ _CURVED = 1.08
 _THIRD = 1.5
 """Of what the promises of two tasks leave beyond their parts, what those of three and more do."""
 _LEFT_OUT = 1.01
-"""By how much calls that are evened out over many may carry more with chunks left out than with those that are not."""
+"""By how much calls that are evened out over many may carry more with chunks left out than with those that are not:
+where it is more, they are not left out."""
 _MORE = 0.02
 """By how much a column of more replicas must leave more than one of fewer."""
 _WORTH = 0.005
@@ -188,15 +189,19 @@ class _Looks:
     @staticmethod
     def of(part: Slice, calls: list[FlowCalls]) -> _Looks:
         """Those of some calls."""
-        kept, size = [], max(1, _AT_ONCE // len(part.grids.chunks))
+        stays = np.array([each.flow.residency == "colocated" for each in calls])
+        kept, size, moves = [], max(1, _AT_ONCE // len(part.grids.chunks)), np.flatnonzero(~stays)
         for first in range(0, len(part.index), size):
             some = np.arange(first, min(first + size, len(part.index)))
             own = replace(part, index=part.index[some])
             look = Look.at(own, [each.take(some) for each in calls], part.grids.chunks)
-            rows = _kept([Edges(look, n) for n in (1, _POOLED[-1])], len(part.grids.chunks))
+            carried = [(1.0, [Edges(look, n) for n in (1, _POOLED[-1])])]
+            if len(moves):
+                evened = look.evened(moves, MOST_EVEN)
+                carried.append((_LEFT_OUT, [Edges(evened, n) for n in _POOLED[1:]]))
+            rows = _kept(carried, len(part.grids.chunks))
             kept.append((look.take(rows), some[rows % len(some)]))
-        stays = np.array([each.flow.residency == "colocated" for each in calls])
-        return _Looks(kept, np.arange(len(calls)), np.flatnonzero(~stays))
+        return _Looks(kept, np.arange(len(calls)), moves)
 
 
 def _columns(looks: _Looks) -> _Columns:
@@ -218,21 +223,25 @@ def _columns(looks: _Looks) -> _Columns:
     )
 
 
-def _kept(edges: Sequence[Edges], sizes: int) -> Ints:
+def _kept(carried: Sequence[tuple[float, Sequence[Edges]]], sizes: int) -> Ints:
     """Rows of configurations with chunks of so many sizes, but for those that carry no more than with another one.
 
-    Of each flow, beside each flow's promises, on each of some numbers of replicas.
+    Of each flow, beside each flow's promises, on each of some numbers of replicas, up to so many times as much.
     """
-    own = np.stack([np.minimum(each.least_by_flow, each.capacity(each.part.room)[:, None]) for each in edges])
-    least = own.reshape(len(edges), sizes, -1, *own.shape[2:])
-    open_ = edges[0].open.reshape(sizes, least.shape[2], -1)
-    dropped = np.zeros(open_.shape[:2], dtype=bool)
+    looks = []
+    for times, edges in carried:
+        own = np.stack([np.minimum(each.least_by_flow, each.capacity(each.part.room)[:, None]) for each in edges])
+        least = own.reshape(len(edges), sizes, -1, *own.shape[2:])
+        looks.append((times, least, edges[0].open.reshape(sizes, least.shape[2], -1)))
+    dropped = np.zeros(looks[0][2].shape[:2], dtype=bool)
     for one in range(sizes):
-        asked = open_[one][:, :, None] & open_[one][:, None, :]
         for other in range(sizes):
             if one != other:
-                as_much: Bools = np.all(~open_[one] | open_[other], axis=1) & ~dropped[other]
-                as_much &= np.all((least[:, other] >= least[:, one]) | ~asked, axis=(0, 2, 3))
+                as_much: Bools = ~dropped[other]
+                for times, least, open_ in looks:
+                    asked = open_[one][:, :, None] & open_[one][:, None, :]
+                    as_much &= np.all(~open_[one] | open_[other], axis=1)
+                    as_much &= np.all((times * least[:, other] >= least[:, one]) | ~asked, axis=(0, 2, 3))
                 dropped[one] |= as_much
     return np.flatnonzero(~dropped.ravel())
 
