@@ -692,6 +692,29 @@ class Edges:
         open_ = self._fits & np.all(most > 0, axis=1)
         return np.where(open_[:, None, :], SAFE / (_ROUNDING * np.where(most > 0, most, np.inf)), 0.0), open_
 
+    def beside(self, task: str) -> Floats:
+        """[K, R, V] what a call/s of each flow takes at least of the promises of a task that comes; 0 of none.
+
+        Whichever of its flows comes: by the one that leaves most.
+        """
+        mine = np.array([each.task == task for each in self.calls])
+        who = (self.open & mine)[:, :, None]
+        most = np.stack([np.where(who, self._likely[kind], 0.0).max(axis=1) for kind in self.kinds], axis=1)
+        return np.where(most > 0, SAFE / (_ROUNDING * np.where(most > 0, most, np.inf)), 0.0)
+
+    def carried_beside(self, task: str) -> Floats:
+        """[K, R] the most that mixes of it and another task carry over what their flows do with its promises."""
+        found, count = np.ones((self._count, len(self.kinds))), len(self.look.pairs)
+        for r, kind in enumerate(self.kinds):
+            edges = self._pairs.rates(self.look.pair_places[kind]).reshape(count, self._count, len(self.calls))
+            for n, (a, b) in enumerate(self.look.pairs):
+                for u in {a, b} if self.calls[a].task != self.calls[b].task else ():
+                    if self.calls[u].task == task:
+                        asked = self.look.like[u] if kind in _ALIKE else u
+                        own = self._carried(n, edges[n][:, asked], self.promises[kind][:, u])
+                        found[:, r] = np.maximum(found[:, r], own)
+        return found
+
     def holding_least(self) -> Floats:
         """[K, V] what a call/s of each flow takes at least of the memory for its task.
 
