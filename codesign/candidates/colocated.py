@@ -56,6 +56,8 @@ _LEFT_OUT = 1.01
 """By how much calls that are evened out over many may carry more with chunks left out than with those that are not."""
 _ASKS_MORE = 1.02
 """How much more a task's promises must take of others than their own do, for loads with and without it to differ."""
+_HELD = 0.99
+"""Of what memory holds with chunks of one size, how much it must hold with another that does as well."""
 _MORE = 0.02
 """By how much a column of more replicas must leave more than one of fewer."""
 _WORTH = 0.005
@@ -129,6 +131,10 @@ def _outer(part: Slice, looks: _Looks, power: Floats, moved: Floats | None, sele
                 edges.held_mixes(), kept,
             )  # fmt: skip
             shared = steps.beside(memory)
+            if pooled == 1 and wider.kept_mixes:
+                through = wider.holding_mixes()
+                alone = np.max(use, axis=1)[:, None]
+                shared = shared.beside(replace(through, use=np.minimum(through.use, alone) / _LEFT_OUT))
             least = np.full(len(rows), pooled)
             for built, admits in _by_strictest(edges, wider, shared, open_, own_flows, seen, pooled > 1):
                 everyone = len(looks.every)
@@ -167,7 +173,7 @@ def _by_strictest(
         among = open_ & np.any([mine[task] for task in left], axis=0)
         use = edges.beside(left[0])
         others = among & ~mine[left[0]]
-        cuts = others & np.any(use > _ASKS_MORE * shared.use[:, : use.shape[1]], axis=1)
+        cuts = others & edges.part.closely & np.any(use > _ASKS_MORE * shared.use[:, : use.shape[1]], axis=1)
         if not np.any(cuts):
             yield shared, among
             return
@@ -264,9 +270,15 @@ def _columns(looks: _Looks) -> _Columns:
 def _kept(edges: Sequence[Edges], sizes: int) -> Ints:
     """Rows of configurations with chunks of so many sizes, but for those that carry no more than with another one.
 
-    Of each flow, beside each flow's promises, on each of some numbers of replicas.
+    Of each flow, beside each flow's promises, on each of some numbers of replicas.  Looked at closely, whatever memory
+    there is: calls that it holds to few leave others room.
     """
-    own = np.stack([np.minimum(each.least_by_flow, each.capacity(each.part.room)[:, None]) for each in edges])
+    closely = edges[0].part.closely
+    own = np.stack([each.least_by_flow for each in edges])
+    held = np.stack([each.capacity(each.part.room) for each in edges])
+    if not closely:
+        own = np.minimum(own, held[:, :, None])
+    held = held.reshape(len(edges), sizes, -1, held.shape[-1])
     least = own.reshape(len(edges), sizes, -1, *own.shape[2:])
     open_ = edges[0].open.reshape(sizes, least.shape[2], -1)
     dropped = np.zeros(open_.shape[:2], dtype=bool)
@@ -276,6 +288,8 @@ def _kept(edges: Sequence[Edges], sizes: int) -> Ints:
             if one != other:
                 as_much: Bools = np.all(~open_[one] | open_[other], axis=1) & ~dropped[other]
                 as_much &= np.all((least[:, other] >= least[:, one]) | ~asked, axis=(0, 2, 3))
+                if closely:
+                    as_much &= np.all((held[:, other] >= _HELD * held[:, one]) | ~open_[one], axis=(0, 2))
                 dropped[one] |= as_much
     return np.flatnonzero(~dropped.ravel())
 
