@@ -9,7 +9,7 @@ there are columns that begin at some numbers of replicas.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,18 @@ from codesign.candidates.context import (
 from codesign.candidates.data import Bools, ColumnBlock, Floats, Ints, RowUse
 from codesign.candidates.edges import Edges, FlowCalls, Look
 from codesign.candidates.flows import CallFlow
-from codesign.candidates.outer import Blocks, Built, Mixes, Rows, bulge, memory_rows, outer_block, task_rows, tasks_of
+from codesign.candidates.outer import (
+    Blocks,
+    Built,
+    Mixes,
+    Rows,
+    bulge,
+    lowered,
+    memory_rows,
+    outer_block,
+    task_rows,
+    tasks_of,
+)
 from codesign.candidates.prefixes import sets_of_tasks
 from codesign.performance.queueing import MOST_EVEN
 
@@ -46,6 +57,10 @@ _THIRD = 1.5
 _LEFT_OUT = 1.01
 """By how much calls that are evened out over many may carry more with chunks left out than with those that are not:
 where it is more, they are not left out."""
+_ASKS_MORE = 1.02
+"""How much more a task's promises must take of others than their own do, for loads with and without it to differ."""
+_HELD = 0.99
+"""Of what memory holds with chunks of one size, how much it must hold with another that does as well."""
 _MORE = 0.02
 """By how much a column of more replicas must leave more than one of fewer."""
 _WORTH = 0.005
@@ -120,21 +135,59 @@ def _outer(part: Slice, looks: _Looks, power: Floats, moved: Floats | None, sele
                 use[:, -1], edges.holding_least(), own_flows, like, "colocated", together[:, -1],
                 edges.held_mixes(), kept,
             )  # fmt: skip
-            built = steps.beside(memory)
-            everyone = len(looks.every)
-            shape = (len(rows), built.use.shape[1], everyone)
-            whole, admits = np.zeros(shape), np.zeros((len(rows), everyone), dtype=bool)
-            whole[:, :, flows], admits[:, flows] = built.use, open_
-            found = Rows(built.names, whole, built.limit)
-            if moved is not None:
-                found = Rows(
-                    (*found.names, "link"),
-                    np.concatenate([whole, moved[rows, None]], axis=1),
-                    np.concatenate([built.limit, np.ones((len(rows), 1))], axis=1),
-                )
+            shared = steps.beside(memory)
+            if pooled == 1 and wider.kept_mixes:
+                through = wider.holding_mixes()
+                alone = np.max(use, axis=1)[:, None]
+                shared = shared.beside(replace(through, use=np.minimum(through.use, alone) / _LEFT_OUT))
             least = np.full(len(rows), pooled)
-            blocks += outer_block(part, "colocated", select, found, rows, admits, power, constant, least, own.chunk)
+            for built, admits in _by_strictest(edges, wider, shared, open_, own_flows, seen, pooled > 1):
+                everyone = len(looks.every)
+                whole, every = np.zeros((*built.use.shape[:2], everyone)), np.zeros((len(rows), everyone), dtype=bool)
+                whole[:, :, flows], every[:, flows] = built.use, admits
+                found = Rows(built.names, whole, built.limit)
+                if moved is not None:
+                    found = Rows(
+                        (*found.names, "link"),
+                        np.concatenate([whole, moved[rows, None]], axis=1),
+                        np.concatenate([built.limit, np.ones((len(rows), 1))], axis=1),
+                    )
+                blocks += outer_block(part, "colocated", select, found, rows, every, power, constant, least, own.chunk)
     return blocks
+
+
+def _by_strictest(
+    edges: Edges,
+    wider: Edges,
+    shared: Rows,
+    open_: Bools,
+    flows: Sequence[CallFlow],
+    seen: dict[str, Mixes],
+    evened: bool,
+) -> Iterator[tuple[Rows, Bools]]:
+    """Columns for loads by the strictest task that comes: (rows, [K, V] who may come), which hold all loads together.
+
+    Each admits that task and those that are less strict, and holds them to its promises; the last holds to no more than
+    `shared` rows what is left, once a task asks for no more than others do.
+    """
+    tasks = tasks_of(flows)
+    ease = _ease(edges, edges.kinds)
+    mine = {task: np.array([flow.calls.task.name == task for flow in flows]) for task in tasks}
+    left = sorted(tasks, key=lambda task: float(ease[mine[task]].mean()))
+    while left:
+        among = open_ & np.any([mine[task] for task in left], axis=0)
+        use = edges.beside(left[0])
+        others = among & ~mine[left[0]]
+        cuts = others & edges.part.closely & np.any(use > _ASKS_MORE * shared.use[:, : use.shape[1]], axis=1)
+        if not np.any(cuts):
+            yield shared, among
+            return
+        use = lowered(use, flows, seen) / (_LEFT_OUT if evened else 1.0)
+        limit = bulge(wider.carried_beside(left[0]))
+        names = tuple(f"{kind} beside {left[0]}" for kind in edges.kinds)
+        present = np.any(open_ & mine[left[0]], axis=1)
+        yield Rows(names, use, limit).beside(shared), among & present[:, None]
+        left = left[1:]
 
 
 def _seen(edges: Edges, wider: Edges) -> tuple[Floats, dict[str, Mixes]]:
@@ -226,22 +279,27 @@ def _columns(looks: _Looks) -> _Columns:
 def _kept(carried: Sequence[tuple[float, Sequence[Edges]]], sizes: int) -> Ints:
     """Rows of configurations with chunks of so many sizes, but for those that carry no more than with another one.
 
-    Of each flow, beside each flow's promises, on each of some numbers of replicas, up to so many times as much.
+    Of each flow, beside each flow's promises, on each of some numbers of replicas, up to so many times as much.  Looked
+    at closely, whatever memory there is: calls that it holds to few leave others room.
     """
     looks = []
     for times, edges in carried:
-        own = np.stack([np.minimum(each.least_by_flow, each.capacity(each.part.room)[:, None]) for each in edges])
-        least = own.reshape(len(edges), sizes, -1, *own.shape[2:])
-        looks.append((times, least, edges[0].open.reshape(sizes, least.shape[2], -1)))
-    dropped = np.zeros(looks[0][2].shape[:2], dtype=bool)
+        own = np.stack([each.least_by_flow for each in edges])
+        held = np.stack([each.capacity(each.part.room) for each in edges])[:, :, None]
+        parts = [(times, own), (times / _HELD, held)] if edges[0].part.closely else [(times, np.minimum(own, held))]
+        shape = (len(edges), sizes, own.shape[1] // sizes)
+        open_ = edges[0].open.reshape(*shape[1:], -1)
+        looks.append((open_, [(most, part.reshape(*shape, *part.shape[2:])) for most, part in parts]))
+    dropped = np.zeros(looks[0][0].shape[:2], dtype=bool)
     for one in range(sizes):
         for other in range(sizes):
             if one != other:
                 as_much: Bools = ~dropped[other]
-                for times, least, open_ in looks:
+                for open_, parts in looks:
                     asked = open_[one][:, :, None] & open_[one][:, None, :]
                     as_much &= np.all(~open_[one] | open_[other], axis=1)
-                    as_much &= np.all((times * least[:, other] >= least[:, one]) | ~asked, axis=(0, 2, 3))
+                    for times, least in parts:
+                        as_much &= np.all((times * least[:, other] >= least[:, one]) | ~asked, axis=(0, 2, 3))
                 dropped[one] |= as_much
     return np.flatnonzero(~dropped.ravel())
 

@@ -74,6 +74,10 @@ def joined(
     return [(ColumnBlock.joined([block for block, _ in items]), OperatingPoints(points[0].role, **columns))]
 
 
+_FEW = 300
+"""Configurations times tasks up to which mixes of calls are looked at closely: with more, it would take too long."""
+
+
 @dataclass(frozen=True)
 class Slice:
     """The configurations of one (model, KV precision, vendor), with the flows that they may carry."""
@@ -92,6 +96,11 @@ class Slice:
     def group(self, role: str, configuration: Ints) -> Ints:
         """[K] group numbers of a role on configurations."""
         return self.first_group + ROLES.index(role) * len(self.configurations) + configuration
+
+    @property
+    def closely(self) -> bool:
+        """Are the problem's configurations and tasks few enough for a closer look at mixes of calls?"""
+        return len(self.configurations) * len(self.instance.tasks) <= _FEW
 
     @cached_property
     def table(self) -> ConfigurationTable:

@@ -19,8 +19,9 @@ from scipy.special import ndtr
 from codesign.candidates.context import MomentBook, Slice
 from codesign.candidates.data import Bools, Floats, Ints
 from codesign.candidates.flows import CallFlow, chain_lengths, chain_moments
+from codesign.candidates.kept_mixes import Both, Heights, Seen
 from codesign.candidates.loads import SAFE, Loads, Pooled, batches, most_held
-from codesign.candidates.outer import MemoryMixes, room_alone
+from codesign.candidates.outer import MemoryMixes, Rows, room_alone
 from codesign.performance import kv_bytes
 from codesign.performance.colocated import Calls, Colocated, Steps, Stream, stacked
 from codesign.workload.population import answer_lengths
@@ -44,6 +45,10 @@ _FLAT = 0.005
 """What mixes carry more of their parts that is none."""
 _LOWER = 1.045
 """By how much memory that mixes take may lie below lines at the few that were seen."""
+_OF_MIXES = ("time of mixes", "capacity of mixes")
+"""Rows through mixes of one task's calls that are kept or not, two of each."""
+_BETWEEN = 0.995
+"""Of what lies between two such mixes that were seen."""
 _APART = 1e-3
 """Shares of mixes that are not the same."""
 _NEVER_S = 1e12
@@ -423,7 +428,11 @@ class Look:
 
     def kept(self, kind: str, loads: Loads, whose: Sequence[int]) -> Floats:
         """[rows, U] the last load of a mix at which each of some flows keeps its promises of a kind; inf for others."""
-        return self._kept(_Promises.of(kind, self.calls, self._streams_of(kind), whose), loads)[0]
+        return self.likely(kind, loads, whose)[0]
+
+    def likely(self, kind: str, loads: Loads, whose: Sequence[int]) -> tuple[Floats, Floats]:
+        """The same as seen, and where it is likely."""
+        return self._kept(_Promises.of(kind, self.calls, self._streams_of(kind), whose), loads)
 
     def bytes_of(self, mixes: Sequence[tuple[int, ...]], loads: Loads) -> tuple[Floats, Floats]:
         """[mixes·K, N] bytes that mixes hold on average, and their variance (Poisson)."""
@@ -548,12 +557,13 @@ class Edges:
             most = most * (_MIXED * self.wider.mixed(room)[together].min(axis=0))[:, :, None]
         open_ &= np.all(most > 0, axis=1)
         use = np.where(open_[:, None, :], 1.0 / np.where(most > 0, most, np.inf), 0.0)
-        return self._bent(use, tasks, room), open_
+        return self._through_mixes(self._bent(use, tasks, room), chosen, open_), open_
 
     @property
     def mixed_names(self) -> tuple[str, ...]:
         """Of `rows`: memory may have several."""
-        return (*self.row_names, *("capacity",) * (len(MIXES) * bool(self._kept_here)))
+        names, kept = (*self.row_names, *("capacity",) * (len(MIXES) * bool(self._kept_here))), self.kept_mixes
+        return (*names, *(name for name in _OF_MIXES for _ in range(2) if kept))
 
     @cached_property
     def _kept_here(self) -> dict[str, list[int]]:
@@ -609,6 +619,43 @@ class Edges:
             new = use[:, row].copy()
             new[:, members] = np.where(alone > 0, line, 0.0)
             found[:, r] = np.where(bent[:, None], new, found[:, r])
+        return found
+
+    def _through_mixes(self, use: Floats, chosen: tuple[int, ...], open_: Bools) -> Floats:
+        """Rows [K, R', V] with those of mixes in place of all others, of sets of one task's calls, kept or not."""
+        if not self.kept_mixes:
+            return use
+        found = np.concatenate([use, np.zeros((self._count, 2 * len(_OF_MIXES), len(self.calls)))], axis=1)
+        tasks = {self.calls[v].task for v in chosen}
+        if len(tasks) > 1 or not tasks <= self.kept_mixes.keys():
+            return found
+        cold, warm, seen, _ = self.kept_mixes[tasks.pop()]
+        share = self.shares_kept(cold, warm)
+        if not {cold, warm} <= set(chosen) or np.any(np.isnan(share[list(chosen)])):
+            return found
+        own = np.where(np.isnan(share), 0.0, share)
+        lines = np.stack([start[:, None] + slope[:, None] * own for start, slope in seen.above()], axis=1)
+        # Alone, each takes as much as it does by the rows of the set, which are as wide as its mixes let them be.
+        most = [np.where(open_[:, :, None], self.promises[kind], np.inf).min(axis=1) for kind in self.kinds]
+        room = self._in_room(room_alone(self.part, self.calls[cold].flow))
+        alone = 1.0 / np.min([*most, *self.replica.values(), room], axis=0)
+        lines = np.maximum(lines + np.maximum(alone - lines.max(axis=1), 0.0)[:, None], 0.0) / _BETWEEN
+        with_both = (seen.mixed & open_[:, cold] & open_[:, warm])[:, None, None]
+        lines = np.where(open_[:, None, :], lines, 0.0)
+        found[:, : use.shape[1]] = np.where(with_both, 0.0, use)
+        found[:, use.shape[1] :] = np.where(with_both, lines, 0.0)
+        return found
+
+    def shares_kept(self, cold: int, warm: int) -> Floats:
+        """[V] how much each flow finds here of what the second of two does; nan of what is no mix of them."""
+        like, flows = self.look.like, [each.flow for each in self.calls]
+        found = np.full(len(flows), np.nan)
+        for v, flow in enumerate(flows):
+            if flow.task == flows[cold].task and flow.calls.variant.name == flows[cold].calls.variant.name:
+                if flow.residency == "colocated":
+                    found[v] = self.look.found(v) / self.look.found(warm)
+                elif like[v] == like[cold]:
+                    found[v] = 0.0
         return found
 
     @cached_property
@@ -692,6 +739,29 @@ class Edges:
         open_ = self._fits & np.all(most > 0, axis=1)
         return np.where(open_[:, None, :], SAFE / (_ROUNDING * np.where(most > 0, most, np.inf)), 0.0), open_
 
+    def beside(self, task: str) -> Floats:
+        """[K, R, V] what a call/s of each flow takes at least of the promises of a task that comes; 0 of none.
+
+        Whichever of its flows comes: by the one that leaves most.
+        """
+        mine = np.array([each.task == task for each in self.calls])
+        who = (self.open & mine)[:, :, None]
+        most = np.stack([np.where(who, self._likely[kind], 0.0).max(axis=1) for kind in self.kinds], axis=1)
+        return np.where(most > 0, SAFE / (_ROUNDING * np.where(most > 0, most, np.inf)), 0.0)
+
+    def carried_beside(self, task: str) -> Floats:
+        """[K, R] the most that mixes of it and another task carry over what their flows do with its promises."""
+        found, count = np.ones((self._count, len(self.kinds))), len(self.look.pairs)
+        for r, kind in enumerate(self.kinds):
+            edges = self._pairs.rates(self.look.pair_places[kind]).reshape(count, self._count, len(self.calls))
+            for n, (a, b) in enumerate(self.look.pairs):
+                for u in {a, b} if self.calls[a].task != self.calls[b].task else ():
+                    if self.calls[u].task == task:
+                        asked = self.look.like[u] if kind in _ALIKE else u
+                        own = self._carried(n, edges[n][:, asked], self.promises[kind][:, u])
+                        found[:, r] = np.maximum(found[:, r], own)
+        return found
+
     def holding_least(self) -> Floats:
         """[K, V] what a call/s of each flow takes at least of the memory for its task.
 
@@ -710,6 +780,60 @@ class Edges:
         least = [each + (whole - each) * faster for whole, each in zip(held, kept, strict=True)]
         room = np.stack([room_alone(self.part, each.flow) for each in self.calls], axis=1)
         return np.where(self._fits, 1.0 / np.maximum(most_held(least[0], least[1], room), _NOTHING), 0.0)
+
+    @cached_property
+    def kept_mixes(self) -> dict[str, tuple[int, int, Seen, Seen]]:
+        """By task whose history may be kept here: flows that keep none of it and most, what their mixes take of the
+        replica, and what they take at least."""
+        found: dict[str, tuple[int, int, Seen, Seen]] = {}
+        for task, own in self._kept_here.items() if self.part.closely else ():
+            cold, warm = self.look.pairs[own[0]]
+            room = room_alone(self.part, self.calls[cold].flow)
+            memory = self._in_room(room)
+            by = [self._alone_takes(each, memory, (cold, warm)) for each in (self.promises, self._likely)]
+
+            def look(theta: Floats, pair: tuple[int, int] = (cold, warm), room: Floats = room) -> Both:
+                return self._mix_takes(pair, theta, room)
+
+            seen, likely = Seen.of(((by[0][0], by[1][0]), (by[0][1], by[1][1])), look)
+            found[task] = cold, warm, seen, likely.times(SAFE / _ROUNDING)
+        return found
+
+    def holding_mixes(self) -> Rows:
+        """What a call/s of each flow takes at least of rows through mixes of one task's calls that are kept or not."""
+        names, rows = [], []
+        for task, (cold, warm, _, least) in self.kept_mixes.items():
+            share = self.shares_kept(cold, warm)
+            for number, (start, slope) in enumerate(least.below()):
+                line = start[:, None] + slope[:, None] * np.where(np.isnan(share), 0.0, share)
+                rows.append(np.where(least.mixed[:, None] & ~np.isnan(share), np.maximum(line, 0.0), 0.0))
+                names.append(f"mixes of {task} ({number})")
+        shape = (self._count, len(rows), len(self.calls))
+        return Rows(tuple(names), np.stack(rows, axis=1) if rows else np.zeros(shape), np.ones(shape[:2]))
+
+    def _alone_takes(self, promises: dict[str, Floats], memory: Floats, flows: tuple[int, int]) -> list[Heights]:
+        """(steps, memory) that a call/s of each flow takes alone, with its own promises."""
+        most = np.min([*(self._own(promises, kind) for kind in self.kinds), *self.replica.values()], axis=0)
+        with np.errstate(divide="ignore"):
+            return [(1.0 / most[:, v], 1.0 / memory[:, v]) for v in flows]
+
+    def _mix_takes(self, pair: tuple[int, int], theta: Floats, room: Floats) -> Both:
+        """(steps, memory) that a call/s of a mix of two takes, `theta` [K] of it of the second: surely, likely."""
+        look = self.look
+        rates = [1.0 - theta[:, None], theta[:, None]]
+        loads = _loads(look.steps, look.streams, [pair], rates)
+        pooled = self._over([pair], loads, rates)
+        kept = [
+            look.likely(kind, loads, sorted({look.like[v] if kind in _ALIKE else v for v in pair}))
+            for kind in self.kinds
+        ]
+        rooms = list(self._room_of(pooled).values())
+        memory = pooled.held(look.bytes_of([pair], loads), room, "in proportion")
+        most = [[*(pooled.rates(places[n]).min(axis=1) for places in kept), *rooms] for n in range(2)]
+        with np.errstate(divide="ignore"):
+            sure, likely = (1.0 / np.min(each, axis=0) for each in most)
+            held = 1.0 / memory
+        return (sure, held), (likely, held)
 
     def held_mixes(self) -> dict[str, MemoryMixes]:
         """What one task's calls take of the memory of theirs, some of which find their history here, by task."""

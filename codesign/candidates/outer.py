@@ -126,7 +126,6 @@ def task_rows(
     tasks = [flow.calls.task.name for flow in flows]
     own: list[Floats] = []
     labels: list[str] = []
-    lowered = use.copy()
     for name in tasks_of(flows):
         mine = np.array([task == name for task in tasks])
         mixes = seen.get(name)
@@ -155,12 +154,22 @@ def task_rows(
             for number, kind in enumerate(kinds):
                 own.append(use[:, r] * (mine & np.array([each == kind for each in alike])))
                 labels.append(f"{row} of {name}, alike ({number})")
-            lowered[:, r, mine] /= (1.0 + 1.5 * (carried.max(axis=1) - 1.0))[:, None]
     every = np.maximum(np.stack(own, axis=1), 0.0)
     if len(set(tasks)) < 2:
         return Rows(tuple(labels), every, np.ones(every.shape[:2]))
     limit = np.concatenate([wider, np.ones(every.shape[:2])], axis=1)
-    return Rows((*names, *labels), np.concatenate([lowered, every], axis=1), limit)
+    return Rows((*names, *labels), np.concatenate([lowered(use, flows, seen), every], axis=1), limit)
+
+
+def lowered(use: Floats, flows: Sequence[CallFlow], seen: Mapping[str, Mixes]) -> Floats:
+    """Rows [n, R, V] of all tasks together, where mixes of one of them carry more than lies between their parts."""
+    found = use.copy()
+    for name, mixes in seen.items():
+        mine = np.array([flow.calls.task.name == name for flow in flows])
+        some = np.any(use[:, :, list(mixes.ends)] <= 0, axis=2)  # no mixes where one of the two may not come
+        carried = np.where(some, 1.0, np.maximum(mixes.carried[:, :, : use.shape[1]].max(axis=1), 1.0))
+        found[:, :, mine] /= (1.0 + 1.5 * (carried - 1.0))[:, :, None]
+    return found
 
 
 @dataclass(frozen=True, eq=False)

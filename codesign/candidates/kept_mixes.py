@@ -1,0 +1,109 @@
+"""What the calls of one task carry together, of which some find their history on the replica and the others compute it.
+
+Kept histories fill the memory and computed ones the steps, so that a mix of both carries more calls than either. By
+the share θ of calls that are kept, what a call/s of the mix takes of the steps, h(θ) = 1/X(θ), falls from that of calls
+that are not, and what it takes of the memory rises to that of calls that are. Where they cross a replica carries most:
+rows through what is seen there say both how much that is and that it is no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from codesign.candidates.data import Bools, Floats
+
+_LOOKS = 3
+"""For the share at which steps and memory cross."""
+_CROSSING = 2
+"""Number of the look at which steps and memory cross."""
+_END = 0.02
+"""Shares nearer to those of one kind alone are none of mixes."""
+
+Heights = tuple[Floats, Floats]
+Both = tuple[Heights, Heights]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What calls/s of mixes take of steps (promises, slots and the queue) and of memory, of K configurations."""
+
+    theta: Floats
+    """[K, 5] share that is kept: 0, half of the way to where they cross, that, half of the way from there, 1."""
+    steps: Floats
+    """[K, 5]."""
+    memory: Floats
+    """[K, 5]."""
+    mixed: Bools
+    """[K] do steps bind calls that are not kept, and memory those that are?"""
+
+    @staticmethod
+    def of(alone: tuple[Both, Both], look: Callable[[Floats], Both]) -> tuple[Seen, Seen]:
+        """(what mixes surely take at most, what they likely take) between calls that are not kept and those that are.
+
+        `alone` are both of those, and what one sees as one `look`s at shares [K]: (steps, memory) [K] twice.  The
+        crossing is looked for where lines through the last looks at either side of it cross.
+        """
+        (sure, likely), (sure_kept, likely_kept) = alone
+        zero, one = np.zeros_like(sure[0]), np.ones_like(sure[0])
+        low, high = [zero, *sure], [one, *sure_kept]
+        finite = np.isfinite([*sure, *sure_kept]).all(axis=0)
+        mixed: Bools = finite & (low[1] > low[2]) & (high[2] > high[1])
+        crossing, at = zero + 0.5, (sure, likely)
+        for _ in range(_LOOKS):
+            left, right = low[1] - low[2], high[2] - high[1]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                part = np.where(mixed, left / (left + right), 0.5)
+            crossing = np.clip(low[0] + part * (high[0] - low[0]), _END, 1.0 - _END)
+            at = look(crossing)
+            here, below = [crossing, *at[0]], at[0][0] >= at[0][1]
+            low = [np.where(below, new, old) for new, old in zip(here, low, strict=True)]
+            high = [np.where(below, old, new) for new, old in zip(here, high, strict=True)]
+        shares = [zero, crossing / 2.0, crossing, (1.0 + crossing) / 2.0, one]
+        looks = [(sure, likely), look(shares[1]), at, look(shares[3]), (sure_kept, likely_kept)]
+        theta = np.stack(shares, axis=1)
+
+        def made(n: int) -> Seen:
+            steps, memory = (np.stack([np.where(mixed, each[n][p], 1.0) for each in looks], axis=1) for p in range(2))
+            return Seen(theta, steps, memory, mixed)
+
+        return made(0), made(1)
+
+    def times(self, factor: float) -> Seen:
+        """What takes so many times as much."""
+        return replace(self, steps=self.steps * factor, memory=self.memory * factor)
+
+    def above(self) -> list[Heights]:
+        """(height at 0, slope) [K] of lines of which the largest is at least what mixes take: from look to look.
+
+        Between two, a curve that bends upwards is below such a line, and one that bends downwards below the next one.
+        """
+        taken = np.maximum(self.steps, self.memory)
+        return [self._line(taken, i, i + 1) for i in range(_CROSSING * 2)]
+
+    def below(self) -> list[Heights]:
+        """(height at 0, slope) [K] of lines that are at most what mixes take: of steps, and of memory.
+
+        Beside two looks a curve that bends upwards is above a line through them, and between them a quarter as far
+        below it as the look between the ends is below theirs: twice that is counted. One that bends downwards is above
+        the line between the ends.
+        """
+        found = []
+        for values, first in ((self.steps, 0), (self.memory, _CROSSING)):
+            start, middle, end = (values[:, first + n] for n in range(3))
+            dip = (start + end) / 2.0 - middle
+            whole = self._line(values, first, first + 2)
+            for n in range(2):
+                part = self._line(values, first + n, first + n + 1)
+                height, slope = (np.where(dip > 0, own, line) for own, line in zip(part, whole, strict=True))
+                height = height - np.maximum(dip, 0.0) / 2.0
+                over = (height[:, None] + slope[:, None] * self.theta) - np.maximum(self.steps, self.memory)
+                found.append((height - np.max(np.maximum(over, 0.0), axis=1), slope))
+        return found
+
+    def _line(self, values: Floats, i: int, j: int) -> Heights:
+        """(height at 0, slope) of the line through what was seen at two looks."""
+        slope = (values[:, j] - values[:, i]) / (self.theta[:, j] - self.theta[:, i])
+        return values[:, i] - slope * self.theta[:, i], slope
