@@ -57,6 +57,8 @@ _THIRD = 1.5
 _LEFT_OUT = 1.01
 """By how much calls that are evened out over many may carry more with chunks left out than with those that are not:
 where it is more, they are not left out."""
+_WAVES = 1.03
+"""By how much mixes of one task's calls that are kept or not may carry more than between those that were looked at."""
 _ASKS_MORE = 1.02
 """How much more a task's promises must take of others than their own do, for loads with and without it to differ."""
 _HELD = 0.99
@@ -139,7 +141,7 @@ def _outer(part: Slice, looks: _Looks, power: Floats, moved: Floats | None, sele
             if pooled == 1 and wider.kept_mixes:
                 through = wider.holding_mixes()
                 alone = np.max(use, axis=1)[:, None]
-                shared = shared.beside(replace(through, use=np.minimum(through.use, alone) / _LEFT_OUT))
+                shared = shared.beside(replace(through, use=np.minimum(through.use, alone) / _WAVES))
             least = np.full(len(rows), pooled)
             for built, admits in _by_strictest(edges, wider, shared, open_, own_flows, seen, pooled > 1):
                 everyone = len(looks.every)

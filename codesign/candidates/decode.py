@@ -52,7 +52,7 @@ _FIRST, _SECOND = MIXES, tuple(1.0 - share for share in MIXES)
 """Of what either of two flows carries alone, what it brings to their mixes."""
 _ANY = 2**20
 """Replicas among which calls are even, of which more make no difference."""
-_LOWER = 1.01
+_LOWER = 1.015
 """By how much memory that mixes take may lie below lines at what was seen."""
 _SEEN = (0.0, 0.15, 0.3, 0.5, 0.7, 0.85, 1.0)
 """Of what calls carry whose history is kept, beside the rest of what those carry whose history is not."""
