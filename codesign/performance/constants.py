@@ -7,14 +7,13 @@ converts), everything else from the systems in ``fallback``.
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from codesign.catalog import accelerators
+from codesign.performance.facts import facts, replaced
 
 if TYPE_CHECKING:
     from codesign.catalog import Accelerator
@@ -62,12 +61,37 @@ class Constants:
             return systems["measured"][accelerator.id], True
         return systems["architecture"].get(accelerator.architecture, systems["default"]), False
 
+    def engine_terms(self, accelerator: Accelerator) -> Row:
+        """What engines add on an accelerator's generation, beside what they add everywhere; empty: nothing known."""
+        entry: Row = self.sections["engine"]["generation"].get(generation(accelerator), {})
+        return entry
 
-@lru_cache(maxsize=1)
+    def has_rows(self, accelerator: Accelerator) -> bool:
+        """Whether anything was measured on an accelerator's generation: kernels, or serving rows."""
+        known = {accelerators()[part].architecture for part in self.sections["systems"]["measured"]}
+        return generation(accelerator) in known | set(self.sections["engine"]["generation"])
+
+
+def generation(accelerator: Accelerator) -> str:
+    """Architecture that an accelerator's constants are keyed by: its own, or that of the relative that it names."""
+    while accelerator.inherits is not None:
+        accelerator = accelerators()[accelerator.inherits]
+    return accelerator.architecture
+
+
+_MADE: tuple[Mapping[str, Any], Constants] | None = None
+
+
 def constants() -> Constants:
-    """The constants that the package ships, read once."""
-    text = files("codesign.performance").joinpath("data/constants.toml").read_text(encoding="utf-8")
-    document = tomllib.loads(text)
+    """The constants that the package ships, read once (or what :func:`~codesign.performance.facts.replaced` says)."""
+    global _MADE
+    document = facts("constants")
+    if _MADE is None or _MADE[0] is not document:
+        _MADE = document, _constants(document)
+    return _MADE[1]
+
+
+def _constants(document: Mapping[str, Any]) -> Constants:
     rows: dict[tuple[str, str, str], Row] = {}
     engine_rows: dict[tuple[str, str, str, str], Row] = {}
     for operator, entries in document.items():
@@ -80,6 +104,41 @@ def constants() -> Constants:
                     rows[key] = entry
     sections = {name: entry for name, entry in document.items() if isinstance(entry, dict)}
     return Constants(rows=rows, sections=sections, engine_rows=engine_rows)
+
+
+@contextmanager
+def without_generation(architecture: str) -> Iterator[None]:
+    """Nothing of what was measured on a generation: its kernels come from the next of `fallback`, its host terms go.
+
+    `architecture` is the catalogue's word (Hopper, Blackwell, CDNA3). Raises KeyError where nothing was measured on it.
+    """
+    document = facts("constants")
+    systems, engine = document["systems"], document["engine"]
+    measured = {part: name for part, name in systems["measured"].items() if _architecture(part) == architecture}
+    if not measured and architecture not in engine["generation"]:
+        raise KeyError(f"nothing was measured on {architecture}")
+    gone = set(measured.values())
+    kept = [name for name in systems["fallback"] if name not in gone]
+    donors = {name: kept[0] if name in gone else name for name in systems["fallback"]}
+    changed: dict[str, Any] = {
+        operator: [row for row in rows if row.get("system") not in gone] if isinstance(rows, list) else rows
+        for operator, rows in document.items()
+    }
+    changed["systems"] = {
+        **systems,
+        "fallback": kept,
+        "default": donors[systems["default"]],
+        "measured": {part: name for part, name in systems["measured"].items() if part not in measured},
+        "architecture": {key: donors[name] for key, name in systems["architecture"].items()},
+    }
+    terms = {key: entry for key, entry in engine["generation"].items() if key != architecture}
+    changed["engine"] = {**engine, "generation": terms}
+    with replaced(constants=changed):
+        yield
+
+
+def _architecture(part: str) -> str:
+    return accelerators()[part].architecture
 
 
 def calibration_key(accelerator: Accelerator) -> str:

@@ -10,11 +10,8 @@ from __future__ import annotations
 import io
 import json
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.files import write_atomically
+from codesign.performance.facts import facts
 
 if TYPE_CHECKING:
     from codesign.catalog import Accelerator
@@ -144,14 +142,11 @@ def profile_of(accelerator_id: str, profiles: Sequence[EngineProfile]) -> Engine
     return next((p for p in profiles if p.applies_to(accelerator_id)), DEFAULT_PROFILE)
 
 
-@cache
 def engine_defaults() -> Mapping[str, tuple[Mapping[str, Any], ...]]:
     """Defaults by engine, newest first: entries of ``data/engines.toml`` with their ranges and sources."""
-    text = files("codesign.performance").joinpath("data/engines.toml").read_text(encoding="utf-8")
-    document = tomllib.loads(text)
     return {
         engine: tuple(sorted(entries, key=lambda entry: -int(entry["since"])))
-        for engine, entries in document["engine"].items()
+        for engine, entries in facts("engines")["engine"].items()
     }
 
 
