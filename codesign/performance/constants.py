@@ -97,7 +97,7 @@ def _constants(document: Mapping[str, Any]) -> Constants:
     for operator, entries in document.items():
         if isinstance(entries, list):
             for entry in entries:
-                key = operator, entry["system"], str(entry.get("dtype", entry.get("ranks", "")))
+                key = operator, entry["system"], _class(entry)
                 if "engine" in entry:
                     engine_rows[entry["engine"], *key] = entry
                 else:
@@ -108,7 +108,7 @@ def _constants(document: Mapping[str, Any]) -> Constants:
 
 @contextmanager
 def without_generation(architecture: str) -> Iterator[None]:
-    """Nothing of what was measured on a generation: its kernels come from the next of `fallback`, its host terms go.
+    """Nothing of what was measured on a generation: its kernels come from the next of `fallback`, its own terms go.
 
     `architecture` is the catalogue's word (Hopper, Blackwell, CDNA3). Raises KeyError where nothing was measured on it.
     """
@@ -120,10 +120,12 @@ def without_generation(architecture: str) -> Iterator[None]:
     gone = set(measured.values())
     kept = [name for name in systems["fallback"] if name not in gone]
     donors = {name: kept[0] if name in gone else name for name in systems["fallback"]}
-    changed: dict[str, Any] = {
-        operator: [row for row in rows if row.get("system") not in gone] if isinstance(rows, list) else rows
-        for operator, rows in document.items()
-    }
+    changed: dict[str, Any] = dict(document)
+    for operator, rows in document.items():
+        if isinstance(rows, list):
+            # What no other generation was measured for (all-to-all between nodes: Hopper alone) stays.
+            others = {_class(row) for row in rows if row["system"] not in gone}
+            changed[operator] = [row for row in rows if row["system"] not in gone or _class(row) not in others]
     changed["systems"] = {
         **systems,
         "fallback": kept,
@@ -133,8 +135,21 @@ def without_generation(architecture: str) -> Iterator[None]:
     }
     terms = {key: entry for key, entry in engine["generation"].items() if key != architecture}
     changed["engine"] = {**engine, "generation": terms}
-    with replaced(constants=changed):
+    engines = facts("engines")
+    first = [entry for entry in engines["first_token"] if entry["generation"] != architecture]
+    with replaced(constants=changed, engines={**engines, "first_token": first}):
         yield
+
+
+def measured_generations() -> tuple[str, ...]:
+    """Generations that anything was measured on: kernels, or serving rows."""
+    sections = constants().sections
+    parts = [_architecture(part) for part in sections["systems"]["measured"]]
+    return tuple(dict.fromkeys([*parts, *sections["engine"]["generation"]]))
+
+
+def _class(row: Row) -> str:
+    return str(row.get("dtype", row.get("ranks", "")))
 
 
 def _architecture(part: str) -> str:
