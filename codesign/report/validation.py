@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from codesign.report.console import line, make_table, percent
+from codesign.report.console import line, make_table, number, percent
 from codesign.validation.calibrate import Calibration
 from codesign.validation.commands import Validation
 from codesign.validation.errors import LEAST_ROWS, ErrorRow
+from codesign.validation.leverage import WORTH, Leverage
 
 _NAMES = {
     "ttft_ms_p50": "TTFT p50",
@@ -142,3 +143,17 @@ def calibration_report(found: Calibration) -> Group:
             "`codesign validate` shows it."
         ),
     )
+
+
+def leverage_report(found: Leverage) -> Group:
+    """The constants that move a plan, and by how much at the ends of their ranges."""
+    table = make_table(
+        f"Constants that move the objective by more than {percent(WORTH)}",
+        ("constant",),
+        ("low", "high", "objective at low", "at high", "buys other parts"),
+    )
+    for row in found.rows:
+        ends = (number(row.objective_low), number(row.objective_high))
+        table.add_row(row.constant, f"{row.low:.4g}", f"{row.high:.4g}", *ends, "yes" if row.purchase_changes else "no")
+    words = f"{len(found.rows)} of {found.looked_at} constants; with all as they are the objective is "
+    return Group(table, line(words + number(found.objective)))
