@@ -40,6 +40,7 @@ from codesign.performance import (
     prefill_seconds,
 )
 from codesign.performance.constants import constants
+from codesign.performance.facts import forget
 
 FloatArray = NDArray[np.float64]
 
@@ -264,7 +265,7 @@ def inheritance_rows(date: str) -> Iterator[str]:
     Leave one generation out: what a part without kernels should expect from the donor's. Uses the constants
     file as it stands.
     """
-    constants.cache_clear()
+    forget("constants")
     systems = constants().sections["systems"]
     # A name of an architecture that inherits from each generation.
     heirs = {generation: name for name, generation in systems["architecture"].items()}

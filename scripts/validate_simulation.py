@@ -2,7 +2,8 @@
 
     python scripts/validate_simulation.py
 
-Prints each measured point beside the simulated figure and the formula's, then median errors by concurrency. Measured:
+Prints each measured point beside the simulated figure and what `codesign validate`
+predicts (TTFT: the same; TPOT: a formula), then median errors by concurrency. Measured:
 InferenceX (DeepSeek-R1 on B200, H200, MI300X; Apache-2.0, SemiAnalysis), as shipped with the package.
 """
 
@@ -13,6 +14,7 @@ from collections import defaultdict
 
 from codesign.validation.closed_loop import simulate_closed
 from codesign.validation.commands import validate
+from codesign.validation.predict import stack_default, table_of
 
 METRICS = ("ttft_ms_p50", "tpot_ms_p50")
 
@@ -27,8 +29,8 @@ def main() -> None:
             points[found.point.row_id] = found.point
     errors = defaultdict(list)
     print(f"{'part':10} {'isl':>6} {'osl':>6} {'clients':>7}   {'TTFT ms: measured, simulated, formula':38} TPOT ms")
-    for result in simulate_closed(list(points.values())):
-        point = result.point
+    for point in points.values():
+        result = simulate_closed(point, table_of([point], stack_default(point)))
         cells = []
         for metric in METRICS:
             row = measured[point.row_id][metric]

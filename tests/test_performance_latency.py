@@ -346,8 +346,8 @@ def test_calibration_says_what_was_measured():
         "inherited:hopper",
         "inherited:hopper",
     ]
-    known, inherited = (np.expm1(half_width("time", kind)) for kind in ("known_kernels", "inherited"))
-    assert expected_error(table) == pytest.approx([known, known, *3 * [inherited]])
+    kinds = ("known_kernels", "known_kernels", "inherited", "unmeasured_generation", "inherited")
+    assert expected_error(table) == pytest.approx([np.expm1(half_width("time", kind)) for kind in kinds])
     assert PRECISIONS[0] == "bf16"
     assert isinstance(table.take([True, False, False, False, False]), ConfigurationTable)
 

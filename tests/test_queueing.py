@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 from scipy.stats import poisson
 
 from codesign.performance.queueing import (
@@ -15,6 +16,7 @@ from codesign.performance.queueing import (
     poisson_mean_within,
     pooling_factor,
     wait_exceeds,
+    wait_moment_ratio,
     wait_probability,
 )
 
@@ -168,3 +170,51 @@ def test_calls_met_are_fewer_on_more_replicas():
     found = calls_met(np.geomspace(1e-2, 100, 40)[:, None], np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64]))
     assert np.all(np.diff(found, axis=1) <= 1e-9)
     assert np.all(np.diff(found, axis=0) >= -1e-12)
+
+
+def lognormal(cv):
+    """E[S], E[S²], E[S³] of lognormal jobs of mean 1 s."""
+    return 1.0, 1.0 + cv**2, (1.0 + cv**2) ** 3
+
+
+def waits(rho, service, n=400_000, seed=3):
+    """Waits in a queue of one server by Lindley's recursion."""
+    rng = np.random.default_rng(seed)
+    steps = service(rng, n) - rng.exponential(1.0 / rho, n)
+    walk = np.concatenate([[0.0], np.cumsum(steps)])
+    return walk - np.minimum.accumulate(walk)
+
+
+def test_second_moment_of_waits_by_hand():
+    """ρ = 0.5, jobs of 1 s: skew 1, E[W²|W>0]/E[W|W>0]² = 1 + 2/3, an exponential wait's 2 at the least."""
+    assert wait_moment_ratio(0.5, 1.0) == 2.0
+    assert wait_moment_ratio(0.5, 1.5) == pytest.approx(2.0)
+    # Skew 10 (lognormal of cv 3): 1.2 + 4/3·0.4·10.
+    assert wait_moment_ratio(0.6, 10.0) == pytest.approx(1.2 + 16 / 3)
+
+
+def p99(rho, wait, skew):
+    return brentq(lambda t: float(wait_exceeds(t, wait, rho, 1, skew)) - 0.01, 0.0, 1e4)
+
+
+@pytest.mark.parametrize("cv", [1.5, 2.0, 3.0])
+def test_high_percentiles_of_waits_behind_jobs_of_very_different_lengths(cv):
+    """60 % load: an exponential tail has p99 up to 1.8 times too low, one with the third moment is within a quarter."""
+    rho, (one, two, three) = 0.6, lognormal(cv)
+    sigma = math.sqrt(math.log(1 + cv**2))
+    true = np.quantile(waits(rho, lambda rng, n: rng.lognormal(-(sigma**2) / 2, sigma, n)), 0.99)
+    wait = float(mean_wait(rho * one, rho * two, 1))
+    found = p99(rho, wait, one * three / two**2)
+    assert 0.9 * true < found < 1.25 * true
+    if cv == 3.0:
+        assert p99(rho, wait, 1.5) < 0.7 * true
+
+
+def test_two_lengths_of_jobs():
+    """One job in 82 takes 41 s, the others 0.5 s: a cv of 4.4; p99 by simulation of the queue."""
+    share, short, long = 1 / 82, 0.5, 41.0
+    one, two, three = ((1 - share) * short**k + share * long**k for k in (1, 2, 3))
+    rho = 0.6
+    true = np.quantile(waits(rho / one, lambda rng, n: np.where(rng.random(n) < share, long, short)), 0.99)
+    found = p99(rho, float(mean_wait(rho, rho / one * two, 1)), one * three / two**2)
+    assert 0.9 * true < found < 1.3 * true

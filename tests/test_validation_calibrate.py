@@ -21,7 +21,7 @@ TRUE = EngineProfile(
     multiplier=1.25,
     host_step_s=4e-3,
     per_sequence_s=2e-5,
-    scheduler_delay_steps=6.0,
+    first_token_s=0.06,
     accelerators=("h200-sxm",),
 )
 LOADS = [("1024", "4"), ("1024", "16"), ("1024", "64"), ("8192", "32"), ("8192", "8"), ("2048", "128")]
@@ -52,10 +52,14 @@ def test_a_profile_is_found_again():
     found = calibrate(points[:4], prior)
     assert found.median_after < 0.02 < found.median_before
     assert found.profile.accelerators == ("h200-sxm",)
-    assert found.profile.scheduler_delay_steps == pytest.approx(6, rel=0.1)
-    rest = predict(points[4:], lambda _: found.profile).values["tpot_ms_p50"]
-    truth = [p.measured["tpot_ms_p50"] for p in points[4:]]
-    assert rest == pytest.approx(truth, rel=0.03)
+    rest = predict(points[4:], lambda _: found.profile).values
+    assert rest["tpot_ms_p50"] == pytest.approx([p.measured["tpot_ms_p50"] for p in points[4:]], rel=0.03)
+
+
+def test_what_a_stack_adds_to_each_ttft_is_found_again():
+    true = EngineProfile(first_token_s=0.06, accelerators=("h200-sxm",))
+    found = calibrate(measured_points(true)[:4], EngineProfile(host_step_s=1e-3))
+    assert found.profile.first_token_s == pytest.approx(0.06, rel=0.1)
 
 
 def test_few_points_stay_near_the_default():

@@ -22,7 +22,7 @@ from codesign.candidates.flows import CallFlow, chain_lengths, chain_moments
 from codesign.candidates.kept_mixes import Both, Heights, Seen
 from codesign.candidates.loads import SAFE, Loads, Pooled, batches, most_held
 from codesign.candidates.outer import MemoryMixes, Rows, room_alone
-from codesign.performance import kv_bytes
+from codesign.performance import first_token_seconds, kv_bytes
 from codesign.performance.colocated import Calls, Colocated, Steps, Stream, stacked
 from codesign.workload.population import answer_lengths
 
@@ -67,6 +67,8 @@ class FlowCalls:
     """The same, finer where nothing is kept, for the tail of TTFT."""
     reload: Floats
     """[K, J] seconds in which a history is read back from a tier."""
+    start: Floats
+    """[K, 1] seconds that the serving stack adds to each TTFT."""
     prompt_bytes: Floats
     """[K, J] of the session while its prompt is computed."""
     answers: tuple[Floats, Floats, Floats]
@@ -108,6 +110,7 @@ class FlowCalls:
             (prompts.weight, prompts.new, prompts.cached),
             (first.weight, first.new, first.cached),
             reload,
+            first_token_seconds(part.table)[:, None],
             prompt.held,
             (weight, mean(points.context), tokens),
             mean(held_bytes),
@@ -120,7 +123,7 @@ class FlowCalls:
     def take(self, rows: NDArray[np.intp]) -> FlowCalls:
         """Those on some of the configurations."""
         moments = ("answer_bytes", "answer_squares", "kept_bytes", "kept_squares")
-        every = ("reload", "prompt_bytes", *moments, "moved_bytes")
+        every = ("reload", "start", "prompt_bytes", *moments, "moved_bytes")
         return replace(self, **{name: getattr(self, name)[rows] for name in every})
 
     @property
@@ -173,7 +176,7 @@ class _Promises:
         mine = [calls[v] for v in flows]
         asked = Calls.of([streams[v] for v in flows])
         longest = asked.weight.shape[2]
-        reloads = [m.first_reload if kind == "ttft" else m.reload for m in mine]
+        reloads = [m.start + (m.first_reload if kind == "ttft" else m.reload) for m in mine]
         reload = np.stack([np.pad(each, ((0, 0), (0, longest - each.shape[1]))) for each in reloads], axis=1)
         late: Callable[[Colocated, Calls, Floats], Floats]
         if kind == "ttft":

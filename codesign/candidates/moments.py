@@ -62,6 +62,7 @@ class PromptMoments:
     busy: Floats
     """E[S], seconds of a replica (pipeline stages overlap)."""
     busy_square: Floats
+    busy_cube: Floats
     attention: Floats
     """E[prefill attention seconds]."""
     held: Floats
@@ -134,6 +135,7 @@ def prompt_moments(table: ConfigurationTable, calls: TaskCalls, residency: str) 
         answer_tokens=points.output,
         busy=occupied @ weight,
         busy_square=occupied**2 @ weight,
+        busy_cube=occupied**3 @ weight,
         attention=prefill_attention_seconds(table, points.new, points.cached) @ weight,
         held=held,
         reload=own,

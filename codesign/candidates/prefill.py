@@ -20,6 +20,7 @@ from codesign.candidates.flows import CallFlow
 from codesign.candidates.moments import PromptMoments
 from codesign.candidates.outer import ROUNDING, Blocks, Built, outer_block, room_alone, tasks_of, with_parts
 from codesign.candidates.waiting import HALVINGS, most_utilization
+from codesign.performance import first_token_seconds
 
 ROW_NAMES = ("busy", "ttft", "capacity", "link")
 _GROUPS = 6
@@ -235,13 +236,20 @@ def _prompts(book: MomentBook, flows: Sequence[CallFlow]) -> list[PromptMoments]
     return [book.prompt(flow.calls, flow.residency) for flow in flows]
 
 
+def _first_token_rest(part: Slice, flow: CallFlow, prompt: PromptMoments) -> Floats:
+    """[K, J] seconds of a TTFT beside the wait and the admission to decode."""
+    moved = flow.transfer_seconds(prompt.reload, prompt.send)
+    return np.asarray(prompt.seconds + moved + first_token_seconds(part.table)[:, None])
+
+
 def _inverse(part: Slice, book: MomentBook, flow: CallFlow, pools: Sequence[int], ratio: Floats) -> Floats:
     """[N, K, M] the least 1/ρ at which a flow may keep its promises at ratios [K, M]; inf where it keeps none.
 
     A session goes back to the replica that keeps its KV: then no queue is pooled.
     """
+    # Columns that bound take waits as exponential: jobs of very different lengths make them longer, never shorter.
     prompt, largest = book.prompt(flow.calls, flow.residency), part.instance.options.max_utilization
-    seconds = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send)
+    seconds = _first_token_rest(part, flow, prompt)
     steps = np.full(len(ratio), flow.tpot_level_s)
     mine = pools[:1] if flow.residency == "prefill" else pools
     found = most_utilization(flow, mine, ratio, seconds, prompt.weight, steps, largest)
@@ -342,6 +350,7 @@ class _Edges:
         least, most = (np.stack([of(each, axis=1) for each in members], axis=1) for of in (np.min, np.max))
         between = (most[:, :-1] + least[:, 1:]) / 2.0
         looked = np.concatenate([most, between], axis=1)
+        skew = _most_skew(prompts, ratio, looked)
         pools, largest = part.grids.pools, part.instance.options.max_utilization
         inverse = np.full((len(flows), len(part.index), len(pools), looked.shape[1]), np.inf)
         first: dict[tuple[Any, ...], int] = {}
@@ -350,11 +359,11 @@ class _Edges:
             if known < v:
                 inverse[v] = inverse[known]
                 continue
-            seconds = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send)
+            seconds = _first_token_rest(part, flow, prompt)
             steps = np.full(len(part.index), flow.tpot_level_s)
             # A session goes back to the replica that keeps its KV: no queue is pooled.
             mine = pools[:1] if flow.residency == "prefill" else pools
-            found = most_utilization(flow, mine, looked, seconds, prompt.weight, steps, largest)
+            found = most_utilization(flow, mine, looked, seconds, prompt.weight, steps, largest, skew)
             found = np.where(found < largest, _SAFE * found, found)
             found[(part.link < flow.fabric_bytes_per_s) | ~part.hold(flow)] = 0.0
             with np.errstate(divide="ignore"):
@@ -459,6 +468,26 @@ def _promised(flow: CallFlow, prompt: PromptMoments) -> tuple[Any, ...]:
         flow.admission,
         latency,
     )
+
+
+def _most_skew(prompts: Sequence[PromptMoments], ratio: Floats, looked: Floats) -> Floats:
+    """[K, M] the most E[S]·E[S³]/E[S²]² of mixes of flows (ratios [K, V]) whose ratio E[S²]/E[S] is `looked` [K, M].
+
+    E[S³]/E[S] of a mix is as linear in the flows' shares of the time as its ratio is, so at each ratio the most lies
+    on a line between two flows: that of each flow alone at its own.
+    """
+    cube = np.stack([prompt.busy_cube / prompt.busy for prompt in prompts], axis=1)
+    kinds = list({id(prompt): v for v, prompt in enumerate(prompts)}.values())
+    most = np.zeros_like(looked)
+    for a in kinds:
+        for b in kinds:
+            low, high = ratio[:, a, None], ratio[:, b, None]
+            apart = np.maximum(high - low, 1e-300)
+            share = np.clip((looked - low) / apart, 0.0, 1.0)
+            line = (1.0 - share) * cube[:, a, None] + share * cube[:, b, None]
+            between = (low <= looked * (1.0 + _END)) & (looked <= high * (1.0 + _END))
+            most = np.where(between, np.maximum(most, line), most)
+    return np.asarray(most / looked**2)
 
 
 def _grouped(ratio: Floats) -> Ints:

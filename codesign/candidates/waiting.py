@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from codesign.candidates.data import Bools, Floats
 from codesign.candidates.flows import CallFlow, task_latency_probability
-from codesign.performance.queueing import pooling_factor, wait_exceeds, wait_probability
+from codesign.performance.queueing import (
+    EXPONENTIAL_SKEW,
+    pooling_factor,
+    wait_exceeds,
+    wait_moment_ratio,
+    wait_probability,
+)
 
 Places = NDArray[np.intp]
 
@@ -29,16 +35,18 @@ def most_utilization(
     weight: Floats,
     steps: Floats,
     largest: float,
+    skew: Floats | float = EXPONENTIAL_SKEW,
 ) -> Floats:
     """[K, N, M] the most utilisation, at most `largest`, at which the flow's SLOs hold; 0 where they do at none.
 
     In queues that `pools` [N] replicas share (ascending), of jobs with E[S²]/E[S] = `ratio` [K, M] seconds. `seconds`
     [K, J] is the rest of the TTFT of each prompt point, without the flow's admission, `weight` [J]; `steps` [K] the
-    decode step that a task-latency SLO counts on.
+    decode step that a task-latency SLO counts on. `skew` [K, M] is the most E[S]·E[S³]/E[S²]² of jobs of that ratio.
     """
+    skewed = np.broadcast_to(skew, ratio.shape)
 
     def holds(rho: Floats, k: Places, servers: Places, m: Places) -> Bools:
-        return promises_hold(flow, rho, servers, ratio[k, m], seconds[k], weight, steps[k])
+        return promises_hold(flow, rho, servers, ratio[k, m], seconds[k], weight, steps[k], skewed[k, m])
 
     # Where so many may be as busy as can be, so may more: the fewest are between two numbers, closer every time.
     k, m = np.nonzero(np.ones(ratio.shape, dtype=bool))
@@ -62,21 +70,29 @@ def most_utilization(
 
 
 def promises_hold(
-    flow: CallFlow, rho: Floats, servers: Places, ratio: Floats, seconds: Floats, weight: Floats, steps: Floats
+    flow: CallFlow,
+    rho: Floats,
+    servers: Places,
+    ratio: Floats,
+    seconds: Floats,
+    weight: Floats,
+    steps: Floats,
+    skew: Floats,
 ) -> Bools:
     """[E] do the promises hold at a utilisation [E], with `servers` [E] replicas? `seconds` is [E, J]."""
     wait = pooling_factor(rho, servers) * ratio
     good: Bools = np.ones(len(rho), dtype=bool)
     for percentile, target in flow.calls.task.ttft_slo:
         left = target - flow.admission.of(target) - seconds
-        late = wait_exceeds(left, wait[:, None], rho[:, None], servers[:, None])
+        late = wait_exceeds(left, wait[:, None], rho[:, None], servers[:, None], skew[:, None])
         good = good & ((late * weight).sum(axis=1) <= 1.0 - percentile + 1e-12)
     if not flow.calls.task.task_latency_slo:
         return good
     mean = (seconds * weight).sum(axis=1)
     spread = np.maximum((seconds**2 * weight).sum(axis=1) - mean**2, 0.0)
     ttft = wait + mean
-    deviation = np.sqrt(spread + 2.0 * wait**2 / np.maximum(wait_probability(rho, servers), 1e-300) - wait**2)
+    square = wait_moment_ratio(rho, skew) * wait**2
+    deviation = np.sqrt(spread + square / np.maximum(wait_probability(rho, servers), 1e-300) - wait**2)
     if np.isfinite(flow.ttft_level_s):
         mean_s = ttft + flow.admission.of(flow.ttft_level_s)
         return np.asarray(good & (np.maximum(mean_s, deviation) <= flow.ttft_level_s))

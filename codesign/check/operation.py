@@ -22,6 +22,7 @@ from codesign.performance import (
     decode_attention_seconds,
     decode_flops,
     decode_step_seconds,
+    first_token_seconds,
     kv_bytes,
     kv_capacity_bytes,
     kv_read_bytes,
@@ -67,6 +68,8 @@ class PoolState:
     """Mean wait in it."""
     servers: int = 1
     """Replicas that share it."""
+    skew: float = 1.5
+    """E[S]·E[S³]/E[S²]² of what it serves."""
     memory_share: float = 0.0
     """Planning percentile of the bytes held, over the room for them."""
     fullest_share: float = 0.0
@@ -83,9 +86,10 @@ class PoolState:
         """Mean and variance (s, s²) of a prompt's wait."""
         if self.colocated is not None:
             return self.colocated.wait_moments()
-        # An exponential tail behind the probability of waiting at all.
+        # Takács' second moment of those that wait, an exponential one's at the least.
         waiting = max(float(wait_probability(self.busy, self.servers)), 1e-12)
-        return self.wait_s, 2.0 * self.wait_s**2 / waiting - self.wait_s**2
+        ratio = max(2.0, 2.0 * self.busy + (4.0 / 3.0) * (1.0 - self.busy) * self.skew)
+        return self.wait_s, ratio * self.wait_s**2 / waiting - self.wait_s**2
 
 
 class _Bytes:
@@ -260,7 +264,7 @@ def _queue(
 ) -> PoolState:
     """Prefill pools."""
     table, replicas = pool.table, pool.entry.replicas
-    busy = second = flops = arriving = leaving = 0.0
+    busy = second = third = flops = arriving = leaving = 0.0
     held = _Bytes()
     for route in routes:
         calls, prompts = route.calls, route.calls.prompts()
@@ -268,6 +272,7 @@ def _queue(
         service = prefill_occupancy_seconds(table, prompts.new, prompts.cached)[0]
         busy += rate * prompts.mean(service)
         second += rate * prompts.mean(service**2)
+        third += rate * prompts.mean(service**3)
         flops += rate * prompts.mean(prefill_flops(table, prompts.new, prompts.cached)[0])
         bytes_ = moved(route, prompts)
         arriving += rate * prompts.mean(bytes_.into_prefill)
@@ -283,6 +288,7 @@ def _queue(
     return PoolState(
         busy=busy,
         wait_s=float(mean_wait(busy * servers, second * servers, servers)),
+        skew=busy * third / max(second**2, 1e-300),
         servers=servers,
         memory_share=held.percentile() / _room(pool, routes, options),
         fullest_share=held.percentile(_FULLEST) / _room(pool, routes, options),
@@ -315,11 +321,17 @@ def ttft_parts(route: ModelledRoute, prefill: PoolState, decode: PoolState) -> t
     The decode side ends the step that runs, of which half is left on average, and then the call's own.
     """
     prompts = route.calls.prompts()
+    start = stack_seconds(route)
     if prefill.colocated is not None:
         weight, seconds = prefill.colocated.prefilling(route)
-        return weight, seconds + reload_seconds(route)
+        return weight, start + seconds + reload_seconds(route)
     alone = prefill_seconds(route.prefill.table, prompts.new, prompts.cached)[0]
-    return prompts.weight, np.asarray(alone + transfer_seconds(route, prompts) + (0.5 + 1.0) * decode.step_s)
+    return prompts.weight, np.asarray(start + alone + transfer_seconds(route, prompts) + (0.5 + 1.0) * decode.step_s)
+
+
+def stack_seconds(route: ModelledRoute) -> float:
+    """What the serving stack adds to each TTFT of a route, whatever its prompt and the load."""
+    return float(first_token_seconds(route.prefill.table)[0])
 
 
 def reload_seconds(route: ModelledRoute) -> Array:

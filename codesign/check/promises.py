@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from scipy.special import ndtr
 
-from codesign.check.operation import PoolState, reload_seconds, ttft_parts
+from codesign.check.operation import PoolState, reload_seconds, stack_seconds, ttft_parts
 from codesign.check.plan import ModelledRoute, Plan
 from codesign.check.report import REPORT_TOLERANCE, Findings
 from codesign.performance.queueing import wait_exceeds
@@ -78,9 +78,10 @@ def _promised(task: TaskClass) -> tuple[tuple[str, tuple[tuple[float, float], ..
 def _ttft(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late:
     queue, decode = states[route.prefill.entry.pool], states[route.decode.entry.pool]
     if queue.colocated is not None:
-        return queue.colocated.first_late(route, reload_seconds(route))
+        late, start = queue.colocated.first_late(route, reload_seconds(route)), stack_seconds(route)
+        return lambda t: late(t - start)
     weight, rest = ttft_parts(route, queue, decode)
-    return lambda t: float(weight @ wait_exceeds(t - rest, queue.wait_s, queue.busy, queue.servers))
+    return lambda t: float(weight @ wait_exceeds(t - rest, queue.wait_s, queue.busy, queue.servers, queue.skew))
 
 
 def _tpot(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from codesign.cli.command import InputError, command, say
-from codesign.cli.inputs import plots_refused
+from codesign.cli.inputs import load, plots_refused
 from codesign.cli.options import Json, Plots
 from codesign.cli.output import show, show_json, stderr_console, worked
 
@@ -42,13 +42,25 @@ def validate(
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="With --plans: of so many rows, evenly spaced; default: all.")
     ] = None,
+    leverage: Annotated[
+        str | None,
+        typer.Option(
+            "--leverage", metavar="PROBLEM", help="Which constants move this problem's plan by more than 2 % (minutes)."
+        ),
+    ] = None,
     plots: Plots = None,
     as_json: Json = False,
 ) -> None:
     """Predict measured serving and energy rows, and show how far off the model is.
 
     With --plans: plan the least accelerators for each measured load, and compare with those that carried it.
+    With --leverage: move each constant over its own range, and show those that move the plan of a problem.
     """
+    if leverage is not None:
+        if data or names or engine or plans or limit is not None or plots is not None:
+            raise InputError("--leverage: found other options beside it; expected --json at most")
+        _leverage(leverage, as_json)
+        return
     from codesign.performance.profile import read_profile
     from codesign.validation.measured import DataError
     from codesign.validation.plots import PlotsMissingError
@@ -78,6 +90,17 @@ def validate(
 
 Draw = Callable[[str], list[Path]]
 """Writes plots of what was found into a folder."""
+
+
+def _leverage(path: str, as_json: bool) -> None:
+    from codesign.report.validation import leverage_report
+    from codesign.validation.leverage import leverage
+
+    found = leverage(load(path))
+    if as_json:
+        show_json(found.to_dict())
+    else:
+        show(leverage_report(found))
 
 
 def _predictions(

@@ -27,6 +27,7 @@ from codesign.performance.footprint import (
 from codesign.performance.latency import (
     decode_attention_seconds,
     decode_step_seconds,
+    first_token_seconds,
     prefill_attention_seconds,
     prefill_occupancy_seconds,
     prefill_seconds,
@@ -45,6 +46,7 @@ __all__ = [
     "decode_step_seconds",
     "decode_weight_bytes",
     "expected_error",
+    "first_token_seconds",
     "fits",
     "kv_bytes",
     "kv_capacity_bytes",

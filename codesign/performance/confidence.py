@@ -7,25 +7,24 @@ and tests them on accelerator–model pairs that did not set them.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from functools import lru_cache
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.performance.constants import calibration_key
+from codesign.performance.constants import calibration_key, constants
+from codesign.performance.facts import facts
 from codesign.performance.profile import profile_of
 from codesign.performance.table import ConfigurationTable
 
 FloatArray = NDArray[np.float64]
 
 KNOWN, INHERITED, UNCALIBRATED = "known_kernels", "inherited", "uncalibrated_engine"
-CLASSES = (KNOWN, INHERITED, UNCALIBRATED)
+UNMEASURED = "unmeasured_generation"
+CLASSES = (KNOWN, INHERITED, UNCALIBRATED, UNMEASURED)
 """Kernels of that part and model family were fitted; they come from a relative; the serving stack is not one
-that the kernels stand for."""
+that the kernels stand for; nothing was measured on the part's generation, neither kernels nor serving."""
 
 NORMAL_80 = 1.2815515655446004
 """Half width of the central 80 % of a normal distribution, in standard deviations."""
@@ -60,17 +59,16 @@ def half_width(quantity: str, kind: str) -> float:
     return float(intervals()["half_width"][quantity][kind])
 
 
-@lru_cache(maxsize=1)
 def intervals() -> Mapping[str, Any]:
-    """The file ``data/intervals.toml``, read once."""
-    text = files("codesign.performance").joinpath("data/intervals.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    """The file ``data/intervals.toml``."""
+    return facts("intervals")
 
 
 def log_half_width(table: ConfigurationTable, quantity: str = "time") -> FloatArray:
     """Half width of the 80 % band [K] in the logarithm; a user's own profile brings its own."""
-    inherited = is_inherited(table)
-    width = np.where(inherited, half_width(quantity, INHERITED), half_width(quantity, KNOWN))
+    width = np.where(is_inherited(table), half_width(quantity, INHERITED), half_width(quantity, KNOWN))
+    unmeasured = np.array([not constants().has_rows(accelerator) for accelerator in table.accelerators])
+    width = np.where(unmeasured[table.accelerator], half_width(quantity, UNMEASURED), width)
     for index, accelerator in enumerate(table.accelerators):
         own = profile_of(accelerator.id, table.engines).expected_error
         if own is not None and quantity == "time":

@@ -8,17 +8,15 @@ inherit the base in proportion to their TDP and the joules unchanged. Scope: the
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from codesign.performance.constants import constants
+from codesign.performance.facts import facts
 from codesign.performance.footprint import (
     attached_weight_bytes,
     decode_flops,
@@ -68,11 +66,9 @@ class PowerArrays:
         )
 
 
-@lru_cache(maxsize=1)
 def energy_constants() -> Mapping[str, Any]:
-    """The file ``data/energy.toml``, read once."""
-    text = files("codesign.performance").joinpath("data/energy.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    """The file ``data/energy.toml``."""
+    return facts("energy")
 
 
 def power_arrays(table: ConfigurationTable) -> PowerArrays:

@@ -138,6 +138,14 @@ def host_step_seconds(table: ConfigurationTable) -> FloatArray:
     return np.asarray(host[table.accelerator])
 
 
+def first_token_seconds(table: ConfigurationTable) -> FloatArray:
+    """Seconds [K] of a TTFT that no queue, prompt, transfer or step explains: what the serving stack adds to each.
+
+    The accelerator is not busy with it: it delays a request and takes no capacity.
+    """
+    return np.asarray(table.part_engines.first_token_s[table.accelerator])
+
+
 def _layers(r: Replica, tokens: FloatArray, expanded: FloatArray, group_tokens: FloatArray) -> FloatArray:
     """Everything that grows with tokens: products, experts, elementwise work and collectives. [J, K]."""
     card = r.card

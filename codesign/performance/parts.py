@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign.catalog import accelerators as catalogue
 from codesign.performance.constants import Constants, constants
 from codesign.workload.kvcache import kv_elements_per_token_layer, linear_state_elements
 from codesign.workload.parameters import (
@@ -101,8 +102,8 @@ class AcceleratorArrays:
         running = _fall_back(peak)
         fp8 = PRECISIONS.index("fp8")
         engine = table.sections["engine"]
-        vendors = [engine["vendor"].get(accelerator.vendor, {}) for accelerator in accelerators]
-        tdp = np.array([_tdp(accelerator, table) for accelerator in accelerators])
+        terms = [table.engine_terms(accelerator) for accelerator in accelerators]
+        tdp = np.array([tdp_of(accelerator)[0] for accelerator in accelerators])
 
         def each(value: Callable[[Accelerator], float | None]) -> FloatArray:
             return np.array([_number(value(accelerator)) for accelerator in accelerators])
@@ -124,9 +125,9 @@ class AcceleratorArrays:
             domain=np.maximum(each(lambda a: a.scaleup_domain), 1.0),
             mesh_peers=each(lambda a: a.scaleup_domain - 1 if "mesh" in (a.scaleup_topology or "") else 0),
             scaleout=each(lambda a: a.scaleout_bandwidth),
-            host_step=np.array([(engine["host_step_ms"] + v.get("extra_step_ms", 0.0)) * 1e-3 for v in vendors]),
+            host_step=np.array([(engine["host_step_ms"] + t.get("extra_step_ms", 0.0)) * 1e-3 for t in terms]),
             host_per_sequence=np.full(len(accelerators), engine["host_per_sequence_us"] * 1e-6),
-            prefill_factor=np.array([v.get("prefill_factor", 1.0) for v in vendors]),
+            prefill_factor=np.array([t.get("prefill_factor", 1.0) for t in terms]),
             constants=_operator_constants(
                 table, [system for system, _ in systems], kernels or [""] * len(systems)
             ),
@@ -163,14 +164,28 @@ def _fall_back(peak: FloatArray) -> FloatArray:
     return filled
 
 
-def _tdp(accelerator: Accelerator, table: Constants) -> float:
-    """TDP in W; where unpublished, from all-in power, else from 16-bit FLOP/s (both are assumptions)."""
-    power = table.sections["power"]
+def tdp_of(accelerator: Accelerator) -> tuple[float, str]:
+    """TDP in W of the device alone, and where it comes from if it is not published ("" where it is).
+
+    What publishes none: its all-in power over what that is of a TDP; else watts per FLOP/s of its dense 16-bit peak; a
+    part without 16-bit units takes those of a relative of its architecture at the widest precision that both have, else
+    the 16-bit figure at half its 8-bit or a quarter of its 4-bit rate. All of these are assumptions.
+    """
+    power = constants().sections["power"]
     if accelerator.tdp is not None:
-        return float(accelerator.tdp)
+        return float(accelerator.tdp), ""
     if accelerator.all_in_power is not None:
-        return float(accelerator.all_in_power / power["peak_over_tdp"])
-    return float(power["tdp_joules_per_flop"]) * max(_peaks(accelerator))
+        return float(accelerator.all_in_power / power["peak_over_tdp"]), "from its all-in power"
+    peaks = np.array(_peaks(accelerator))
+    if not peaks[0] > 0:
+        for relative in catalogue().values():
+            if relative.architecture == accelerator.architecture and relative.tdp is not None:
+                common = np.flatnonzero((peaks > 0) & (np.array(_peaks(relative)) > 0))
+                if len(common):
+                    of_relative = _peaks(relative)[common[0]]
+                    return float(relative.tdp * peaks[common[0]] / of_relative), f"from {relative.id}'s watts per FLOP"
+    sixteen = float(_fall_back(peaks[None, :])[0, 0])
+    return float(power["tdp_joules_per_flop"]) * sixteen, "from its 16-bit peak"
 
 
 _CLASSES: dict[str, tuple[str, ...]] = {

@@ -10,11 +10,8 @@ from __future__ import annotations
 import io
 import json
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.files import write_atomically
+from codesign.performance.constants import generation
+from codesign.performance.facts import facts
 
 if TYPE_CHECKING:
     from codesign.catalog import Accelerator
@@ -54,8 +53,9 @@ class EngineProfile:
     """Seconds per step and running sequence (sampling, detokenisation, block tables)."""
     prefill_charge: float = 1.0
     """κ: share of other requests' prefill time that decoding requests wait for; measured 0.7 to 1.05."""
-    scheduler_delay_steps: float = 10.0
-    """Steps between arrival at a busy engine and the start of the prefill; 3 to 50 when measured."""
+    first_token_s: float | None = None
+    """Seconds of a request's time to first token beside waits, prefill, transfers and steps: HTTP, tokenising,
+    scheduling, detokenising. None: what was measured of the engine on the accelerator's generation (0.04 to 0.25)."""
     kernels: str = ""
     """Engine whose own attention and all-reduce kernels run ("vllm", "sglang", "tensorrt-llm"); empty: those that
     stand for all."""
@@ -74,9 +74,8 @@ class EngineProfile:
             "multiplier": (0.05, 20.0),
             "per_sequence_s": (0.0, 1.0),
             "prefill_charge": (0.0, 5.0),
-            "scheduler_delay_steps": (0.0, 1000.0),
         }
-        for name, limit in {"host_step_s": 10.0, "expected_error": 10.0}.items():
+        for name, limit in {"host_step_s": 10.0, "first_token_s": 100.0, "expected_error": 10.0}.items():
             if getattr(self, name) is not None:
                 limits[name] = (0.0, limit)
         for name, (low, high) in limits.items():
@@ -119,6 +118,7 @@ class EngineArrays:
     host_step_s: FloatArray
     """NaN where the constants file's default holds."""
     per_sequence_s: FloatArray
+    first_token_s: FloatArray
     exact: NDArray[np.bool_]
     """Whether the profile names the accelerator: its host step then includes what the vendor's parts add."""
 
@@ -135,6 +135,7 @@ class EngineArrays:
             multiplier=column("multiplier"),
             host_step_s=column("host_step_s"),
             per_sequence_s=column("per_sequence_s"),
+            first_token_s=np.array([_first_token_s(p, a) for p, a in zip(chosen, accelerators, strict=True)]),
             exact=np.array([bool(profile.accelerators) for profile in chosen], dtype=bool),
         )
 
@@ -144,15 +145,28 @@ def profile_of(accelerator_id: str, profiles: Sequence[EngineProfile]) -> Engine
     return next((p for p in profiles if p.applies_to(accelerator_id)), DEFAULT_PROFILE)
 
 
-@cache
 def engine_defaults() -> Mapping[str, tuple[Mapping[str, Any], ...]]:
     """Defaults by engine, newest first: entries of ``data/engines.toml`` with their ranges and sources."""
-    text = files("codesign.performance").joinpath("data/engines.toml").read_text(encoding="utf-8")
-    document = tomllib.loads(text)
     return {
         engine: tuple(sorted(entries, key=lambda entry: -int(entry["since"])))
-        for engine, entries in document["engine"].items()
+        for engine, entries in facts("engines")["engine"].items()
     }
+
+
+def first_token_constants() -> Sequence[Mapping[str, Any]]:
+    """Entries of ``data/engines.toml``, each of an engine on a generation; the last, of none, holds for all others."""
+    entries: Sequence[Mapping[str, Any]] = facts("engines")["first_token"]
+    return entries
+
+
+def _first_token_s(profile: EngineProfile, accelerator: Accelerator) -> float:
+    """The profile's own, else what was measured of its engine on the accelerator's generation, else the default."""
+    if profile.first_token_s is not None:
+        return profile.first_token_s
+    wanted = profile.kernels, generation(accelerator)
+    entries = first_token_constants()
+    found = next((e for e in entries if (e["engine"], e["generation"]) == wanted), entries[-1])
+    return float(found["ms"]) * 1e-3
 
 
 def default_profile(engine: str, year: int | None = None) -> EngineProfile:
@@ -166,7 +180,6 @@ def default_profile(engine: str, year: int | None = None) -> EngineProfile:
         name=f"{engine}-{entry['since']}",
         host_step_s=entry["host_step_ms"] * 1e-3,
         per_sequence_s=entry.get("per_sequence_us", 0.0) * 1e-6,
-        scheduler_delay_steps=entry["scheduler_delay_steps"],
         kernels=engine if engine in KERNEL_ENGINES else "",
         source=entry["source"],
         date=entry["date"],

@@ -1,14 +1,15 @@
 """Waiting and fluctuation: what turns means at full load into percentiles (DESIGN 3.4).
 
-Waits follow Pollaczek–Khinchine for one server and Sakasegawa's approximation for n pooled ones, with an
-exponential tail behind the probability of waiting at all.  Batches fluctuate as Poisson counts.
+Waits follow Pollaczek–Khinchine for one server and Sakasegawa's approximation for n pooled ones. Behind the probability
+of waiting at all their tail has the second moment that the third moment of the jobs gives (Takács), and is exponential
+at the least.  Batches fluctuate as Poisson counts.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammainc, gammaincinv, ndtri
+from scipy.special import gammainc, gammaincinv, ndtr, ndtri
 
 Floats = NDArray[np.float64]
 
@@ -26,7 +27,10 @@ MOST_EVEN = 32
 """Replicas beyond which more are taken to even out no more: what they differ by is known for so many."""
 LEAST_MET = 1e-3
 """Share of its calls by chance that a call is taken to meet at the least, that rates stay above nothing."""
+EXPONENTIAL_SKEW = 1.5
+"""E[S]·E[S³]/E[S²]² of exponential jobs: waits behind them are exponential."""
 _LARGEST_GAIN = 0.95
+_INSTANT = 1e-300
 PLANNING_PERCENTILE = 0.95
 """Percentile at which slots, memory and step time hold by design; SLOs at others are checked against it."""
 
@@ -60,12 +64,36 @@ def mean_wait(busy: ArrayLike, second_moment: ArrayLike, servers: ArrayLike) -> 
     return np.where(rho >= 1.0, np.inf, np.where(rho <= 0.0, 0.0, wait))
 
 
-def wait_exceeds(t: ArrayLike, wait: ArrayLike, utilization: ArrayLike, servers: ArrayLike) -> Floats:
-    """P(wait > t): P(waits)·exp(−t·P(waits)/mean wait), 1 for t < 0."""
+def wait_moment_ratio(utilization: ArrayLike, skew: ArrayLike) -> Floats:
+    """E[W²]/E[W]² of the waits W of those that wait, never below an exponential one's 2.
+
+    `skew` = E[S]·E[S³]/E[S²]² of the jobs (1.5 where they are exponential, 1 where all are alike). Of one server it is
+    2ρ + 4/3·(1 − ρ)·skew (Takács 1962: E[W²] = 2w² + λE[S³]/(3(1 − ρ))); for pooled ones the same, an approximation.
+    """
+    rho, s = np.asarray(utilization, dtype=np.float64), np.asarray(skew, dtype=np.float64)
+    return np.asarray(np.maximum(2.0, 2.0 * rho + 4.0 / 3.0 * (1.0 - rho) * s))
+
+
+def wait_exceeds(
+    t: ArrayLike, wait: ArrayLike, utilization: ArrayLike, servers: ArrayLike, skew: ArrayLike = EXPONENTIAL_SKEW
+) -> Floats:
+    """P(wait > t), 1 for t < 0: P(waits) times an exponential tail, or a longer one behind jobs of very unlike lengths.
+
+    Of those that wait with a squared coefficient of variation v > 1 (:func:`wait_moment_ratio` less one) the share
+    1 − 1/v² is lognormal with that mean and v, the rest exponential; nothing is below the exponential tail. Gamma and
+    hyperexponential tails of the same two moments put p99 behind lognormal jobs a third too high.
+    """
     seconds, mean = np.asarray(t, dtype=np.float64), np.asarray(wait, dtype=np.float64)
     waits = wait_probability(utilization, servers)
+    spread = wait_moment_ratio(utilization, skew) - 1.0
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        tail = np.where(mean > 0, waits * np.exp(-np.maximum(seconds, 0.0) * waits / mean), 0.0)
+        reduced = np.maximum(seconds, 0.0) * waits / mean
+        tail = np.exp(-reduced)
+        if np.any(spread > 1.0):
+            deviation = np.sqrt(np.log1p(spread))
+            longer = ndtr(-np.log(np.maximum(reduced, _INSTANT)) / deviation - deviation / 2.0)
+            tail = np.maximum(tail, tail + (1.0 - spread**-2.0) * (longer - tail))
+        tail = np.where(mean > 0, waits * tail, 0.0)
     tail = np.where(np.isinf(mean), 1.0, tail)
     return np.where(seconds < 0, 1.0, tail)
 

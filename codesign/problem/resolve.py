@@ -430,6 +430,7 @@ class _Resolver:
         offers = self._offers(name, part, base, size)
         if chip is None or offers is None:
             return None
+        self._check_power(name, part, chip)
         return inst.HardwareOption(
             name=name,
             accelerator=chip,
@@ -438,6 +439,21 @@ class _Resolver:
             rack=part.server.rack,
             roles=tuple(part.roles or get_args(inst.Role)),
             offers=offers,
+        )
+
+    def _check_power(self, name: str, part: Hardware, chip: Accelerator) -> None:
+        """A part of unknown power is planned with an assumed one, but not where a limit on power decides by it."""
+        if chip.tdp is not None or chip.all_in_power is not None:
+            return
+        limit = "site.power" if self.problem.site.power is not None else ""
+        limit = limit or (f"the power of rack {part.server.rack}" if part.server.rack is not None else "")
+        if limit:
+            found = f"no TDP of {chip.id} is published, and {limit} limits power"
+            expected = "tdp: 800 W (what the part draws, by your own source)"
+            self.faults.add(("hardware", name), found, expected, words=True)
+            return
+        self.warnings.append(
+            f"hardware.{name}: assumption: no TDP of {chip.id} is published; its power follows from its peak FLOP/s"
         )
 
     def _offers(

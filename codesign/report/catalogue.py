@@ -13,6 +13,7 @@ from rich.text import Text
 
 from codesign import catalog
 from codesign.catalog import Accelerator, Entry, Link, MemoryTier, ModelCard, PriceList, WorkloadPreset
+from codesign.performance.parts import tdp_of
 from codesign.report.console import line, make_table, quantity
 from codesign.units import quantity_kind
 from codesign.workload.parameters import parameter_counts
@@ -108,6 +109,10 @@ def _derived(entry: Entry) -> Iterator[tuple[str, str, str]]:
         yield "total parameters", f"{counts.total:,}", "Computed from the dimensions above."
         yield "active parameters", f"{counts.active:,}", "Of one token; computed."
     if isinstance(entry, Accelerator):
+        watts, source = tdp_of(entry)
+        if source:
+            meaning = f"Not published: {source} (assumption; set hardware.NAME.tdp)."
+            yield "tdp", f"~{quantity(watts, 'power', 2)}", meaning
         price = catalog.default_price(entry.id)
         if price is not None:
             note = "" if price.verified else ", unverified"
@@ -144,12 +149,18 @@ def _accelerator(part: Accelerator) -> tuple[str, ...]:
         quantity(part.fp16_flops, "flops").removesuffix("FLOPS"),
         quantity(part.fp8_flops, "flops").removesuffix("FLOPS"),
         quantity(part.fp4_flops, "flops").removesuffix("FLOPS"),
-        quantity(part.tdp, "power"),
+        _tdp(part),
         str(part.scaleup_domain),
         "–" if price is None else f"{price.usd_per_hour:.2f}",
         str(part.year or "–"),
         part.status.split(maxsplit=1)[0],
     )
+
+
+def _tdp(part: Accelerator) -> str:
+    """As published, else marked as the assumption that plans would take."""
+    watts, source = tdp_of(part)
+    return quantity(watts, "power") if not source else f"~{quantity(watts, 'power', 2)}"
 
 
 def _model(card: ModelCard) -> tuple[str, ...]:

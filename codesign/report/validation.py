@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from codesign.report.console import line, make_table, percent
+from codesign.report.console import line, make_table, number, percent
 from codesign.validation.calibrate import Calibration
 from codesign.validation.commands import Validation
-from codesign.validation.errors import ErrorRow
+from codesign.validation.errors import LEAST_ROWS, ErrorRow
+from codesign.validation.leverage import WORTH, Leverage
 
 _NAMES = {
     "ttft_ms_p50": "TTFT p50",
@@ -25,12 +26,21 @@ def validation_report(found: Validation) -> Group:
     """All tables of a validation: errors, bands, ranks, users' calibration, what was not predicted."""
     parts: list[RenderableType] = []
     for by in dict.fromkeys(row.by for row in found.summary):
-        title = "Errors, average over sources" if by == "all" else f"Errors by {by}"
+        title = f"Errors by {by}"
+        if by == "all":
+            title = f"Errors, average over sources with {LEAST_ROWS} rows and more; 80 % interval of the median"
         parts.append(_errors(title, by, [row for row in found.summary if row.by == by]))
     parts += [_bands(found), _ranks(found)]
     if found.user_calibration:
         parts.append(_stacks(found))
     parts += [counts("Not predicted", found.skipped), counts("Not scored", found.out_of_score)]
+    parts.append(
+        line(
+            "Given rows were in view while terms were chosen (which kernels, vLLM's time per sequence); what a stack "
+            "adds to a TTFT was chosen on older runs that are not scored. Held out by part: without anything that was "
+            "measured on the part's generation."
+        )
+    )
     parts.append(
         line("These rows do not validate disaggregated, prefix-cached or agentic serving.", "yellow")
     )
@@ -47,7 +57,10 @@ def _errors(title: str, by: str, rows: list[ErrorRow]) -> Table:
     for row in rows:
         figures = (row.median, row.mean, row.signed, row.p90, row.within_20, row.covered)
         key = "" if by == "all" else row.key
-        table.add_row(key, _NAMES[row.metric], str(row.count), *(f"{100 * value:.1f} %" for value in figures))
+        words = [f"{100 * value:.1f} %" for value in figures]
+        if row.median_low is not None and row.median_high is not None:
+            words[0] += f" ({100 * row.median_low:.1f}-{100 * row.median_high:.1f})"
+        table.add_row(key, _NAMES[row.metric], str(row.count), *words)
     return table
 
 
@@ -109,7 +122,8 @@ def calibration_report(found: Calibration) -> Group:
     table.add_row("host time per step", f"{host:.3g} ms")
     table.add_row("per sequence and step", f"{profile.per_sequence_s * 1e6:.3g} µs")
     table.add_row("charge of others' prefills", f"{profile.prefill_charge:.2f}")
-    table.add_row("scheduler delay", f"{profile.scheduler_delay_steps:.3g} steps")
+    if profile.first_token_s is not None:
+        table.add_row("added to each TTFT", f"{profile.first_token_s * 1e3:.3g} ms")
     table.add_row("holds for", ", ".join(profile.accelerators))
     points = make_table("Time per output token, ms", ("point",), ("measured", "default", "calibrated"))
     for index, values in enumerate(zip(found.measured_ms, found.before_ms, found.after_ms, strict=True)):
@@ -129,3 +143,17 @@ def calibration_report(found: Calibration) -> Group:
             "`codesign validate` shows it."
         ),
     )
+
+
+def leverage_report(found: Leverage) -> Group:
+    """The constants that move a plan, and by how much at the ends of their ranges."""
+    table = make_table(
+        f"Constants that move the objective by more than {percent(WORTH)}",
+        ("constant",),
+        ("low", "high", "objective at low", "at high", "buys other parts"),
+    )
+    for row in found.rows:
+        ends = (number(row.objective_low), number(row.objective_high))
+        table.add_row(row.constant, f"{row.low:.4g}", f"{row.high:.4g}", *ends, "yes" if row.purchase_changes else "no")
+    words = f"{len(found.rows)} of {found.looked_at} constants; with all as they are the objective is "
+    return Group(table, line(words + number(found.objective)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.check.operation import PoolState, operate_all, ttft_parts
+from codesign.check.operation import PoolState, operate_all, stack_seconds, ttft_parts
 from codesign.check.plan import ModelledRoute, Plan
 from codesign.check.traffic import moved
 from codesign.performance import prefill_seconds
@@ -324,7 +324,7 @@ def _planned_parts(route: ModelledRoute, states: Mapping[str, PoolState]) -> lis
     bytes_, rate = moved(route, prompts), route.entry.fabric_bytes_per_s or np.nan
     alone = prefill_seconds(route.prefill.table, prompts.new, prompts.cached)[0]
     return [
-        prompts.mean(bytes_.reload) / rate,
+        stack_seconds(route) + prompts.mean(bytes_.reload) / rate,
         wait_s,
         prompts.mean(alone),
         prompts.mean(bytes_.send) / rate,

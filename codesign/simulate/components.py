@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from codesign.check.operation import stack_seconds
 from codesign.check.plan import ModelledPool, ModelledRoute, Plan
 from codesign.check.traffic import session_bytes
 from codesign.performance.split import activation_bytes
@@ -97,6 +98,7 @@ def build(plan: Plan, component: Component, horizon_s: float, seed: int, arrival
             demand=Demand(route),
             tier_bytes_per_s=route.tier.session_bytes_per_s if route.tier is not None else np.inf,
             tier_latency_s=route.tier.latency_s if route.tier is not None else 0.0,
+            start_s=stack_seconds(route),
             itl=bool(route.calls.task.itl_slo),
         )
         for route in component.routes

@@ -98,6 +98,11 @@ class Demand:
 
     route: ModelledRoute
 
+    @property
+    def shared(self) -> float:
+        """Tokens of a prompt that replicas have anyway: the task's shared prefix."""
+        return self.route.calls.shared
+
     def rows(self, context: Array, cached: Array, output: Array) -> Array:
         """[n, len(COLUMNS)] of calls with these lengths in tokens ([n] each)."""
         rows = np.empty((len(context), len(COLUMNS)))

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from simpy import Environment, Event
 
 from codesign.simulate import demand as column
-from codesign.simulate.demand import Demand
 from codesign.simulate.engine import Engine, EngineNews, StepTable, Work
 from codesign.simulate.gaps import Gaps
 from codesign.simulate.link import Link, transfer
@@ -70,6 +70,17 @@ class PoolSpec:
     """That every decoded token sends from one half of a replica to the other."""
 
 
+class Anew(Protocol):
+    """Rows of the calls of a route at other lengths (:class:`~codesign.simulate.demand.Demand`)."""
+
+    @property
+    def shared(self) -> float:
+        """Tokens of a prompt that replicas have anyway."""
+
+    def rows(self, context: Array, cached: Array, output: Array) -> Array:
+        """[n, columns of :mod:`~codesign.simulate.demand`] of calls with these lengths in tokens ([n] each)."""
+
+
 @dataclass(frozen=True, eq=False)
 class RouteSpec:
     """A way through the fleet."""
@@ -82,11 +93,13 @@ class RouteSpec:
     ttl_s: float
     always_hits: bool
     """The hit ratio is fixed by the problem file, and nothing but an eviction changes it."""
-    demand: Demand | None
-    """To compute a call anew whose history is gone; None where nothing is reused."""
+    demand: Anew | None
+    """To compute a call anew whose history is gone; None where nothing is reused and nothing preempted."""
     tier_bytes_per_s: float = np.inf
     """Rate at which one session is read from its tier."""
     tier_latency_s: float = 0.0
+    start_s: float = 0.0
+    """What the serving stack adds to each TTFT: a call reaches the pools so much later than it was sent."""
     itl: bool = False
     """Gaps between the tokens of its answers are promised, and told."""
 
@@ -319,7 +332,8 @@ class Fleet:
     def _arrive(self, event: Event) -> None:
         row = event.value
         assert isinstance(row, int)
-        call = _Call(row, self._values[row].tolist(), False, self.env.now)
+        sent_s = self.env.now - self.routes[self._route[row]].start_s
+        call = _Call(row, self._values[row].tolist(), False, sent_s)
         self._under_way[row] = call
         self._begin(call)
 
@@ -399,7 +413,7 @@ class Fleet:
         assert route.demand is not None
         values = call.values
         context = values[column.CONTEXT] + generated
-        shared = min(route.demand.route.calls.shared, context - 1.0)
+        shared = min(route.demand.shared, context - 1.0)
         left = max(values[column.OUTPUT] - generated, 1.0)
         row = route.demand.rows(np.array([context]), np.array([shared]), np.array([left]))[0]
         call.values = row.tolist()
@@ -546,7 +560,8 @@ class Fleet:
             )
         )
         if following >= 0:
-            self._after(self._gap[row], self._arrive, following)
+            start_s = self.routes[self._route[following]].start_s
+            self._after(self._gap[row] + start_s, self._arrive, following)
         elif route.policy != "drop":
             home = self._home.pop(session, None)
             if home is not None:

@@ -14,9 +14,11 @@ from codesign.candidates.build import Candidates
 from codesign.candidates.context import OperatingPoints
 from codesign.candidates.purchase import Sold
 from codesign.candidates.split import ROLE, SplitConfigurations
+from codesign.catalog import Accelerator
 from codesign.hardware.tco import module_usd_per_hour
 from codesign.optimize.fleet import FleetPlan
 from codesign.performance import PRECISIONS, calibration, expected_error, kv_bytes
+from codesign.performance.parts import tdp_of
 from codesign.problem.instance import HardwareOption, Instance, LinkOption, MemoryOption
 from codesign.solution.accounts import Accounts, PoolAccount, settle
 from codesign.solution.kept import kv_use, memory_uses
@@ -370,9 +372,16 @@ def _pool(
         utilization=Utilization(**state.shares) if state else Utilization(),
         binding=state.binding if state else "idle",
         calibration=calibration(table)[int(table.accelerator[0])]
+        + _assumed_power(option.accelerator)
         + (", attached memory unmeasured" if table.memory[0] >= 0 else ""),
         expected_error=float(expected_error(table)[0]),
     )
+
+
+def _assumed_power(part: Accelerator) -> str:
+    """What a pool's calibration says of a TDP that nobody published."""
+    watts, source = tdp_of(part)
+    return f", TDP {watts:,.0f} W assumed {source}" if source else ""
 
 
 def _pays_electricity(candidates: Candidates, row: int) -> bool | None:

@@ -25,6 +25,7 @@ from codesign.performance import (
     decode_attention_seconds,
     decode_flops,
     decode_step_seconds,
+    first_token_seconds,
     kv_bytes,
     kv_read_bytes,
     link_bytes_per_s,
@@ -231,12 +232,13 @@ def _prefill(
     flows: tuple[tuple[CallFlow, float], ...],
     steps: dict[Commodity, float],
 ) -> PoolState:
-    busy = square = held = held_square = arriving = leaving = flops = 0.0
+    busy = square = cube = held = held_square = arriving = leaving = flops = 0.0
     for flow, rate in flows:
         prompt, after = prompt_moments(table, flow.calls, flow.residency), decode_moments(table, flow.calls)
         points = flow.calls.prefill_points(flow.residency)
         busy += rate * float(prompt.busy[0])
         square += rate * float(prompt.busy_square[0])
+        cube += rate * float(prompt.busy_cube[0])
         there = prompt.seconds[0] + flow.transfer_seconds(prompt.reload[0], prompt.send[0])
         kept = 0.0
         if flow.residency == "prefill":
@@ -264,7 +266,20 @@ def _prefill(
         "busy": busy / replicas,
     }
     return PoolState(
-        column, "prefill", table, replicas, flows, 0.0, 0.0, 0.0, busy / replicas, wait, servers, shares, fullest
+        column,
+        "prefill",
+        table,
+        replicas,
+        flows,
+        0.0,
+        0.0,
+        0.0,
+        busy / replicas,
+        wait,
+        servers,
+        shares,
+        fullest,
+        skew=busy * cube / max(square**2, 1e-300),
     )
 
 
@@ -276,11 +291,12 @@ def _peak_flops(table: ConfigurationTable) -> float:
 def rest_of_ttft(flow: CallFlow, prefill: PoolState, decode: PoolState) -> tuple[Floats, Floats]:
     """(weight [J], seconds [J]) of a call's TTFT beside the wait, on the pools that it goes through."""
     prompt = prompt_moments(prefill.table, flow.calls, flow.residency)
+    start = first_token_seconds(prefill.table)[0]
     if prefill.chunked is not None:
         weight, seconds = prefill.chunked.own_seconds(prefill.table, flow)
-        return weight, seconds + reload_seconds(flow, prefill)
+        return weight, seconds + reload_seconds(flow, prefill) + start
     moved = flow.transfer_seconds(prompt.reload[0], prompt.send[0])
-    return prompt.weight, prompt.seconds[0] + moved + ADMISSION_STEPS * decode.step_s
+    return prompt.weight, prompt.seconds[0] + moved + start + ADMISSION_STEPS * decode.step_s
 
 
 def reload_seconds(flow: CallFlow, pool: PoolState) -> Floats:

@@ -11,6 +11,7 @@ from scipy.special import ndtr
 from codesign.candidates.build import Candidates
 from codesign.candidates.flows import CallFlow, chain_lengths, chain_moments
 from codesign.optimize.fleet import FleetPlan
+from codesign.performance import first_token_seconds
 from codesign.performance.queueing import wait_exceeds
 from codesign.problem.instance import TaskClass
 from codesign.solution.operation import reload_seconds, rest_of_ttft
@@ -146,10 +147,13 @@ def _quantile(tail: Tail, percentile: float, near: float) -> float:
 
 def _ttft_tail(candidates: Candidates, way: Way) -> Tail:
     if way.prefill.chunked is not None:
-        return way.prefill.chunked.ttft_tail(way.prefill.table, way.flow, reload_seconds(way.flow, way.prefill))
+        start = float(first_token_seconds(way.prefill.table)[0])
+        tail = way.prefill.chunked.ttft_tail(way.prefill.table, way.flow, reload_seconds(way.flow, way.prefill))
+        return lambda t: tail(t - start)
     weight, rest = rest_of_ttft(way.flow, way.prefill, way.decode)
     queue = way.prefill
-    return lambda t: float(weight @ wait_exceeds(t - rest, queue.wait_s, queue.utilization, queue.queue_servers))
+    at = queue.wait_s, queue.utilization, queue.queue_servers, queue.skew
+    return lambda t: float(weight @ wait_exceeds(t - rest, *at))
 
 
 def _tpot_tail(way: Way) -> Tail:

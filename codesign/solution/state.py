@@ -9,7 +9,7 @@ import numpy as np
 from codesign.candidates.data import Floats
 from codesign.candidates.flows import CallFlow
 from codesign.performance import ConfigurationTable, kv_bytes, kv_capacity_bytes
-from codesign.performance.queueing import wait_probability
+from codesign.performance.queueing import EXPONENTIAL_SKEW, wait_moment_ratio, wait_probability
 from codesign.problem.instance import Options
 from codesign.solution.colocated import Chunked
 
@@ -40,6 +40,8 @@ class PoolState:
     waits, and no account of a TTFT counts on that."""
     chunked: Chunked | None = None
     """Of a colocated pool: prompts in its steps."""
+    skew: float = EXPONENTIAL_SKEW
+    """E[S]·E[S³]/E[S²]² of what the prompt queue serves."""
 
     def decode_seconds(self, flow: CallFlow) -> Floats:
         """[P] mean seconds of a flow's answers after their first token."""
@@ -48,11 +50,12 @@ class PoolState:
         return flow.calls.population.output * self.step_s
 
     def wait_moments(self) -> tuple[float, float]:
-        """Mean and variance (s, s²) of a prompt's wait: an exponential tail behind the probability of waiting."""
+        """Mean and variance (s, s²) of a prompt's wait: those of its tail, and the probability of waiting."""
         if self.chunked is not None:
             return self.chunked.wait_moments()
         waits = max(float(wait_probability(self.utilization, self.queue_servers)), 1e-12)
-        return self.wait_s, 2.0 * self.wait_s**2 / waits - self.wait_s**2
+        ratio = float(wait_moment_ratio(self.utilization, self.skew))
+        return self.wait_s, ratio * self.wait_s**2 / waits - self.wait_s**2
 
     @property
     def binding(self) -> str:

@@ -126,7 +126,7 @@ def calibrate(points: Sequence[Point], prior: EngineProfile, name: str = "") -> 
         source=f"{len(points)} measured points, on {', '.join(dict.fromkeys(p.pair for p in points))}",
         date=datetime.date.today().isoformat(),
     )
-    profile = replace(profile, scheduler_delay_steps=_delay_steps(points, profile))
+    profile = replace(profile, first_token_s=_first_token_s(points, profile))
     before, after = (_predicted_ms(points, p)[timed] for p in (prior, profile))
     fitted = Calibration(profile, tuple(1e3 * measured[timed]), tuple(before.tolist()), tuple(after.tolist()))
     # In-sample errors flatter: twice the median, and never below what unseen rows of calibrated stacks gave.
@@ -159,19 +159,14 @@ def _predicted_ms(points: Sequence[Point], profile: EngineProfile) -> FloatArray
     return np.where(np.isfinite(_tpot_s(points)), found.values["tpot_ms_p50"], by_rate)
 
 
-def _delay_steps(points: Sequence[Point], profile: EngineProfile) -> float:
-    """Scheduler delay of the closed-loop points that have a TTFT: (TTFT − prefill)/TPOT; else the prior's."""
-    rows = [
-        (p, p.measured["ttft_ms_p50"])
-        for p in points
-        if p.load == "closed" and p.concurrency > 1 and "ttft_ms_p50" in p.measured
-    ]
+def _first_token_s(points: Sequence[Point], profile: EngineProfile) -> float | None:
+    """What the stack adds to each TTFT: median of what simulation leaves of closed loops; the prior's without any."""
+    rows = [p for p in points if p.load == "closed" and "ttft_ms_p50" in p.measured]
     if not rows:
-        return profile.scheduler_delay_steps
-    found = predict([p for p, _ in rows], lambda _: replace(profile, scheduler_delay_steps=0.0))
-    ttft = np.array([measured for _, measured in rows])
-    steps = (ttft - found.values["ttft_ms_p50"]) / found.values["tpot_ms_p50"]
-    return float(np.clip(np.median(steps), 0.0, 200.0))
+        return profile.first_token_s
+    found = predict(rows, lambda _: replace(profile, first_token_s=0.0)).values["ttft_ms_p50"]
+    left = np.array([p.measured["ttft_ms_p50"] for p in rows]) - found
+    return float(np.clip(np.median(left), 0.0, 1e4)) * 1e-3
 
 
 def _median_error(predicted: ArrayLike, measured: ArrayLike) -> float:

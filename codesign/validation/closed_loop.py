@@ -6,7 +6,6 @@ formula has to assume (how prefills of others stretch a token, how long a prompt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from codesign.performance import (
     ConfigurationTable,
     decode_attention_seconds,
+    first_token_seconds,
     kv_bytes,
     kv_capacity_bytes,
     prefill_attention_seconds,
@@ -22,10 +22,11 @@ from codesign.performance import (
 from codesign.simulate.demand import COLUMNS, step_table
 from codesign.simulate.fleet import RECORD, CallRows, Fleet, PoolSpec, RouteSpec
 from codesign.validation.points import Point
-from codesign.validation.predict import BATCHED_PROMPT_TOKENS, stack_default, table_of
 
 FloatArray = NDArray[np.float64]
 
+BATCHED_PROMPT_TOKENS = 4096.0
+"""Tokens of prompts that one step holds, at most: engines' chunks are 2,048 to 16,384 (an assumption)."""
 LENGTHS = (8 / 9, 10 / 9)
 """InferenceX draws lengths uniformly from 0.8 to 1.0 times the nominal ones, whose means points have."""
 _ROUNDS = 5
@@ -34,24 +35,20 @@ _ROUNDS = 5
 
 @dataclass(frozen=True)
 class ClosedLoop:
-    """One point under simulation; milliseconds."""
+    """What clients see in one simulation; milliseconds."""
 
-    point: Point
     ttft_ms_p50: float
     tpot_ms_p50: float
 
 
-def simulate_closed(points: Sequence[Point], seed: int = 0) -> list[ClosedLoop]:
-    """Simulate the points of closed load, each with the default profile of its stack."""
-    return [_run(p, table_of([p], stack_default(p)), seed) for p in points if p.load == "closed"]
-
-
-def _run(point: Point, table: ConfigurationTable, seed: int) -> ClosedLoop:
+def simulate_closed(point: Point, table: ConfigurationTable, seed: int = 0) -> ClosedLoop:
+    """Simulate one point of closed load on the single configuration of a table."""
     rng = np.random.default_rng(seed)
     clients = max(1, round(point.concurrency))
     n = clients * _ROUNDS
     context = np.maximum(np.round(point.isl * rng.uniform(*LENGTHS, n)), 1.0)
     output = np.maximum(np.round(point.osl * rng.uniform(*LENGTHS, n)), 2.0)
+    demand = _Demand(table)
     rows = CallRows(
         session=np.repeat(np.arange(clients), _ROUNDS),
         route=np.zeros(n, dtype=np.int64),
@@ -59,7 +56,7 @@ def _run(point: Point, table: ConfigurationTable, seed: int) -> ClosedLoop:
         follows=np.zeros(n, dtype=bool),
         expects=np.zeros(n, dtype=bool),
         gap_s=np.zeros(n),
-        values=_values(table, context, output),
+        values=demand.rows(context, np.zeros(n), output),
     )
     chunk = BATCHED_PROMPT_TOKENS * float(table.dp[0])
     spec = PoolSpec(
@@ -74,7 +71,9 @@ def _run(point: Point, table: ConfigurationTable, seed: int) -> ClosedLoop:
         chunk=chunk,
         max_sequences=max(clients, 1),
     )
-    fleet = Fleet([spec], [RouteSpec("drop", "replica", "replica", np.inf, 0.0, False, None)], rows)
+    start_s = float(first_token_seconds(table)[0])
+    way = RouteSpec("drop", "replica", "replica", np.inf, 0.0, False, demand, start_s=start_s)
+    fleet = Fleet([spec], [way], rows)
     for client in range(clients):
         fleet.enter(client * _ROUNDS, 0.0)
     records = fleet.run(1e6, 1).records
@@ -82,23 +81,29 @@ def _run(point: Point, table: ConfigurationTable, seed: int) -> ClosedLoop:
     middle = slice(clients, n - clients)
     tpot = (found["end"] - found["first"]) / (found["output"] - 1.0)
     ttft = found["first"] - found["start"]
-    return ClosedLoop(point, 1e3 * float(np.median(ttft[middle])), 1e3 * float(np.median(tpot[middle])))
+    return ClosedLoop(1e3 * float(np.median(ttft[middle])), 1e3 * float(np.median(tpot[middle])))
 
 
-def _values(table: ConfigurationTable, context: FloatArray, output: FloatArray) -> FloatArray:
-    last = context + output
-    values = np.zeros((len(context), len(COLUMNS)))
-    for name, found in (
-        ("context", context),
-        ("output", output),
-        ("prompt_s", prefill_attention_seconds(table, context)[0]),
-        ("begin", kv_bytes(table, context)[0]),
-        ("end", kv_bytes(table, last)[0]),
-        ("attention_s", decode_attention_seconds(table, context)[0]),
-        (
-            "attention_more",
-            (decode_attention_seconds(table, last)[0] - decode_attention_seconds(table, context)[0]) / output,
-        ),
-    ):
-        values[:, COLUMNS.index(name)] = found
-    return values
+@dataclass(frozen=True, eq=False)
+class _Demand:
+    """Rows of calls on a table's single configuration, nothing of whose prompts is kept."""
+
+    table: ConfigurationTable
+    shared: float = 0.0
+
+    def rows(self, context: FloatArray, cached: FloatArray, output: FloatArray) -> FloatArray:
+        """[n, columns of :mod:`~codesign.simulate.demand`] of calls with these lengths in tokens ([n] each)."""
+        table, last = self.table, context + output
+        attention = decode_attention_seconds(table, context)[0]
+        values = np.zeros((len(context), len(COLUMNS)))
+        for name, found in (
+            ("context", context),
+            ("output", output),
+            ("prompt_s", prefill_attention_seconds(table, context)[0]),
+            ("begin", kv_bytes(table, context)[0]),
+            ("end", kv_bytes(table, last)[0]),
+            ("attention_s", attention),
+            ("attention_more", (decode_attention_seconds(table, last)[0] - attention) / output),
+        ):
+            values[:, COLUMNS.index(name)] = found
+        return values

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from codesign.catalog import accelerators
+from codesign.performance.constants import generation, measured_generations, without_generation
 from codesign.performance.profile import EngineProfile, default_profile
 from codesign.validation.bench import read_bench
 from codesign.validation.calibrate import Calibration, StackResult, leave_rest_out
@@ -16,9 +18,10 @@ from codesign.validation.compare import Comparison, compare
 from codesign.validation.errors import ErrorRow, error_tables
 from codesign.validation.intervals import Coverage, bracket_coverage, coverage
 from codesign.validation.measured import Row, read_names, read_rows, shipped_rows
-from codesign.validation.points import points_of
+from codesign.validation.points import Point, points_of
 from codesign.validation.predict import given_or_default, predict
 from codesign.validation.ranks import RankAgreement, rank_agreement
+from codesign.validation.slices import slice_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,9 @@ class Validation:
     """Everything that a validation found."""
 
     comparisons: tuple[Comparison, ...]
+    held_out: tuple[Comparison, ...]
+    """The same rows predicted without anything that was measured on their part's generation (kernels, host terms,
+    what a stack adds to TTFT): in the tables by slice and in the bands alone."""
     skipped: dict[str, int]
     """Rows that cannot be predicted, by reason."""
     out_of_score: dict[str, int]
@@ -43,6 +49,7 @@ class Validation:
         """The JSON document: rows, skipped, summary, and the tests of bands, ranks and calibration."""
         return {
             "rows": [_row(comparison) for comparison in self.comparisons],
+            "held_out": [_row(comparison) for comparison in self.held_out],
             "skipped": self.skipped,
             "out_of_score": self.out_of_score,
             "summary": [asdict(row) for row in self.summary],
@@ -65,6 +72,7 @@ def _row(c: Comparison) -> dict[str, Any]:
         "accelerator": c.point.accelerator,
         "model": c.point.model,
         "class": c.kind,
+        "slice": slice_of(c.point),
         "calibration": c.calibration,
         "scored": c.scored,
         "out_of_score": c.point.out_of_score or None,
@@ -99,18 +107,35 @@ def validate_rows(
         known = {**known, **read_names(names)}
     points, skipped = points_of(rows, known)
     comparisons, unfit = compare(points, predict(points, given_or_default(profile)))
+    held = without_their_generation(points, profile) if leave_out else ()
     bracket_rows, bracket_covered = bracket_coverage(comparisons)
     return Validation(
         comparisons=tuple(comparisons),
+        held_out=tuple(held),
         skipped=dict(sorted((Counter(skipped) + Counter(unfit)).items())),
         out_of_score=dict(sorted(Counter(p.out_of_score for p in points if p.out_of_score).items())),
-        summary=tuple(error_tables(comparisons)),
-        coverage=tuple(coverage(comparisons)),
+        summary=tuple(error_tables(comparisons, held)),
+        coverage=tuple(coverage([*comparisons, *held])),
         bracket_rows=bracket_rows,
         bracket_covered=bracket_covered,
         ranks=tuple(rank_agreement(comparisons)),
         user_calibration=tuple(leave_rest_out(points)) if leave_out else (),
     )
+
+
+def without_their_generation(points: Sequence[Point], profile: EngineProfile | None) -> list[Comparison]:
+    """Points predicted as if nothing had been measured on their part's generation; of those that anything was."""
+    found: list[Comparison] = []
+    for architecture in measured_generations():
+        mine = [
+            replace(point, held_out="part")
+            for point in points
+            if generation(accelerators()[point.accelerator]) == architecture
+        ]
+        if mine:
+            with without_generation(architecture):
+                found += compare(mine, predict(mine, given_or_default(profile)))[0]
+    return found
 
 
 def calibrate(

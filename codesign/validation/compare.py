@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from codesign.catalog import models
-from codesign.performance.confidence import INHERITED, KNOWN, UNCALIBRATED, half_width
+from codesign.catalog import accelerators, models
+from codesign.performance.confidence import INHERITED, KNOWN, UNCALIBRATED, UNMEASURED, half_width
+from codesign.performance.constants import constants
 from codesign.validation.measured import METRICS
 from codesign.validation.points import Point
 from codesign.validation.predict import Prediction
@@ -63,6 +64,8 @@ class Comparison:
 
 def class_of(point: Point, calibration: str) -> str:
     """The class of a point's predictions."""
+    if not constants().has_rows(accelerators()[point.accelerator]):
+        return UNMEASURED
     if calibration.startswith("inherited:") or models()[point.model].linear_layers:
         return INHERITED
     return KNOWN if point.known_engine else UNCALIBRATED

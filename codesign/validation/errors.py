@@ -1,4 +1,8 @@
-"""Error tables: median, mean, signed, p90, share within 20 %, coverage of the bands; and macro-averages."""
+"""Error tables: median, mean, signed, p90, share within 20 %, coverage of the bands; and macro-averages.
+
+Rows are of one slice each (:mod:`~codesign.validation.slices`): what was in view while terms were chosen, or what was
+held out. Averages over sources count those with 20 rows and more, and come with a bootstrap interval.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codesign.validation.compare import Comparison
+from codesign.validation.slices import slice_of
 
 WITHIN = 0.2
 
+LEAST_ROWS = 20
+"""Of a source that counts in averages: medians of fewer rows are chance."""
+RESAMPLES = 1000
+LEVEL = 0.8
+"""Of the bootstrap intervals around averages."""
+
 BY: dict[str, Callable[[Comparison], str]] = {
+    "slice": lambda c: slice_of(c.point),
     "source": lambda c: c.point.source,
     "accelerator": lambda c: c.point.accelerator,
     "model": lambda c: c.point.model,
@@ -40,6 +53,11 @@ class ErrorRow:
     within_20: float
     covered: float
     """Share of measurements inside the 80 % band."""
+    median_low: float | None = None
+    """Of an average: the 80 % interval of its median, by drawing the rows of every source again; else None."""
+    median_high: float | None = None
+    sources: int | None = None
+    """Of an average: sources that have enough rows to count in it; else None."""
 
 
 def error_row(by: str, key: str, metric: str, group: Sequence[Comparison]) -> ErrorRow:
@@ -60,39 +78,52 @@ def error_row(by: str, key: str, metric: str, group: Sequence[Comparison]) -> Er
     )
 
 
-def error_tables(comparisons: Iterable[Comparison]) -> list[ErrorRow]:
-    """Errors of the scored comparisons by metric and each of :data:`BY`, then averages over sources."""
+def error_tables(comparisons: Iterable[Comparison], held_out: Iterable[Comparison] = ()) -> list[ErrorRow]:
+    """Errors of the scored comparisons by metric and each of :data:`BY`, then averages over sources.
+
+    `held_out` are the same rows predicted without what was measured on their parts: they count in slices alone.
+    """
+    held = [c for c in held_out if c.scored]
     scored = [c for c in comparisons if c.scored]
     rows: list[ErrorRow] = []
     for by, key_of in BY.items():
         groups: dict[tuple[str, str], list[Comparison]] = {}
-        for comparison in scored:
+        for comparison in [*scored, *held] if by == "slice" else scored:
             groups.setdefault((comparison.metric, key_of(comparison)), []).append(comparison)
         rows += [error_row(by, key, metric, group) for (metric, key), group in sorted(groups.items())]
-    return macro_averages(rows) + rows
+    return macro_averages(scored) + rows
 
 
-def macro_averages(rows: Sequence[ErrorRow]) -> list[ErrorRow]:
-    """One row per metric: plain means of its figures over sources, so that no big table drowns the others."""
-    averaged: list[ErrorRow] = []
-    for metric in dict.fromkeys(row.metric for row in rows):
-        of_sources = [row for row in rows if row.by == "source" and row.metric == metric]
+def macro_averages(comparisons: Iterable[Comparison]) -> list[ErrorRow]:
+    """One row per metric: plain means of its figures over sources, so that no big table drowns the others.
 
-        def mean(name: str, of_sources: Sequence[ErrorRow] = of_sources) -> float:
-            return float(np.mean([getattr(row, name) for row in of_sources]))
-
-        averaged.append(
-            ErrorRow(
-                by="all",
-                key=MACRO,
-                metric=metric,
-                count=sum(row.count for row in of_sources),
-                median=mean("median"),
-                mean=mean("mean"),
-                signed=mean("signed"),
-                p90=mean("p90"),
-                within_20=mean("within_20"),
-                covered=mean("covered"),
-            )
-        )
+    A metric that no source has enough rows of has no average.
+    """
+    by_metric: dict[str, dict[str, list[Comparison]]] = {}
+    for c in comparisons:
+        by_metric.setdefault(c.metric, {}).setdefault(c.point.source, []).append(c)
+    averaged = []
+    for metric, by_source in sorted(by_metric.items()):
+        enough = {source: group for source, group in by_source.items() if len(group) >= LEAST_ROWS}
+        if not enough:
+            continue
+        rows = [error_row("source", source, metric, group) for source, group in enough.items()]
+        sizes = [np.array([abs(c.error) for c in group]) for group in enough.values()]
+        low, high = bootstrap(sizes)
+        means = {
+            name: float(np.mean([getattr(row, name) for row in rows]))
+            for name in ("median", "mean", "signed", "p90", "within_20", "covered")
+        }
+        count = sum(row.count for row in rows)
+        interval = {"median_low": low, "median_high": high}
+        averaged.append(ErrorRow("all", MACRO, metric, count, **means, **interval, sources=len(rows)))
     return averaged
+
+
+def bootstrap(sizes: Sequence[NDArray[np.float64]], seed: int = 0) -> tuple[float, float]:
+    """80 % interval of the mean over sources of the median error, the rows of each source drawn again."""
+    rng = np.random.default_rng(seed)
+    medians = [np.median(rng.choice(each, (RESAMPLES, len(each))), axis=1) for each in sizes]
+    drawn = np.mean(medians, axis=0)
+    low, high = np.quantile(drawn, [(1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0])
+    return float(low), float(high)

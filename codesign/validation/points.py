@@ -94,6 +94,9 @@ class Point:
     """Why the point is predicted but not scored; empty: it is scored."""
     requests: float = math.inf
     """Requests of an offline run on one replica, all of the same lengths; inf: as many as make it steady."""
+    held_out: str = ""
+    """part or model: predicted without anything that was measured on its generation, or chosen with its model's rows;
+    empty: with all constants."""
 
     @property
     def stack(self) -> str:

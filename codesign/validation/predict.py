@@ -3,13 +3,14 @@
     TPOT = step(B) + B·attention(isl + osl/2) + κ·(B − 1)/osl·P
 
 with B = min(concurrency, what the KV memory holds) and P a prompt's share of a 4,096-token batch of prompts:
-while a sequence decodes osl tokens every other one is prefilled once. Host terms are part of the step.
+while a sequence decodes osl tokens every other one is prefilled once. Host terms are part of the step. TTFT of closed
+loops, overloaded ones among them, is the simulator's (:mod:`~codesign.validation.closed_loop`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from codesign.performance import (
     calibration,
     decode_attention_seconds,
     decode_step_seconds,
+    first_token_seconds,
     kv_bytes,
     kv_capacity_bytes,
     prefill_attention_seconds,
@@ -28,24 +30,22 @@ from codesign.performance import (
 )
 from codesign.performance.energy import mean_power_w, wall_power_w
 from codesign.performance.profile import EngineProfile, default_profile
+from codesign.validation.closed_loop import BATCHED_PROMPT_TOKENS, simulate_closed
 from codesign.validation.measured import METRICS
 from codesign.validation.points import Point
 
 FloatArray = NDArray[np.float64]
 
-BATCHED_PROMPT_TOKENS = 4096.0
-"""Tokens of the batch of prompts whose time a prompt shares: a lone short prompt over-charges by 70 %."""
 MAX_RUNNING = 2048.0
 """Sequences that an engine runs at once where a benchmark sets no limit."""
 OPEN_DELAY_STEPS = 1.5
 """Steps that a request waits at an engine with spare capacity: half of the current one, and its own."""
 OPEN_TPOT_SHARE = 0.75
 """Median TPOT of an open load over the SLO that it was driven up to: SLOs are on p99, which spreads 14 %."""
-LONGEST_DELAY_STEPS = 50.0
-"""Upper end of the range of scheduler delays that has been measured."""
-BRACKET = (0.8, 1.2, 0.1)
-"""TTFT lies in [0.8·P, 1.2·(P + B·P + delay + 0.1 s)]: prefill alone, or behind everyone else and the longest
-delay."""
+LONGEST_FIRST_TOKEN_S = 0.5
+"""Upper end of what serving stacks were seen to add to a TTFT (SGLang on Blackwell)."""
+BRACKET = (0.8, 1.2)
+"""TTFT lies in [0.8·P, 1.2·(P + B·P + step + 0.5 s)]: prefill alone, or behind everyone else and the slowest stack."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +69,12 @@ EngineOf = Callable[[Point], EngineProfile]
 
 
 def stack_default(point: Point) -> EngineProfile:
-    """The default profile of a point's engine and year."""
-    return default_profile(point.engine, point.year)
+    """The default profile of a point's engine and year.
+
+    MLPerf's load generator calls the engine in its own process: there is no server that adds to a TTFT.
+    """
+    profile = default_profile(point.engine, point.year)
+    return replace(profile, first_token_s=0.0) if point.source.startswith("MLPerf") else profile
 
 
 def given_or_default(profile: EngineProfile | None) -> EngineOf:
@@ -245,23 +249,24 @@ def _evaluate(
     # Near saturation TPOT says nothing about the machine: the load was raised until it met the limit.
     limit = _column(points, "tpot_limit_s")
     tpot = np.where(opened & np.isfinite(limit), OPEN_TPOT_SHARE * limit, tpot_at(batch))
-    delay = np.where(closed, profile.scheduler_delay_steps, np.where(opened, OPEN_DELAY_STEPS, 0.0))
     everyone = own + (batch - 1.0) * load.shared_s
-    # One client alone never waits.
-    ttft = np.where(load.together, everyone, own + np.where(load.asked > 1.0, delay, 0.0) * tpot)
+    stack = first_token_seconds(table)
+    in_place = np.where(load.together, everyone, stack + own + OPEN_DELAY_STEPS * tpot)
+    ttft = in_place.copy()
+    # Waits of clients for one another, and for memory, are what the simulator finds.
+    for i in np.flatnonzero(closed & load.fits).tolist():
+        ttft[i] = 1e-3 * simulate_closed(replace(points[i], concurrency=load.asked[i]), table.take([i])).ttft_ms_p50
     first = closed | load.together
-    request = np.where(first, ttft, 0.0) + np.maximum(osl - first, 0.0) * tpot
+    request = np.where(first, in_place, 0.0) + np.maximum(osl - first, 0.0) * tpot
     ended = load.finite_rate(table, _column(points, "requests"), profile.prefill_charge)
     per_s = np.where(opened, rate, np.where(np.isnan(ended), batch / request, ended))
-    # Clients beyond the memory's room wait for a place.
-    queued = np.where(closed, np.maximum(load.asked - batch, 0.0) / per_s, 0.0)
     wall = np.array([point.power_scope == "wall" for point in points])
     watts = mean_power_w(table, batch, tpot, isl + osl / 2.0, prompts_per_s=per_s, prompt_tokens=isl)
     watts = np.where(wall, wall_power_w(table, watts), watts)
-    low, high, slack = BRACKET
-    latest = own + batch * load.shared_s + (1.0 + LONGEST_DELAY_STEPS) * load.step_s(table, batch) + slack
+    low, high = BRACKET
+    latest = own + batch * load.shared_s + load.step_s(table, batch) + LONGEST_FIRST_TOKEN_S
     return {
-        "ttft_ms_p50": 1e3 * (ttft + queued),
+        "ttft_ms_p50": 1e3 * ttft,
         "tpot_ms_p50": 1e3 * tpot,
         "output_tok_s_per_gpu": per_s * osl / gpus,
         "total_tok_s_per_gpu": per_s * (isl + osl) / gpus,
