@@ -11,6 +11,8 @@ from codesign.report.console import line, make_table, percent
 from codesign.validation.calibrate import Calibration
 from codesign.validation.commands import Validation
 from codesign.validation.errors import ErrorRow
+from codesign.validation.measured import TPOT_AT_SHARE
+from codesign.validation.points import SLICES
 
 _NAMES = {
     "ttft_ms_p50": "TTFT p50",
@@ -18,6 +20,11 @@ _NAMES = {
     "output_tok_s_per_gpu": "output tok/s per GPU",
     "total_tok_s_per_gpu": "total tok/s per GPU",
     "energy_per_output_token_j": "J per output token",
+    "itl_ms_p50": "ITL p50",
+    "e2e_ms_p50": "end to end p50",
+    "prefill_power_w": "W per accelerator, prefill",
+    "decode_power_w": "W per accelerator, decode",
+    TPOT_AT_SHARE: "TPOT p50, measured decode share",
 }
 
 
@@ -30,10 +37,12 @@ def validation_report(found: Validation) -> Group:
     parts += [_bands(found), _ranks(found)]
     if found.user_calibration:
         parts.append(_stacks(found))
+    if found.assumed_hits:
+        parts.append(_hits(found))
     parts += [counts("Not predicted", found.skipped), counts("Not scored", found.out_of_score)]
-    parts.append(
-        line("These rows do not validate disaggregated, prefix-cached or agentic serving.", "yellow")
-    )
+    seen = {comparison.point.slice for comparison in found.comparisons}
+    if missing := [name for name in SLICES if name not in seen]:
+        parts.append(line(f"These rows do not validate {' or '.join(missing)} serving.", "yellow"))
     return Group(*parts)
 
 
@@ -89,6 +98,26 @@ def _stacks(found: Validation) -> Table:
     )
     for row in found.user_calibration:
         table.add_row(row.stack, str(row.rest), percent(row.median_before), percent(row.median_after))
+    return table
+
+
+def _hits(found: Validation) -> Table:
+    table = make_table(
+        "Hit ratios that are not published: the constant that explains TPOT best, chosen on these rows",
+        ("source", "of"),
+        ("rows", "hit ratio", "TPOT, median", "range", "median at its ends", "most moved row"),
+    )
+    for row in found.assumed_hits:
+        table.add_row(
+            row.source,
+            row.pair,
+            str(row.rows),
+            f"{row.ratio:.2f}",
+            percent(row.median),
+            f"{row.low:.2f} to {row.high:.2f}",
+            f"{percent(row.median_low)}, {percent(row.median_high)}",
+            f"×{1.0 + row.change:.2f}",
+        )
     return table
 
 

@@ -20,9 +20,9 @@ from codesign.files import parse_json
 from codesign.performance import PRECISIONS, precision_supported, shape_valid
 from codesign.performance.profile import EngineProfile
 from codesign.units import UnitError, parse_quantity
+from codesign.validation.engine_load import table_of
 from codesign.validation.measured import DataError
 from codesign.validation.points import Point, engine_of, precisions_of
-from codesign.validation.predict import table_of
 from codesign.validation.results import results_of
 
 FEWEST, MOST = 1, 1000
@@ -129,7 +129,10 @@ def _point(entry: Mapping[str, Any], where: str) -> Point:
         weights=chosen["weights"],
         activations=chosen["activations"],
         kv=chosen["kv"],
-        **counts,
+        tp=counts["tp"],
+        pp=counts["pp"],
+        ep=counts["ep"],
+        dp=counts["dp"],
         load=load,
         isl=_positive(entry, "isl", where),
         osl=_positive(entry, "osl", where),

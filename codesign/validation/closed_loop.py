@@ -21,8 +21,9 @@ from codesign.performance import (
 )
 from codesign.simulate.demand import COLUMNS, step_table
 from codesign.simulate.fleet import RECORD, CallRows, Fleet, PoolSpec, RouteSpec
+from codesign.validation.engine_load import BATCHED_PROMPT_TOKENS, table_of
 from codesign.validation.points import Point
-from codesign.validation.predict import BATCHED_PROMPT_TOKENS, stack_default, table_of
+from codesign.validation.predict import stack_default
 
 FloatArray = NDArray[np.float64]
 

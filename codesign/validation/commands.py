@@ -10,6 +10,7 @@ from typing import Any
 
 from codesign.performance.profile import EngineProfile, default_profile
 from codesign.validation.bench import read_bench
+from codesign.validation.cached import AssumedHits, with_hits
 from codesign.validation.calibrate import Calibration, StackResult, leave_rest_out
 from codesign.validation.calibrate import calibrate as fit_profile
 from codesign.validation.compare import Comparison, compare
@@ -38,6 +39,8 @@ class Validation:
     ranks: tuple[RankAgreement, ...]
     user_calibration: tuple[StackResult, ...]
     """Leave-rest-out: four points of a stack calibrate it, the others are predicted."""
+    assumed_hits: tuple[AssumedHits, ...] = ()
+    """Hit ratios of prefix caches that were chosen for lack of published ones."""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document: rows, skipped, summary, and the tests of bands, ranks and calibration."""
@@ -50,6 +53,7 @@ class Validation:
             "ttft_bracket": {"rows": self.bracket_rows, "covered": self.bracket_covered},
             "ranks": [asdict(row) for row in self.ranks],
             "user_calibration": [asdict(row) for row in self.user_calibration],
+            "assumed_hits": [asdict(row) for row in self.assumed_hits],
         }
 
 
@@ -65,6 +69,7 @@ def _row(c: Comparison) -> dict[str, Any]:
         "accelerator": c.point.accelerator,
         "model": c.point.model,
         "class": c.kind,
+        "slice": c.point.slice,
         "calibration": c.calibration,
         "scored": c.scored,
         "out_of_score": c.point.out_of_score or None,
@@ -98,7 +103,9 @@ def validate_rows(
     if names is not None:
         known = {**known, **read_names(names)}
     points, skipped = points_of(rows, known)
-    comparisons, unfit = compare(points, predict(points, given_or_default(profile)))
+    engine = given_or_default(profile)
+    points, assumed = with_hits(points, engine)
+    comparisons, unfit = compare(points, predict(points, engine))
     bracket_rows, bracket_covered = bracket_coverage(comparisons)
     return Validation(
         comparisons=tuple(comparisons),
@@ -110,6 +117,7 @@ def validate_rows(
         bracket_covered=bracket_covered,
         ranks=tuple(rank_agreement(comparisons)),
         user_calibration=tuple(leave_rest_out(points)) if leave_out else (),
+        assumed_hits=assumed,
     )
 
 

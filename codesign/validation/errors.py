@@ -12,6 +12,7 @@ from codesign.validation.compare import Comparison
 WITHIN = 0.2
 
 BY: dict[str, Callable[[Comparison], str]] = {
+    "slice": lambda c: c.point.slice,
     "source": lambda c: c.point.source,
     "accelerator": lambda c: c.point.accelerator,
     "model": lambda c: c.point.model,
