@@ -25,6 +25,7 @@ from codesign.performance.footprint import (
     workspace_bytes,
 )
 from codesign.performance.latency import (
+    cached_prefill_range,
     decode_attention_seconds,
     decode_step_seconds,
     prefill_attention_seconds,
@@ -39,6 +40,7 @@ __all__ = [
     "AttachedMemory",
     "ConfigurationTable",
     "bandwidth_share",
+    "cached_prefill_range",
     "calibration",
     "decode_attention_seconds",
     "decode_flops",

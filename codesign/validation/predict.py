@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.performance import ConfigurationTable, calibration
+from codesign.performance import ConfigurationTable, cached_prefill_range, calibration
 from codesign.performance.energy import mean_power_w, wall_power_w
 from codesign.performance.profile import EngineProfile, default_profile
 from codesign.validation.disaggregated import predict_apart
@@ -133,7 +133,8 @@ def _evaluate(
     watts = mean_power_w(table, batch, tpot, isl + osl / 2.0, prompts_per_s=per_s, prompt_tokens=new)
     watts = np.where(wall, wall_power_w(table, watts), watts)
     low, high, slack = BRACKET
-    latest = own + batch * load.shared_s + (1.0 + LONGEST_DELAY_STEPS) * load.step_s(table, batch) + slack
+    least, most = (s[:, 0] for s in cached_prefill_range(table, new[:, None], column(points, "cached")[:, None]))
+    latest = most + batch * load.shared_s + (1.0 + LONGEST_DELAY_STEPS) * load.step_s(table, batch) + slack
     return {
         "ttft_ms_p50": 1e3 * (ttft + queued),
         "tpot_ms_p50": 1e3 * tpot,
@@ -144,7 +145,7 @@ def _evaluate(
         "itl_ms_p50": 1e3 * load.step_s(table, batch),
         "e2e_ms_p50": 1e3 * (ttft + queued + np.maximum(osl - 1.0, 0.0) * tpot),
         "batch": batch,
-        "low": 1e3 * low * own,
+        "low": 1e3 * low * least,
         "high": 1e3 * high * latest,
         "fits": load.fits.astype(float),
     }
