@@ -17,7 +17,7 @@ from codesign.validation.compare import Comparison, compare
 from codesign.validation.errors import ErrorRow, error_tables
 from codesign.validation.intervals import Coverage, bracket_coverage, coverage
 from codesign.validation.measured import Row, read_names, read_rows, shipped_rows
-from codesign.validation.points import points_of
+from codesign.validation.points import COLOCATED, points_of
 from codesign.validation.predict import given_or_default, predict
 from codesign.validation.ranks import RankAgreement, rank_agreement
 
@@ -116,7 +116,7 @@ def validate_rows(
         bracket_rows=bracket_rows,
         bracket_covered=bracket_covered,
         ranks=tuple(rank_agreement(comparisons)),
-        user_calibration=tuple(leave_rest_out(points)) if leave_out else (),
+        user_calibration=tuple(leave_rest_out([p for p in points if p.slice == COLOCATED])) if leave_out else (),
         assumed_hits=assumed,
     )
 

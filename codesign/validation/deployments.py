@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from codesign.catalog import models
 from codesign.validation.measured import DataError, Row, number, text
 from codesign.validation.points import (
+    CACHED,
     COLOCATED,
     CONTRADICTION,
     DISAGGREGATED,
@@ -87,6 +88,8 @@ def deployment_of(row: Row, names: Mapping[tuple[str, str], str]) -> Deployment:
         raise Skip("engine not published")
     if point.isl + point.osl > models()[point.model].max_context:
         raise Skip("longer than the model's context")
+    if point.slice == CACHED:
+        raise Skip("prefix cache: sessions are not published")
     accelerators = int(number(row, "n_accel"))
     engine = point.tp * point.pp * point.dp
     sizes = _engines(row, accelerators) if apart else (engine,)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from codesign.validation.compare import Comparison
+from codesign.validation.points import COLOCATED
 
 WITHIN = 0.2
 
 BY: dict[str, Callable[[Comparison], str]] = {
     "slice": lambda c: c.point.slice,
-    "source": lambda c: c.point.source,
+    "source": lambda c: ", ".join((c.point.source, *([] if c.point.slice == COLOCATED else [c.point.slice]))),
     "accelerator": lambda c: c.point.accelerator,
     "model": lambda c: c.point.model,
     "precision": lambda c: c.point.weights,
