@@ -22,7 +22,7 @@ from codesign.performance import (
 from codesign.simulate.demand import COLUMNS, step_table
 from codesign.simulate.fleet import RECORD, CallRows, Fleet, PoolSpec, RouteSpec
 from codesign.validation.engine_load import BATCHED_PROMPT_TOKENS, table_of
-from codesign.validation.points import Point
+from codesign.validation.points import COLOCATED, Point
 from codesign.validation.predict import stack_default
 
 FloatArray = NDArray[np.float64]
@@ -43,8 +43,9 @@ class ClosedLoop:
 
 
 def simulate_closed(points: Sequence[Point], seed: int = 0) -> list[ClosedLoop]:
-    """Simulate the points of closed load, each with the default profile of its stack."""
-    return [_run(p, table_of([p], stack_default(p)), seed) for p in points if p.load == "closed"]
+    """Simulate the colocated points of closed load, each with the default profile of its stack."""
+    simulated = [p for p in points if p.load == "closed" and p.slice == COLOCATED]
+    return [_run(p, table_of([p], stack_default(p)), seed) for p in simulated]
 
 
 def _run(point: Point, table: ConfigurationTable, seed: int) -> ClosedLoop:
