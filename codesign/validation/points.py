@@ -520,7 +520,9 @@ def _lengths(row: Row, load: str) -> tuple[float, float]:
         isl = number(row, "cached_tokens_mean") + number(row, "new_tokens_mean")
     if math.isnan(osl) and load == "closed":
         # Little's law: requests per second are clients over a request's time.
-        osl = number(row, "output_tok_s") * number(row, "e2e_ms_p50") * 1e-3 / _concurrency(row, load)
+        mean = number(row, "e2e_ms_mean")
+        whole = number(row, "e2e_ms_p50") if math.isnan(mean) else mean
+        osl = number(row, "output_tok_s") * whole * 1e-3 / _concurrency(row, load)
     shared = math.isnan(isl) and hit_ratio(row) > 0.0
     if not ((isl >= 1 or shared) and osl >= 1):
         raise Skip(NO_LENGTH)
