@@ -18,9 +18,10 @@ from scipy.optimize import least_squares
 from codesign.performance import decode_flops, decode_weight_bytes, kv_read_bytes, prefill_flops
 from codesign.performance.energy import tdp_w
 from codesign.performance.profile import EngineProfile
+from codesign.validation.engine_load import table_of
 from codesign.validation.measured import number, read_names, read_rows
 from codesign.validation.points import Point, points_of
-from codesign.validation.predict import predict, table_of
+from codesign.validation.predict import predict
 
 FloatArray = NDArray[np.float64]
 

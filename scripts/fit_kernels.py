@@ -69,6 +69,8 @@ def default_backend(operator: str, generation: str, key: str) -> str:
     if operator == "decode_attention":
         return {"hopper": "sglang", "ampere": "vllm"}.get(generation, "trtllm")
     if operator == "moe":
+        if key.endswith("_wide"):
+            return ""  # one engine's
         if key in ("nvfp4", "w4a16", "w4a8"):
             return "vllm" if generation == "ada" or (generation, key) == ("hopper", "w4a16") else "sglang"
         sixteen_bit = key == "bf16" and generation != "hopper" and generation != "ada"
@@ -81,7 +83,15 @@ ENGINES = {"trtllm": "tensorrt-llm", "sglang": "sglang", "vllm": "vllm"}
 ENGINE_OPERATORS = ("decode_attention", "all_reduce")
 """What engines write themselves, and the package tells apart by engine; their matrix products come from the same
 libraries, and an engine's table of experts mixes kernels of which it runs one (but for 4-bit weights under 16
-bits: one kernel an engine)."""
+bits, and TensorRT-LLM's 4-bit experts behind an all-to-all: one kernel each)."""
+
+
+OWN_EXPERTS = {
+    ("sglang", "hopper", "fp8"),
+    *itertools.product(BACKENDS, GENERATIONS, ("w4a16", "nvfp4_wide")),
+}
+"""Backends, generations and classes of experts that are an engine's own kernel. SGLang's in block FP8 on Hopper was
+chosen by looking at the given InferenceX rows."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +164,8 @@ def is_default(found: Fit) -> bool:
 
 def is_engines_own(found: Fit) -> bool:
     """Whether the fit gives the constants of an engine's own kernel, beside the default of all engines."""
-    four_bit = (found.operator, found.key) == ("moe", "w4a16")
-    return (found.operator in ENGINE_OPERATORS or four_bit) and not is_default(found)
+    own_experts = found.operator == "moe" and (found.backend, found.generation, found.key) in OWN_EXPERTS
+    return (found.operator in ENGINE_OPERATORS or own_experts) and not is_default(found)
 
 
 # Residuals -------------------------------------------------------------------------------------------------
@@ -321,7 +331,7 @@ B·S·(2·d_c+d_rope)(H+h0)/(F16·f)).""",
     "moe": """Fused experts: t0 + pnorm(6(R·hot + A·m0)·h(i+i0)/(F·e), (3·A·h·i·weight bytes +
 8·a·R·hot·h)/(BW·b)); A distinct experts and R token-expert pairs on the rank, hot = min(ep^s,
 hot_rank_max). Rows of the skewed ("power law") token distribution. dtype: weights and activations;
-w4a16 and w4a8 are 4-bit weights under 16- and 8-bit activations.""",
+w4a16 and w4a8 are 4-bit weights under 16- and 8-bit activations; nvfp4_wide is for experts behind an all-to-all.""",
     "all_reduce": """TP all-reduce of V bytes over n ranks: (t0^p + min((n-1)·V/(NV·e1), lat +
 2(n-1)/n·V/(NV·e))^p)^(1/p): one shot while that is faster, then reduce-scatter and gather.""",
     "mla_absorb": """Both batched products that absorb MLA's up-projections in a decode step: 2·t0 +

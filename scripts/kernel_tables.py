@@ -109,7 +109,9 @@ def load(folder: Path, operator: str, system: str, backend: str) -> tuple[Kernel
         calls = calls[np.isfinite(calls["ms"]) & (calls["ms"] > 0)]
         columns = {c: calls[c].to_numpy(dtype=float) for c in calls if c != "ms"}
         facts = {
-            "peak": half if operator.startswith(("mla", "prefill", "decode")) else peaks.get(key, half),
+            "peak": half
+            if operator.startswith(("mla", "prefill", "decode"))
+            else peaks.get(key.removesuffix("_wide"), half),
             "half": half,
             "index": eight,
             "bandwidth": float(part.memory_bandwidth or 0.0),
@@ -219,6 +221,26 @@ def _moe(folder: Path, system: str, backend: str) -> Frames:
                 "size": _BYTES.get(key, 1.0),
             }
             yield key, version, pd.DataFrame({**facts, "ms": rows.latency})
+    yield from _wide_moe(folder, system, backend)
+
+
+def _wide_moe(folder: Path, system: str, backend: str) -> Frames:
+    """TensorRT-LLM's experts behind an all-to-all in 4 bits, another kernel; placed evenly, none of them twice."""
+    versions = _versions(folder, system, "moe", backend, "wideep_moe") if backend == "trtllm" else []
+    for version, data in versions[:1]:
+        keep = data.distribution.str.startswith("power_law_1.2_eplb") & (data.num_slots == data.num_experts)
+        rows = data[keep & (data.moe_dtype == "nvfp4") & (data.num_experts >= 2 * data.moe_ep_size)]
+        facts = {
+            "tokens": rows.num_tokens,
+            "hidden": rows.hidden_size,
+            "width": rows.inter_size / rows.moe_tp_size,
+            "top_k": rows.topk,
+            "experts": rows.num_experts,
+            "ep": rows.moe_ep_size,
+            "size": _BYTES["nvfp4"],
+        }
+        if len(rows):
+            yield "nvfp4_wide", version, pd.DataFrame({**facts, "ms": rows.latency})
 
 
 def _all_reduce(folder: Path, system: str, backend: str) -> Frames:

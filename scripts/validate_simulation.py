@@ -14,7 +14,9 @@ from collections import defaultdict
 
 from codesign.validation.closed_loop import simulate_closed
 from codesign.validation.commands import validate
-from codesign.validation.predict import stack_default, table_of
+from codesign.validation.engine_load import table_of
+from codesign.validation.points import COLOCATED
+from codesign.validation.predict import stack_default
 
 METRICS = ("ttft_ms_p50", "tpot_ms_p50")
 
@@ -24,7 +26,7 @@ def main() -> None:
     measured = defaultdict(dict)
     points = {}
     for found in validate((), None, None).comparisons:
-        if found.point.load == "closed":
+        if found.point.load == "closed" and found.point.slice == COLOCATED:
             measured[found.point.row_id][found.metric] = found
             points[found.point.row_id] = found.point
     errors = defaultdict(list)

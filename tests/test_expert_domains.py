@@ -21,14 +21,19 @@ def table(dp, tp=1):
     return ConfigurationTable((part,), (card,), *([v] for v in (0, 0, FP8, FP8, FP8, tp, 1, tp * dp, dp)))
 
 
+def exchange(dp, tokens):
+    r, each = replica(table(dp)), np.array([[tokens]])
+    return _exchange(r, each, r.hot(each))[0, 0]
+
+
 def test_many_tokens_wait_for_the_network():
     """16 ranks in two domains of 8: half of a token's distinct nodes lie over one port of 50 GB/s a rank."""
     part, tokens = accelerators()["h100-sxm"], 16 * 8192.0
-    found = _exchange(replica(table(16)), np.array([[tokens]]))[0, 0]
+    found = exchange(16, tokens)
     far = constants().row("exchange_throughput", "hopper", "nodes")
     own = constants().row("exchange_throughput", "hopper", "node")
     r = replica(table(16))
-    bytes_per_token = r.constant("expert_parallel", "bytes_per_element") * 7168 / 16 * r.moe["hot"]
+    bytes_per_token = r.constant("expert_parallel", "bytes_per_element") * 7168 / 16 * r.hot(np.array([[tokens]]))[0]
     crossing = float(distinct_ranks(np.array([2.0]), np.array([8.0]))[0]) * 0.5
     seconds = bytes_per_token * tokens * crossing / (part.scaleout_bandwidth * far["e_out"])
     launch = 2e-6 * (own["t0_us"] + far["cross_us"])
@@ -38,7 +43,7 @@ def test_many_tokens_wait_for_the_network():
 @pytest.mark.parametrize("per_rank", [1, 32, 128, 4096])
 def test_a_domain_more_takes_longer(per_rank):
     """At equal tokens a rank; DeepEP's README has 77, 118 and 155 µs a dispatch of 128 tokens to 8, 16 and 32 ranks."""
-    times = [_exchange(replica(table(dp)), np.array([[float(dp * per_rank)]]))[0, 0] for dp in (8, 16, 32)]
+    times = [exchange(dp, float(dp * per_rank)) for dp in (8, 16, 32)]
     assert times == sorted(times)
     assert times[1] > 1.2 * times[0]
 

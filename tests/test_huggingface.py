@@ -211,6 +211,7 @@ ABOUT = {
     "notes",
     "published_total_parameters",
     "published_active_parameters",
+    "kept_16_bit",  # of releases at other precisions than the configuration's, too
 }
 
 
@@ -316,3 +317,53 @@ def test_files_that_are_no_configuration(tmp_path):
     (tmp_path / "bad.json").write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match="not JSON"):
         from_huggingface_config(tmp_path / "bad.json")
+
+
+KIMI_K25 = {
+    "quant_method": "compressed-tensors",
+    "config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "int", "group_size": 32}}},
+    "ignore": ["lm_head", "re:.*self_attn.*", "re:.*shared_experts.*", r"re:.*mlp\.(gate|up|gate_up|down)_proj.*"],
+}
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "kept", "expert_bits"),
+    [
+        # Kimi-K2.5: groups of 32, and nothing but its experts in 4 bits.
+        (KIMI_K25, {}, 4.5),
+        (KIMI_K25 | {"ignore": ["lm_head", "re:.*self_attn.*"]}, {"int4": ("attention", "output")}, None),
+        # NVIDIA's releases of DeepSeek, GLM-5.2 and Kimi-K2.6 in NVFP4.
+        (
+            {
+                "quant_method": "modelopt",
+                "quant_algo": "NVFP4",
+                "exclude_modules": ["lm_head", "model.layers.61*"]
+                + [f"model.layers.{i}.self_attn.{n}_proj" for i in range(61) for n in ("q_b", "kv_b")],
+            },
+            {"nvfp4": ("attention",)},
+            None,
+        ),
+        (
+            {
+                "quant_method": "modelopt",
+                "quant_algo": "NVFP4",
+                "ignore": ["language_model.model.layers.0*"]
+                + [f"language_model.model.layers.{i}.self_attn*" for i in range(1, 61)]
+                + [f"language_model.model.layers.{i}.mlp.shared_experts*" for i in range(1, 61)],
+            },
+            {"nvfp4": ("attention", "output", "dense", "shared")},
+            None,
+        ),
+        ({"quant_method": "fp8", "modules_to_not_convert": ["gate", "lm_head"]}, {}, None),
+    ],
+)
+def test_what_a_quantisation_excepts_stays_in_16_bits(quantisation, kept, expert_bits):
+    card = from_huggingface_config(DEEPSEEK | {"quantization_config": quantisation})
+    assert card.kept_16_bit == kept
+    assert card.expert_bits == expert_bits
+
+
+def test_a_pattern_that_is_none_is_named():
+    quantisation = KIMI_K25 | {"ignore": ["re:*("]}
+    with pytest.raises(ValueError, match=r"quantization_config.*expected a pattern"):
+        from_huggingface_config(DEEPSEEK | {"quantization_config": quantisation})

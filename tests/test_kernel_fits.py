@@ -131,14 +131,16 @@ def test_expert_exchange_takes_the_faster_kernel(forms):
     r = replica(table_of(("h200-sxm", "DeepSeek-V3", FP8, (1, 1, 8, 8))))
     peaks = columns(link=part.scaleup_bandwidth, scaleout=part.scaleout_bandwidth)
     for per_rank in (1, 64, 4096):
-        shape = columns(tokens=per_rank * r.moe["hot"][0], hidden=7168, top_k=8, nodes=1, per_node=8)
+        group = np.array([[8.0 * per_rank]])
+        hot = r.hot(group)
+        shape = columns(tokens=per_rank * hot[0, 0], hidden=7168, top_k=8, nodes=1, per_node=8)
         kernels = [
             forms[name].seconds(
                 shape | peaks, {**constants().row(name, "hopper", "node"), "e_out": 1.0, "cross_us": 0.0}
             )
             for name in ("exchange_low_latency", "exchange_throughput")
         ]
-        found = _exchange(r, np.array([[8.0 * per_rank]]))[0]
+        found = _exchange(r, group, hot)[0]
         assert found == pytest.approx(np.minimum(*kernels))
 
 

@@ -68,7 +68,9 @@ def grouped_query_layers(part, card, system, tp, tokens, precision):
         row = table.row("moe", system, precision)
         time += card.moe_layers * gemm(half, part, part.fp16_flops, tokens, h, card.experts, 2.0, 2.0)
         active = card.experts * (1 - (1 - card.top_k / card.experts) ** tokens) / tp
-        pairs = tokens * card.top_k / tp * min(tp ** row["s"], 3.0)
+        mean = tokens * card.top_k / tp
+        # The fullest rank: that of the kernel tables for few tokens, 1.2 and chance for many.
+        pairs = mean * min(tp ** row["s"], 3.0, 1.2 + math.sqrt(2 * math.log(tp) / mean))
         compute = 6 * (pairs + active * row["m0"]) * h * (card.expert_intermediate + row["i0"])
         moved = 3 * active * h * card.expert_intermediate * size + 8 * row["a"] * pairs * h
         experts = pnorm(compute / (peak * row["e"]), moved / (bandwidth * row["b"]), row["p"])

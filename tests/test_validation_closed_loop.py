@@ -11,7 +11,8 @@ import pytest
 from codesign.performance import kv_bytes, kv_capacity_bytes
 from codesign.validation.closed_loop import simulate_closed
 from codesign.validation.commands import validate
-from codesign.validation.predict import stack_default, table_of
+from codesign.validation.engine_load import table_of
+from codesign.validation.predict import stack_default
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def rows():
     """(point, simulated, {metric: comparison}) of every measured closed-loop point."""
     found, points = {}, {}
     for comparison in validate((), None, None).comparisons:
-        if comparison.point.load == "closed":
+        if comparison.point.load == "closed" and comparison.point.slice == "colocated":
             found.setdefault(comparison.point.row_id, {})[comparison.metric] = comparison
             points[comparison.point.row_id] = comparison.point
     return [

@@ -56,7 +56,8 @@ def test_a_row_as_a_point():
     ("changes", "reason"),
     [
         ({"spec_decode": "mtp"}, "speculative decoding"),
-        ({"disagg": "1.0"}, "disaggregated"),
+        ({"disagg": "1.0"}, "engines of a side"),
+        ({"load_mode": "closed-loop, prefix cache on", "isl": "", "hit_ratio": ""}, "length missing"),
         ({"model": "EleutherAI/unheard-of"}, "model not in the names file"),
         ({"accelerator": "GH200"}, "accelerator without a card"),
         ({"tpot_ms_p50": "", "ttft_ms_p50": "-1"}, "none of the predicted metrics"),

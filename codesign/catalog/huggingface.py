@@ -5,7 +5,9 @@ transformers class, as far as released models rely on one. Vision towers and mul
 left out.
 """
 
+import re
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -399,6 +401,73 @@ def _precision(config: _Config) -> str:
     )
 
 
+_EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "attention": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.q_b_proj", "self_attn.kv_b_proj"),
+    "output": ("self_attn.o_proj",),
+    "linear": ("linear_attn.in_proj_qkvz", "linear_attn.out_proj"),
+    "dense": ("mlp.gate_proj", "mlp.down_proj"),
+    "shared": ("mlp.shared_experts.gate_proj", "mlp.shared_experts.down_proj", "mlp.shared_expert.gate_proj"),
+}
+"""Modules of a decoder layer by the tensors that a card tells apart."""
+_EXCEPTIONS = ("ignore", "exclude_modules", "ignored_layers", "modules_to_not_convert")
+_ROOTS = ("model.", "language_model.model.", "model.language_model.")
+
+
+def _kept(quantisation: Mapping[str, Any], card: ModelCard) -> tuple[str, ...]:
+    """Tensors that a quantisation config excepts, in all layers that have them: by name, glob or regular expression."""
+    patterns = [str(p) for name in _EXCEPTIONS for p in quantisation.get(name) or ()]
+    first, last = 0, card.layers - 1
+    layer_of = {"dense": first, "shared": last, "linear": first, "attention": last, "output": last}
+
+    def excepted(module: str) -> bool:
+        for pattern in patterns:
+            if pattern.startswith("re:"):
+                try:
+                    if re.match(pattern.removeprefix("re:"), module):
+                        return True
+                except re.error as error:
+                    odd = f"found {pattern!r} in quantization_config ({error})"
+                    raise ValueError(f"{odd}: expected a pattern") from None
+            elif fnmatchcase(module, pattern) or module.startswith(pattern + "."):
+                return True
+        return False
+
+    has = {
+        "attention": card.full_attention_layers + card.sliding_layers,
+        "output": card.full_attention_layers + card.sliding_layers,
+        "linear": card.linear_layers,
+        "dense": card.dense_layers,
+        "shared": card.shared_experts,
+    }
+    return tuple(
+        tensors
+        for tensors, modules in _EXAMPLES.items()
+        if has[tensors]
+        and any(excepted(f"{root}layers.{layer_of[tensors]}.{module}") for root in _ROOTS for module in modules)
+    )
+
+
+def _with_exceptions(card: ModelCard, config: _Config) -> ModelCard:
+    """The card with what its quantisation leaves in 16 bits, and its experts' bits where only they are narrow."""
+    if not config.has("quantization_config"):
+        return card
+    if card.expert_bits is not None:
+        return card  # all but the experts stays in 16 bits
+    quantisation = config.table("quantization_config")
+    kept = _kept(quantisation.values, card)
+    if not kept:
+        return card
+    changes: Fields = {"kept_16_bit": {card.native_precision: kept}}
+    others = (("dense", card.dense_layers), ("shared", card.shared_experts), ("linear", card.linear_layers))
+    only_experts = {"attention", "output"} <= set(kept) and all(name in kept for name, held in others if held)
+    if card.native_precision == "int4" and card.moe_layers and only_experts and quantisation.has("config_groups"):
+        groups = quantisation.table("config_groups")
+        size = groups.table(next(iter(groups.values))).table("weights").whole("group_size")
+        # Four bits and a 16-bit scale for each group; what is no expert then stays in 16 bits.
+        changes = {"expert_bits": 4.0 + 16.0 / size}
+    return ModelCard.model_validate(card.model_dump() | changes)
+
+
 def _read_json(path: Path) -> Any:
     file = path / "config.json" if path.is_dir() else path
     try:
@@ -452,7 +521,7 @@ def from_huggingface_config(
         "expert_bits": 4.25 if precision == "mxfp4" else None,
         "sources": {"dimensions": "config.json"},
     }
-    return ModelCard.model_validate(
+    card = ModelCard.model_validate(
         {
             "vocab": merged.values.get("vocab_size"),
             "max_context": merged.values.get("max_position_embeddings"),
@@ -460,3 +529,4 @@ def from_huggingface_config(
         | fields
         | _READERS[model_type](merged)
     )
+    return _with_exceptions(card, merged)

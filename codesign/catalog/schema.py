@@ -148,6 +148,12 @@ class Accelerator(Entry):
         return self
 
 
+Precision = Literal["bf16", "fp16", "fp8", "int8", "nvfp4", "mxfp4", "int4"]
+Tensors = Literal["attention", "output", "linear", "dense", "shared"]
+"""Weights that a quantisation config tells apart: projections into softmax attention (with the sparse indexer), out of
+it, of recurrent layers, dense MLPs, shared experts."""
+
+
 class ModelCard(Entry):
     """The dimensions of a language model, as its configuration gives them; 0 where a feature is absent.
 
@@ -224,10 +230,13 @@ class ModelCard(Entry):
     """Width in which routed experts work when it is not `hidden` (latent MoE); else 0."""
     published_total_parameters: Positive | None = None
     published_active_parameters: Positive | None = None
-    native_precision: Literal["bf16", "fp16", "fp8", "int8", "nvfp4", "mxfp4", "int4"] = "bf16"
+    native_precision: Precision = "bf16"
     """Format of the weights as released."""
     expert_bits: Positive | None = None
-    """Bits per expert weight where it differs from `native_precision` (MXFP4 with scales: 4.25)."""
+    """Bits per expert weight where it differs from `native_precision` (MXFP4 with scales 4.25, INT4 in groups of 32
+    4.5); all that are no experts then stay in 16."""
+    kept_16_bit: dict[Precision, tuple[Tensors, ...]] = Field(default_factory=dict)
+    """Tensors that releases at a precision leave in 16 bits, by the exceptions of their quantisation config."""
     sources: Sources = Field(default_factory=dict)
     date: str = ""
     notes: str = ""

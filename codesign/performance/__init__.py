@@ -25,6 +25,7 @@ from codesign.performance.footprint import (
     workspace_bytes,
 )
 from codesign.performance.latency import (
+    cached_prefill_range,
     decode_attention_seconds,
     decode_step_seconds,
     first_token_seconds,
@@ -40,6 +41,7 @@ __all__ = [
     "AttachedMemory",
     "ConfigurationTable",
     "bandwidth_share",
+    "cached_prefill_range",
     "calibration",
     "decode_attention_seconds",
     "decode_flops",

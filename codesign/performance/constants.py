@@ -43,6 +43,8 @@ class Constants:
         Raises KeyError when no system has such a row.
         """
         keys = _NARROWER_KV.get(key, (key,)) if operator in _KEYED_BY_KV else (key,)
+        if key.endswith("_wide"):
+            keys = (key, key.removesuffix("_wide"))  # a generation's own kernels come before another's wide ones
         for candidate in (system, *self.sections["systems"]["fallback"]):
             for wider in keys:
                 found = self.engine_rows.get((engine, operator, candidate, wider))

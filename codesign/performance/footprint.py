@@ -5,9 +5,12 @@ Arguments broadcast [K, J], [J] or scalars; results are [K, J] where there is a 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from codesign.catalog.schema import Tensors
 from codesign.performance.operators import causal_pairs, distinct_experts
 from codesign.performance.parts import PRECISION_BYTES, PRECISIONS
 from codesign.performance.replica import HALF_BYTES, STATE_MIN_BYTES, Replica, replica
@@ -45,6 +48,19 @@ def _weight_parts(r: Replica) -> tuple[FloatArray, FloatArray]:
 
 def _layer_weight_bytes(r: Replica) -> tuple[FloatArray, FloatArray]:
     """(bytes of all layers on one rank without routed experts and pipelining, bytes of one expert)."""
+    card = r.card
+    router = card["moe"] * card["hidden"] * card["experts"] * HALF_BYTES * (card["top_k"] > 0)
+    common = router
+    for tensors, held in _layer_elements(r).items():
+        kept = r.kept[tensors] if tensors != "latent" else False
+        common = common + held * np.where(kept, HALF_BYTES, r.other_bytes)
+    matrices = card["mlp_inputs"] + 1.0
+    expert = matrices * card["expert_hidden"] * card["expert_width"] * r.expert_bytes
+    return common, expert
+
+
+def _layer_elements(r: Replica) -> dict[Tensors | Literal["latent"], FloatArray]:
+    """Elements of all layers on one rank without routed experts, routers and pipelining, by tensors [K]."""
     card, tp = r.card, r.tp
     hidden = card["hidden"]
     mla = card["mla"] > 0
@@ -57,25 +73,22 @@ def _layer_weight_bytes(r: Replica) -> tuple[FloatArray, FloatArray]:
             two_step, hidden * card["q_lora"] + card["q_lora"] * query_mla / tp, hidden * query_mla / tp
         )
         + card["kv_lora"] * r.heads_rank * (card["qk_nope"] + card["v_head"])
-        + r.heads_rank * card["v_head"] * hidden
     )
-    gqa_elements = (
-        hidden * card["head_dim"] * (r.heads_rank * (card["gated_q"] + 1.0) + 2.0 * r.kv_heads_rank)
-    )
+    gqa_elements = hidden * card["head_dim"] * (r.heads_rank * card["gated_q"] + 2.0 * r.kv_heads_rank)
+    output = r.heads_rank * np.where(mla, card["v_head"], card["head_dim"]) * hidden
     index = card["sparse"] * (
         np.where(two_step, card["q_lora"], hidden) * card["index_heads"] * card["index_dim"]
         + hidden * (card["index_dim"] + card["index_heads"])
     )
-    attention = card["attention_layers"] * (np.where(mla, mla_elements, gqa_elements) + index)
-    linear = card["linear"] * hidden * (card["linear_inputs"] + card["values"]) / tp
     matrices = card["mlp_inputs"] + 1.0
-    dense = card["dense"] * matrices * hidden * card["dense_width"] / tp
-    shared = card["moe"] * matrices * hidden * card["shared_width"] / tp
-    projections = card["moe"] * 2.0 * hidden * card["latent"]
-    router = card["moe"] * hidden * card["experts"] * HALF_BYTES * (card["top_k"] > 0)
-    common = (attention + linear + dense + shared + projections) * r.other_bytes + router
-    expert = matrices * card["expert_hidden"] * card["expert_width"] * r.expert_bytes
-    return common, expert
+    return {
+        "attention": card["attention_layers"] * (np.where(mla, mla_elements, gqa_elements) + index),
+        "output": card["attention_layers"] * output,
+        "linear": card["linear"] * hidden * (card["linear_inputs"] + card["values"]) / tp,
+        "dense": card["dense"] * matrices * hidden * card["dense_width"] / tp,
+        "shared": card["moe"] * matrices * hidden * card["shared_width"] / tp,
+        "latent": card["moe"] * 2.0 * hidden * card["latent"],
+    }
 
 
 def workspace_bytes(table: ConfigurationTable) -> FloatArray:
@@ -227,12 +240,10 @@ def prefill_flops(
 def _product_flops(r: Replica) -> FloatArray:
     """FLOP of the matrix products of one token, replicated parts counted on each rank that runs them [K]."""
     card = r.card
-    total = np.zeros_like(r.tp)
-    common, expert = _layer_weight_bytes(r)
     router = card["moe"] * card["hidden"] * card["experts"] * (card["top_k"] > 0)
-    total += 2.0 * ((common - router * HALF_BYTES) / r.other_bytes + router) * r.tp
-    total += 2.0 * card["moe"] * card["top_k"] * expert / r.expert_bytes
-    return total + 2.0 * card["vocab"] * card["hidden"]
+    expert = (card["mlp_inputs"] + 1.0) * card["expert_hidden"] * card["expert_width"]
+    products = sum(_layer_elements(r).values(), router) * r.tp + card["moe"] * card["top_k"] * expert
+    return np.asarray(2.0 * (products + card["vocab"] * card["hidden"]))
 
 
 def _state_flops(r: Replica) -> FloatArray:

@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from codesign.performance.constants import constants
 from codesign.performance.operators import (
-    all_reduce_seconds,
     causal_pairs,
     distinct_experts,
     distinct_ranks,
@@ -26,6 +25,9 @@ from codesign.performance.replica import HALF_BYTES, Replica, replica
 from codesign.performance.table import ConfigurationTable, points_first
 
 FloatArray = NDArray[np.float64]
+
+SHARED = ("shared_up", "shared_down")
+"""Products that run beside the routed experts."""
 
 
 def decode_step_seconds(table: ConfigurationTable, batch: ArrayLike, prefill_tokens: ArrayLike = 0.0) -> FloatArray:
@@ -107,6 +109,23 @@ def prefill_seconds(table: ConfigurationTable, new_tokens: ArrayLike, cached_tok
     return time.T
 
 
+def cached_prefill_range(
+    table: ConfigurationTable, new_tokens: ArrayLike, cached_tokens: ArrayLike
+) -> tuple[FloatArray, FloatArray]:
+    """(least, most) of :func:`prefill_seconds` [K, J]: kernels that split the keys of a prefix, and that do not.
+
+    No kernel was measured behind a prefix: this is how far attention may be off, whichever an engine has.
+    """
+    r = replica(table)
+    new, cached = points_first(new_tokens), points_first(cached_tokens)
+    own = _prefill_attention(r, new, cached)
+    factor = table.part_accelerators.prefill_factor[table.accelerator] * table.time_factor * r.imbalance
+    expected = prefill_seconds(table, new_tokens, cached_tokens)
+    ends = (_prefill_attention(r, new, cached, np.full(len(table), splits)) for splits in (True, False))
+    least, most = (expected + ((end - own) * factor).T for end in ends)
+    return least, most
+
+
 def prefill_occupancy_seconds(
     table: ConfigurationTable, new_tokens: ArrayLike, cached_tokens: ArrayLike = 0.0
 ) -> FloatArray:
@@ -167,25 +186,41 @@ def _layers(r: Replica, tokens: FloatArray, expanded: FloatArray, group_tokens: 
     )
     time = time + r.access_latency
     for name, gemm in iterate_nonzero(r.gemms):
-        if name != "head":
+        if name != "head" and name not in SHARED:
             time = time + gemm.seconds(expanded if name == "kv_up" else tokens)
     if np.any(card["moe"]):
-        time = time + card["moe"] * (_experts(r, group_tokens) + _exchange(r, group_tokens))
+        time = time + _mixture(r, tokens, group_tokens)
     if np.any(r.tp > 1):
         # Attention ranks reduce after each mixer and dense MLP; after experts too where no all-to-all does.
         reduced = card["mixers"] + card["dense"] + card["moe"] * ((r.dp == 1) | (card["shared_width"] > 0))
         message = tokens * card["hidden"] * HALF_BYTES
-        rows = r.gather("all_reduce", r.rank_class)
-        time = time + reduced * all_reduce_seconds(message, r.tp, r.link(r.tp), rows)
+        time = time + reduced * r.all_reduce_seconds(message, r.tp, r.rank_class)
     return np.asarray(time)
 
 
-def _experts(r: Replica, tokens: FloatArray) -> FloatArray:
+def _mixture(r: Replica, tokens: FloatArray, group_tokens: FloatArray) -> FloatArray:
+    """All layers of experts: the shared ones run beside the routed ones and their exchange.
+
+    What both do at full use of the accelerator adds up; floors and the exchange are time in which the other runs.
+    """
+    card, c = r.card, r.moe
+    hot = r.hot(group_tokens)
+    experts = _experts(r, group_tokens, hot)
+    routed = card["moe"] * (experts + _exchange(r, group_tokens, hot))
+    shared = [gemm for name, gemm in iterate_nonzero(r.gemms) if name in SHARED]
+    if not shared:
+        return np.asarray(routed)
+    beside = sum(gemm.seconds(tokens) for gemm in shared)
+    working = card["moe"] * (experts - c["moe.t0"]) + beside - sum(gemm.floor * gemm.count for gemm in shared)
+    return np.asarray(np.maximum(np.maximum(routed, beside), working))
+
+
+def _experts(r: Replica, tokens: FloatArray, hot: FloatArray) -> FloatArray:
     """One layer of routed experts on the slowest rank, ``tokens`` in the whole group."""
     card, c = r.card, r.moe
     width, hidden = card["expert_width"] / r.slices, card["expert_hidden"]
     active = distinct_experts(card["experts"], card["top_k"], tokens) / r.ep
-    pairs = tokens * (card["top_k"] / r.ep * c["hot"])
+    pairs = tokens * (card["top_k"] / r.ep) * hot
     matrices = card["mlp_inputs"] + 1.0
     compute = (pairs + active * c["moe.m0"]) * (2.0 * matrices * hidden * (width + c["moe.i0"]) / (r.peak * c["moe.e"]))
     memory = active * (matrices * hidden * width * r.expert_bytes / (r.expert_bandwidth * c["moe.b"]))
@@ -193,7 +228,7 @@ def _experts(r: Replica, tokens: FloatArray) -> FloatArray:
     return smooth_maximum(compute, memory, c["moe.p"]) + c["moe.t0"]
 
 
-def _exchange(r: Replica, tokens: FloatArray) -> FloatArray:
+def _exchange(r: Replica, tokens: FloatArray, hot: FloatArray) -> FloatArray:
     """Tokens to experts and back under attention data parallelism; 0 where dp is 1: every rank has all.
 
     The faster of two kernels: a copy for each expert (low latency), or one for each rank and node with any.
@@ -206,8 +241,7 @@ def _exchange(r: Replica, tokens: FloatArray) -> FloatArray:
     nodes = r.group / domain
     inside = np.maximum(parts.scaleup[a], 1.0)
     outside = np.maximum(parts.scaleout[a], 1.0)
-    hot = r.moe["hot"] * r.slices
-    sent = r.constant("expert_parallel", "bytes_per_element") * card["expert_hidden"] / r.group
+    sent = r.slices * r.constant("expert_parallel", "bytes_per_element") * card["expert_hidden"] / r.group
     # Copies within the domain, and copies that leave it.
     near = (domain - 1.0) / r.group
     copies = {
@@ -222,10 +256,10 @@ def _exchange(r: Replica, tokens: FloatArray) -> FloatArray:
         c, far = r.gather(name, np.zeros_like(a)), constants().row(name, "hopper", "nodes")
         launch = 2.0 * (c[f"{name}.t0"] + far["cross_us"] * 1e-6 * (nodes > 1))
         slowest = np.maximum(local / (inside * c[f"{name}.e"]), crossing / (outside * far["e_out"]))
-        scattered = np.minimum(scattered, launch + tokens * (sent * hot * slowest))
+        scattered = np.minimum(scattered, launch + tokens * hot * (sent * slowest))
     # Without expert parallelism every rank needs all tokens: an all-reduce's bytes.
     message = tokens * card["expert_hidden"] * HALF_BYTES
-    gathered = all_reduce_seconds(message, r.group, r.link(r.group), r.gather("all_reduce", r.group_class))
+    gathered = r.all_reduce_seconds(message, r.group, r.group_class)
     return np.where(r.dp > 1, np.where(r.ep > 1, scattered, gathered), 0.0)
 
 
@@ -241,19 +275,25 @@ def _state_seconds(r: Replica) -> FloatArray:
     return np.asarray(moved / (r.kv_bandwidth * r.recurrent["recurrent_decode.b"]))
 
 
-def _prefill_attention(r: Replica, new: FloatArray, cached: FloatArray) -> FloatArray:
+def _prefill_attention(
+    r: Replica, new: FloatArray, cached: FloatArray, splits: NDArray[np.bool_] | None = None
+) -> FloatArray:
     """Softmax attention of one prefill on one rank, all layers [J, K].
 
-    Context-parallel ranks have equal shares of the pairs (each takes a piece from either end of the prompt).
+    Context-parallel ranks have equal shares of the pairs (each takes a piece from either end of the prompt). What fills
+    the part are the queries' rows, or where a kernel ``splits`` keys (default: as the engine does) those of the whole
+    context: a long prefix then is as good as a long prompt.
     """
     card, terms, own = r.card, r.prefill_attention, new / r.cp
+    if splits is None:
+        splits = r.table.part_accelerators.splits_keys[r.table.accelerator]
     ring = r.card["kv_elements"] * r.kv_bytes * r.kv_copies / (r.tp * r.cp)
 
     def layer(window: FloatArray) -> FloatArray:
         pairs = 2.0 * causal_pairs(new, cached, window) / r.cp
         seen = new + np.minimum(cached, window)
         memory = terms["query"] * own + terms["keys"] * seen
-        compute = pairs * (1.0 + terms["fill"] / own)
+        compute = pairs * (1.0 + terms["fill"] / np.where(splits, seen / r.cp, own))
         compute *= terms["compute"]
         compute += terms["row"] * own
         return exchanged(smooth_maximum(compute, memory, terms["p"]) + terms["floor"], seen)

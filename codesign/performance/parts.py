@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codesign.catalog import accelerators as catalogue
+from codesign.catalog.schema import Tensors
 from codesign.performance.constants import Constants, constants
 from codesign.workload.kvcache import kv_elements_per_token_layer, linear_state_elements
 from codesign.workload.parameters import (
     elements,
     linear_attention_matrices,
     precision_bits,
+    tensor_bits,
     weight_bits,
 )
 
@@ -42,7 +44,7 @@ GEMM_CLASS = np.array([_ACTIVATION_CLASS[name] for name in PRECISIONS])
 TENSOR_CLASS = GEMM_CLASSES.index("fp8_tensor")
 """Class of 8-bit products with one scale a tensor: dense models that were not trained in blocks."""
 
-MOE_CLASSES = ("bf16", "fp8", "nvfp4", "w4a16", "w4a8")
+MOE_CLASSES = ("bf16", "fp8", "nvfp4", "w4a16", "w4a8", "nvfp4_wide")
 MOE_CLASS = np.array(
     [
         [activation if PRECISION_BYTES[w] >= 1.0 or activation == 2 else 3 + activation for activation in GEMM_CLASS]
@@ -50,6 +52,11 @@ MOE_CLASS = np.array(
     ]
 )
 """[weights, activations] → class of the fused expert kernel."""
+
+MOE_WIDE_CLASS = np.array(
+    [MOE_CLASSES.index(f"{name}_wide" if f"{name}_wide" in MOE_CLASSES else name) for name in MOE_CLASSES]
+)
+"""[class] → class of the kernels behind an all-to-all: the same one where they are not known apart."""
 
 KV_CLASSES = ("bf16", "fp8", "nvfp4")
 KV_CLASS = GEMM_CLASS
@@ -87,6 +94,8 @@ class AcceleratorArrays:
     host_step: FloatArray
     host_per_sequence: FloatArray
     prefill_factor: FloatArray
+    splits_keys: NDArray[np.bool_]
+    """Whether the engine's prefill kernels split the keys of a cached prefix."""
     constants: dict[str, FloatArray]
     """``operator.constant`` → [A, classes of the operator], in seconds, bytes and fractions."""
     tdp: FloatArray
@@ -128,6 +137,7 @@ class AcceleratorArrays:
             host_step=np.array([(engine["host_step_ms"] + t.get("extra_step_ms", 0.0)) * 1e-3 for t in terms]),
             host_per_sequence=np.full(len(accelerators), engine["host_per_sequence_us"] * 1e-6),
             prefill_factor=np.array([t.get("prefill_factor", 1.0) for t in terms]),
+            splits_keys=np.isin(list(kernels or [""] * len(systems)), table.sections["cached_prefix"]["splits_keys"]),
             constants=_operator_constants(
                 table, [system for system, _ in systems], kernels or [""] * len(systems)
             ),
@@ -233,6 +243,8 @@ class CardArrays:
     """Stored bytes of a routed expert's element [C, precisions]."""
     other_bytes: FloatArray
     """Stored bytes of any other linear layer's element [C, precisions]."""
+    kept: dict[Tensors, NDArray[np.bool_]]
+    """Tensors that stay in 16 bits at a precision of the others [C, precisions]."""
 
     @staticmethod
     def build(cards: Sequence[ModelCard]) -> CardArrays:
@@ -243,6 +255,10 @@ class CardArrays:
             values={name: np.array([column[name] for column in columns]) for name in columns[0]},
             expert_bytes=bits[:, :, 0] / 8.0,
             other_bytes=bits[:, :, 1] / 8.0,
+            kept={
+                name: np.array([[tensor_bits(c, p, name) > weight_bits(c, p)[1] for p in PRECISIONS] for c in cards])
+                for name in get_args(Tensors)
+            },
         )
 
 

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.performance.constants import constants
-from codesign.performance.operators import Gemm
+from codesign.performance.operators import Gemm, all_reduce_seconds
 from codesign.performance.parts import (
     GEMM_CLASS,
     KV_CLASS,
     MOE_CLASS,
+    MOE_WIDE_CLASS,
     PRECISION_BYTES,
     RANK_CLASSES,
     TENSOR_CLASS,
@@ -62,6 +63,8 @@ class Replica:
         self.peak = parts.running_peak[a, table.activations]
         self.expert_bytes = cards.expert_bytes[table.card, table.weights]
         self.other_bytes = cards.other_bytes[table.card, table.weights]
+        self.kept = {tensors: kept[table.card, table.weights] for tensors, kept in cards.kept.items()}
+        """Whether tensors stay in 16 bits beside narrower ones."""
         self.activation_bytes = PRECISION_BYTES[table.activations]
         self.kv_bytes = PRECISION_BYTES[table.kv]
         self.stage_layers: FloatArray = np.ceil(self.card["layers"] / self.pp)
@@ -109,7 +112,7 @@ class Replica:
     @cached_property
     def gemms(self) -> dict[str, Gemm]:
         """Every matrix product of the model on one rank, by name; counts are layers of the whole model."""
-        card, tp = self.card, self.tp
+        card, tp, kept = self.card, self.tp, self.kept
         mla, hidden = card["mla"] > 0, card["hidden"]
         # gpt-oss at its native precision: only the experts are narrow, all else multiplies in 16 bits.
         plain = self.other_bytes >= HALF_BYTES
@@ -121,10 +124,19 @@ class Replica:
         main_input = np.where(plain, HALF_BYTES, self.activation_bytes)
         two = np.full_like(tp, HALF_BYTES)
 
-        def product(inputs: FloatArray, outputs: FloatArray, count: FloatArray, sixteen_bit: bool = False) -> Gemm:
-            weights, acts, peak, rows = (
-                (two, two, self.half_peak, half) if sixteen_bit else (self.other_bytes, main_input, main_peak, main)
-            )
+        wide = two, two, self.half_peak, half
+        usual = self.other_bytes, main_input, main_peak, main
+
+        def product(
+            inputs: FloatArray, outputs: FloatArray, count: FloatArray, sixteen_bit: NDArray[np.bool_] | bool = False
+        ) -> Gemm:
+            kinds = wide if np.all(sixteen_bit) else usual
+            if np.any(sixteen_bit) and not np.all(sixteen_bit):
+                weights, acts, peak = (
+                    np.where(sixteen_bit, x, y) for x, y in zip(wide[:3], usual[:3], strict=True)
+                )
+                kinds = weights, acts, peak, {name: np.where(sixteen_bit, half[name], main[name]) for name in main}
+            weights, acts, peak, rows = kinds
             return Gemm.of(inputs, outputs, count, weights, acts, peak, self.weight_bandwidth, self.bandwidth, rows)
 
         attention, moe, dense = card["attention_layers"], card["moe"], card["dense"]
@@ -138,21 +150,23 @@ class Replica:
         dense_rank = card["dense_width"] / tp
         shared_rank = card["shared_width"] / tp
         shared = moe * (card["shared_width"] > 0)
+        kv_up = self.heads_rank * (card["qk_nope"] + card["v_head"])
+        into = kept["attention"]
         linear_out = card["values"] / tp
         linear_in = card["linear_inputs"] / tp
         return {
-            "qkv": product(hidden, np.where(mla, down_mla, qkv), attention),
-            "query_up": product(card["q_lora"], query_mla, attention * (mla & two_step)),
-            "kv_up": product(card["kv_lora"], self.heads_rank * (card["qk_nope"] + card["v_head"]), attention * mla),
-            "output": product(self.heads_rank * value_width, hidden, attention),
-            "index": product(query_source, card["index_heads"] * card["index_dim"], attention * card["sparse"]),
-            "linear_in": product(hidden, linear_in, card["linear"]),
-            "linear_out": product(linear_out, hidden, card["linear"]),
-            "dense_up": product(hidden, card["mlp_inputs"] * dense_rank, dense),
-            "dense_down": product(dense_rank, hidden, dense),
+            "qkv": product(hidden, np.where(mla, down_mla, qkv), attention, into),
+            "query_up": product(card["q_lora"], query_mla, attention * (mla & two_step), into),
+            "kv_up": product(card["kv_lora"], kv_up, attention * mla, into),
+            "output": product(self.heads_rank * value_width, hidden, attention, kept["output"]),
+            "index": product(query_source, card["index_heads"] * card["index_dim"], attention * card["sparse"], into),
+            "linear_in": product(hidden, linear_in, card["linear"], kept["linear"]),
+            "linear_out": product(linear_out, hidden, card["linear"], kept["linear"]),
+            "dense_up": product(hidden, card["mlp_inputs"] * dense_rank, dense, kept["dense"]),
+            "dense_down": product(dense_rank, hidden, dense, kept["dense"]),
             "router": product(hidden, card["experts"], moe, sixteen_bit=True),
-            "shared_up": product(hidden, card["mlp_inputs"] * shared_rank, shared),
-            "shared_down": product(shared_rank, hidden, shared),
+            "shared_up": product(hidden, card["mlp_inputs"] * shared_rank, shared, kept["shared"]),
+            "shared_down": product(shared_rank, hidden, shared, kept["shared"]),
             "latent": product(hidden, card["latent"], 2.0 * moe * (card["latent"] > 0)),
             "head": product(hidden, card["vocab"] / tp, np.ones_like(tp), sixteen_bit=True),
         }
@@ -165,11 +179,43 @@ class Replica:
 
     @cached_property
     def moe(self) -> dict[str, FloatArray]:
-        """Constants of the fused expert kernel, with the slowest rank's load over the mean as ``hot``."""
-        found = self.gather("moe", MOE_CLASS[self.table.weights, self.table.activations])
+        """Constants of the fused expert kernel, with the load over the mean of the slowest rank of few tokens."""
+        classes = MOE_CLASS[self.table.weights, self.table.activations]
+        behind = (self.dp > 1) & (self.ep > 1)
+        found = self.gather("moe", np.where(behind, MOE_WIDE_CLASS[classes], classes))
         limit = self.constant("expert_parallel", "hot_rank_max")
         found["hot"] = np.minimum(np.minimum(self.ep ** found["moe.s"], self.all_on_one_rank), limit)
         return found
+
+    def hot(self, tokens: FloatArray) -> FloatArray:
+        """Load over the mean of the slowest rank [J, K], ``tokens`` in the whole group.
+
+        Routers are trained to be even, and engines place experts so: what stays is a share and chance, by which the
+        fullest of n ranks with R pairs each has R + √(2·R·ln n) of them. Few tokens have the skew of the kernel tables.
+        """
+        pairs = np.maximum(tokens * (self.card["top_k"] / self.ep), 1e-9)
+        chance = np.sqrt(2.0 * np.log(self.ep) / pairs)
+        lasting = np.where(self.ep > 1, self.constant("expert_parallel", "skew"), 1.0)
+        return np.asarray(np.minimum(self.moe["hot"], lasting + chance))
+
+    def all_reduce_seconds(self, message: FloatArray, ranks: FloatArray, classes: NDArray[np.intp]) -> FloatArray:
+        """One all-reduce [J, K] among ``ranks``, of whole domains where they are more than one has.
+
+        Across domains it is one of scatter and gather within each, and between them, at the scale-out rate, one of each
+        rank's share: two hops for each doubling of domains.
+        """
+        parts, a = self.table.part_accelerators, self.table.accelerator
+        rows = self.gather("all_reduce", classes)
+        inside = np.minimum(ranks, parts.domain[a])
+        time = all_reduce_seconds(message, inside, self.link(inside), rows)
+        nodes = np.ceil(ranks / parts.domain[a])
+        if not np.any(nodes > 1):
+            return time
+        far = constants().row("exchange_low_latency", "hopper", "nodes")
+        rate = np.maximum(parts.scaleout[a], 1.0) * far["e_out"]
+        hops = 2.0 * np.ceil(np.log2(nodes)) * (far["cross_us"] * 1e-6 + float(far["t0_us"]) * 1e-6)
+        between = hops + message / inside * (2.0 * (nodes - 1.0) / nodes / rate)
+        return np.asarray(time + np.where(nodes > 1, between, 0.0))
 
     @cached_property
     def decode_attention(self) -> dict[str, FloatArray]:

@@ -12,6 +12,8 @@ from codesign.validation.calibrate import Calibration
 from codesign.validation.commands import Validation
 from codesign.validation.errors import LEAST_ROWS, ErrorRow
 from codesign.validation.leverage import WORTH, Leverage
+from codesign.validation.measured import TPOT_AT_SHARE
+from codesign.validation.points import SERVING
 
 _NAMES = {
     "ttft_ms_p50": "TTFT p50",
@@ -19,6 +21,11 @@ _NAMES = {
     "output_tok_s_per_gpu": "output tok/s per GPU",
     "total_tok_s_per_gpu": "total tok/s per GPU",
     "energy_per_output_token_j": "J per output token",
+    "itl_ms_p50": "ITL p50",
+    "e2e_ms_p50": "end to end p50",
+    "prefill_power_w": "W per accelerator, prefill",
+    "decode_power_w": "W per accelerator, decode",
+    TPOT_AT_SHARE: "TPOT p50, measured decode share",
 }
 
 
@@ -33,22 +40,25 @@ def validation_report(found: Validation) -> Group:
     parts += [_bands(found), _ranks(found)]
     if found.user_calibration:
         parts.append(_stacks(found))
+    if found.assumed_hits:
+        parts.append(_hits(found))
     parts += [counts("Not predicted", found.skipped), counts("Not scored", found.out_of_score)]
     parts.append(
         line(
-            "Given rows were in view while terms were chosen (which kernels, vLLM's time per sequence); what a stack "
-            "adds to a TTFT was chosen on older runs that are not scored. Held out by part: without anything that was "
-            "measured on the part's generation."
+            "Given rows were in view while terms were chosen (which kernels, vLLM's time per sequence, the lasting "
+            "skew of experts), and so were disaggregated and cached ones (the handover between sides, hit ratios of "
+            "caches that publish none); what a stack adds to a TTFT was chosen on older runs that are not scored. "
+            "Held out by part: without anything that was measured on the part's generation."
         )
     )
-    parts.append(
-        line("These rows do not validate disaggregated, prefix-cached or agentic serving.", "yellow")
-    )
+    seen = {comparison.point.slice for comparison in found.comparisons}
+    if missing := [name for name in SERVING if name not in seen]:
+        parts.append(line(f"These rows do not validate {' or '.join(missing)} serving.", "yellow"))
     return Group(*parts)
 
 
 def _errors(title: str, by: str, rows: list[ErrorRow]) -> Table:
-    first = "" if by == "all" else by
+    first = "slice" if by == "all" else by
     table = make_table(
         title,
         (first, "metric"),
@@ -56,11 +66,10 @@ def _errors(title: str, by: str, rows: list[ErrorRow]) -> Table:
     )
     for row in rows:
         figures = (row.median, row.mean, row.signed, row.p90, row.within_20, row.covered)
-        key = "" if by == "all" else row.key
         words = [f"{100 * value:.1f} %" for value in figures]
         if row.median_low is not None and row.median_high is not None:
             words[0] += f" ({100 * row.median_low:.1f}-{100 * row.median_high:.1f})"
-        table.add_row(key, _NAMES[row.metric], str(row.count), *words)
+        table.add_row(row.key, _NAMES[row.metric], str(row.count), *words)
     return table
 
 
@@ -102,6 +111,26 @@ def _stacks(found: Validation) -> Table:
     )
     for row in found.user_calibration:
         table.add_row(row.stack, str(row.rest), percent(row.median_before), percent(row.median_after))
+    return table
+
+
+def _hits(found: Validation) -> Table:
+    table = make_table(
+        "Hit ratios that are not published: the constant that explains TPOT best, chosen on these rows",
+        ("source", "of"),
+        ("rows", "hit ratio", "TPOT, median", "range", "median at its ends", "most moved row"),
+    )
+    for row in found.assumed_hits:
+        table.add_row(
+            row.source,
+            row.pair,
+            str(row.rows),
+            f"{row.ratio:.2f}",
+            percent(row.median),
+            f"{row.low:.2f} to {row.high:.2f}",
+            f"{percent(row.median_low)}, {percent(row.median_high)}",
+            f"×{1.0 + row.change:.2f}",
+        )
     return table
 
 

@@ -20,9 +20,9 @@ from codesign.files import parse_json
 from codesign.performance import PRECISIONS, precision_supported, shape_valid
 from codesign.performance.profile import EngineProfile
 from codesign.units import UnitError, parse_quantity
+from codesign.validation.engine_load import table_of
 from codesign.validation.measured import DataError
 from codesign.validation.points import Point, engine_of, precisions_of
-from codesign.validation.predict import table_of
 from codesign.validation.results import results_of
 
 FEWEST, MOST = 1, 1000

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from codesign.performance.profile import EngineProfile
+from codesign.validation.engine_load import Load, table_of
 from codesign.validation.measured import DataError
 from codesign.validation.points import Point
-from codesign.validation.predict import Load, predict, table_of
+from codesign.validation.predict import predict
 
 FloatArray = NDArray[np.float64]
 

@@ -21,12 +21,11 @@ from codesign.performance import (
 )
 from codesign.simulate.demand import COLUMNS, step_table
 from codesign.simulate.fleet import RECORD, CallRows, Fleet, PoolSpec, RouteSpec
+from codesign.validation.engine_load import BATCHED_PROMPT_TOKENS
 from codesign.validation.points import Point
 
 FloatArray = NDArray[np.float64]
 
-BATCHED_PROMPT_TOKENS = 4096.0
-"""Tokens of prompts that one step holds, at most: engines' chunks are 2,048 to 16,384 (an assumption)."""
 LENGTHS = (8 / 9, 10 / 9)
 """InferenceX draws lengths uniformly from 0.8 to 1.0 times the nominal ones, whose means points have."""
 _ROUNDS = 5
@@ -48,6 +47,7 @@ def simulate_closed(point: Point, table: ConfigurationTable, seed: int = 0) -> C
     n = clients * _ROUNDS
     context = np.maximum(np.round(point.isl * rng.uniform(*LENGTHS, n)), 1.0)
     output = np.maximum(np.round(point.osl * rng.uniform(*LENGTHS, n)), 2.0)
+    cached = np.minimum(np.round(context * (point.cached / point.isl)), context - 1.0)
     demand = _Demand(table)
     rows = CallRows(
         session=np.repeat(np.arange(clients), _ROUNDS),
@@ -56,7 +56,7 @@ def simulate_closed(point: Point, table: ConfigurationTable, seed: int = 0) -> C
         follows=np.zeros(n, dtype=bool),
         expects=np.zeros(n, dtype=bool),
         gap_s=np.zeros(n),
-        values=demand.rows(context, np.zeros(n), output),
+        values=demand.rows(context, cached, output),
     )
     chunk = BATCHED_PROMPT_TOKENS * float(table.dp[0])
     spec = PoolSpec(
@@ -86,22 +86,26 @@ def simulate_closed(point: Point, table: ConfigurationTable, seed: int = 0) -> C
 
 @dataclass(frozen=True, eq=False)
 class _Demand:
-    """Rows of calls on a table's single configuration, nothing of whose prompts is kept."""
+    """Rows of calls on a table's single configuration, all of whose cached prefixes are there when they come."""
 
     table: ConfigurationTable
     shared: float = 0.0
 
     def rows(self, context: FloatArray, cached: FloatArray, output: FloatArray) -> FloatArray:
-        """[n, columns of :mod:`~codesign.simulate.demand`] of calls with these lengths in tokens ([n] each)."""
+        """[n, columns of :mod:`~codesign.simulate.demand`] of calls with these lengths in tokens ([n] each).
+
+        Prefixes are held once for all that share them, and make way: what a sequence adds to them counts.
+        """
         table, last = self.table, context + output
-        attention = decode_attention_seconds(table, context)[0]
+        attention, shared = decode_attention_seconds(table, context)[0], kv_bytes(table, cached)[0]
         values = np.zeros((len(context), len(COLUMNS)))
         for name, found in (
             ("context", context),
+            ("cached", cached),
             ("output", output),
-            ("prompt_s", prefill_attention_seconds(table, context)[0]),
-            ("begin", kv_bytes(table, context)[0]),
-            ("end", kv_bytes(table, last)[0]),
+            ("prompt_s", prefill_attention_seconds(table, context - cached, cached)[0]),
+            ("begin", kv_bytes(table, context)[0] - shared),
+            ("end", kv_bytes(table, last)[0] - shared),
             ("attention_s", attention),
             ("attention_more", (decode_attention_seconds(table, last)[0] - attention) / output),
         ):

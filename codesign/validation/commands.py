@@ -12,13 +12,14 @@ from codesign.catalog import accelerators
 from codesign.performance.constants import generation, measured_generations, without_generation
 from codesign.performance.profile import EngineProfile, default_profile
 from codesign.validation.bench import read_bench
+from codesign.validation.cached import AssumedHits, with_hits
 from codesign.validation.calibrate import Calibration, StackResult, leave_rest_out
 from codesign.validation.calibrate import calibrate as fit_profile
 from codesign.validation.compare import Comparison, compare
 from codesign.validation.errors import ErrorRow, error_tables
 from codesign.validation.intervals import Coverage, bracket_coverage, coverage
 from codesign.validation.measured import Row, read_names, read_rows, shipped_rows
-from codesign.validation.points import Point, points_of
+from codesign.validation.points import COLOCATED, Point, points_of
 from codesign.validation.predict import given_or_default, predict
 from codesign.validation.ranks import RankAgreement, rank_agreement
 from codesign.validation.slices import slice_of
@@ -44,6 +45,8 @@ class Validation:
     ranks: tuple[RankAgreement, ...]
     user_calibration: tuple[StackResult, ...]
     """Leave-rest-out: four points of a stack calibrate it, the others are predicted."""
+    assumed_hits: tuple[AssumedHits, ...] = ()
+    """Hit ratios of prefix caches that were chosen for lack of published ones."""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document: rows, skipped, summary, and the tests of bands, ranks and calibration."""
@@ -57,6 +60,7 @@ class Validation:
             "ttft_bracket": {"rows": self.bracket_rows, "covered": self.bracket_covered},
             "ranks": [asdict(row) for row in self.ranks],
             "user_calibration": [asdict(row) for row in self.user_calibration],
+            "assumed_hits": [asdict(row) for row in self.assumed_hits],
         }
 
 
@@ -106,7 +110,9 @@ def validate_rows(
     if names is not None:
         known = {**known, **read_names(names)}
     points, skipped = points_of(rows, known)
-    comparisons, unfit = compare(points, predict(points, given_or_default(profile)))
+    engine = given_or_default(profile)
+    points, assumed = with_hits(points, engine)
+    comparisons, unfit = compare(points, predict(points, engine))
     held = without_their_generation(points, profile) if leave_out else ()
     bracket_rows, bracket_covered = bracket_coverage(comparisons)
     return Validation(
@@ -119,18 +125,19 @@ def validate_rows(
         bracket_rows=bracket_rows,
         bracket_covered=bracket_covered,
         ranks=tuple(rank_agreement(comparisons)),
-        user_calibration=tuple(leave_rest_out(points)) if leave_out else (),
+        user_calibration=tuple(leave_rest_out([p for p in points if p.slice == COLOCATED])) if leave_out else (),
+        assumed_hits=assumed,
     )
 
 
 def without_their_generation(points: Sequence[Point], profile: EngineProfile | None) -> list[Comparison]:
-    """Points predicted as if nothing had been measured on their part's generation; of those that anything was."""
+    """Colocated points predicted as if nothing were measured on their part's generation; of those that anything was."""
     found: list[Comparison] = []
     for architecture in measured_generations():
         mine = [
             replace(point, held_out="part")
             for point in points
-            if generation(accelerators()[point.accelerator]) == architecture
+            if point.slice == COLOCATED and generation(accelerators()[point.accelerator]) == architecture
         ]
         if mine:
             with without_generation(architecture):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from codesign.catalog import accelerators, models
 from codesign.performance.confidence import INHERITED, KNOWN, UNCALIBRATED, UNMEASURED, half_width
 from codesign.performance.constants import constants
-from codesign.validation.measured import METRICS
+from codesign.validation.measured import PREDICTED, TPOT_AT_SHARE
 from codesign.validation.points import Point
 from codesign.validation.predict import Prediction
 
@@ -19,6 +19,11 @@ QUANTITY = {
     "output_tok_s_per_gpu": "time",
     "total_tok_s_per_gpu": "time",
     "energy_per_output_token_j": "energy",
+    "itl_ms_p50": "time",
+    "e2e_ms_p50": "time",
+    "prefill_power_w": "energy",
+    "decode_power_w": "energy",
+    TPOT_AT_SHARE: "time",
 }
 """Metric → which kind of band it has."""
 
@@ -81,7 +86,7 @@ def compare(points: Sequence[Point], prediction: Prediction) -> tuple[list[Compa
             continue
         calibration = prediction.calibration[index]
         kind = class_of(point, calibration)
-        for metric in METRICS:
+        for metric in PREDICTED:
             measured, predicted = point.measured.get(metric), float(prediction.values[metric][index])
             if measured is None or not predicted > 0.0:
                 continue

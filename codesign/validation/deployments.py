@@ -12,9 +12,18 @@ from dataclasses import dataclass, replace
 
 from codesign.catalog import models
 from codesign.validation.measured import DataError, Row, number, text
-from codesign.validation.points import CONTRADICTION, Point, Skip, point_of
+from codesign.validation.points import (
+    CACHED,
+    COLOCATED,
+    CONTRADICTION,
+    DISAGGREGATED,
+    Point,
+    Skip,
+    decode_engine,
+    is_apart,
+    point_of,
+)
 
-COLOCATED, DISAGGREGATED = "colocated", "disaggregated"
 ROLES = (COLOCATED, DISAGGREGATED)
 
 FIGURES = (
@@ -67,10 +76,10 @@ def deployments_of(
 
 def deployment_of(row: Row, names: Mapping[tuple[str, str], str]) -> Deployment:
     """The deployment of one row; raises Skip with the reason where it is none."""
-    apart = text(row, "disagg").lower() in ("1", "1.0", "true")
+    apart = is_apart(row)
     if text(row, "trust").lower().startswith("low: gpu counts"):
         raise Skip("doubtful number of accelerators")
-    point = point_of(_decode_engine(row) if apart else row, names)
+    point = point_of(decode_engine(row) if apart else row, names)
     if point.out_of_score:
         raise Skip(point.out_of_score)
     if point.load not in ("closed", "waves", "offline"):
@@ -79,6 +88,8 @@ def deployment_of(row: Row, names: Mapping[tuple[str, str], str]) -> Deployment:
         raise Skip("engine not published")
     if point.isl + point.osl > models()[point.model].max_context:
         raise Skip("longer than the model's context")
+    if point.slice == CACHED:
+        raise Skip("prefix cache: sessions are not published")
     accelerators = int(number(row, "n_accel"))
     engine = point.tp * point.pp * point.dp
     sizes = _engines(row, accelerators) if apart else (engine,)
@@ -107,19 +118,6 @@ def _refuse_words(place: str, row: Row) -> None:
             continue
         if not number(row, column) >= 0:
             raise DataError(f"{place}: {column}: found {found!r}; expected a number from 0, or nothing")
-
-
-def _decode_engine(row: Row) -> Row:
-    """A disaggregated row as if one of its decode engines stood alone."""
-    ranks, attention = text(row, "decode_tp"), number(row, "decode_dp_attention") == 1
-    return {
-        **row,
-        "disagg": "",
-        "n_accel": ranks,
-        "tp": "1" if attention else ranks,
-        "ep": text(row, "decode_ep"),
-        "dp": ranks if attention else "1",
-    }
 
 
 def _engines(row: Row, accelerators: int) -> tuple[int, int]:

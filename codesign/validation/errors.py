@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.validation.compare import Comparison
+from codesign.validation.points import COLOCATED
 from codesign.validation.slices import slice_of
 
 WITHIN = 0.2
@@ -25,7 +26,7 @@ LEVEL = 0.8
 
 BY: dict[str, Callable[[Comparison], str]] = {
     "slice": lambda c: slice_of(c.point),
-    "source": lambda c: c.point.source,
+    "source": lambda c: ", ".join((c.point.source, *([] if c.point.slice == COLOCATED else [c.point.slice]))),
     "accelerator": lambda c: c.point.accelerator,
     "model": lambda c: c.point.model,
     "precision": lambda c: c.point.weights,
@@ -33,8 +34,6 @@ BY: dict[str, Callable[[Comparison], str]] = {
     "class": lambda c: c.kind,
 }
 """What the tables are broken down by, beside the metric."""
-
-MACRO = "average over sources"
 
 
 @dataclass(frozen=True)
@@ -91,19 +90,19 @@ def error_tables(comparisons: Iterable[Comparison], held_out: Iterable[Compariso
         for comparison in [*scored, *held] if by == "slice" else scored:
             groups.setdefault((comparison.metric, key_of(comparison)), []).append(comparison)
         rows += [error_row(by, key, metric, group) for (metric, key), group in sorted(groups.items())]
-    return macro_averages(scored) + rows
+    return macro_averages([*scored, *held]) + rows
 
 
 def macro_averages(comparisons: Iterable[Comparison]) -> list[ErrorRow]:
-    """One row per metric: plain means of its figures over sources, so that no big table drowns the others.
+    """One row per slice and metric: plain means of its figures over sources, so that no big table drowns the others.
 
     A metric that no source has enough rows of has no average.
     """
-    by_metric: dict[str, dict[str, list[Comparison]]] = {}
+    groups: dict[tuple[str, str], dict[str, list[Comparison]]] = {}
     for c in comparisons:
-        by_metric.setdefault(c.metric, {}).setdefault(c.point.source, []).append(c)
+        groups.setdefault((c.metric, slice_of(c.point)), {}).setdefault(c.point.source, []).append(c)
     averaged = []
-    for metric, by_source in sorted(by_metric.items()):
+    for (metric, key), by_source in sorted(groups.items()):
         enough = {source: group for source, group in by_source.items() if len(group) >= LEAST_ROWS}
         if not enough:
             continue
@@ -116,7 +115,7 @@ def macro_averages(comparisons: Iterable[Comparison]) -> list[ErrorRow]:
         }
         count = sum(row.count for row in rows)
         interval = {"median_low": low, "median_high": high}
-        averaged.append(ErrorRow("all", MACRO, metric, count, **means, **interval, sources=len(rows)))
+        averaged.append(ErrorRow("all", key, metric, count, **means, **interval, sources=len(rows)))
     return averaged
 
 

@@ -24,8 +24,19 @@ METRICS = (
     "output_tok_s_per_gpu",
     "total_tok_s_per_gpu",
     "energy_per_output_token_j",
+    "itl_ms_p50",
+    "e2e_ms_p50",
+    "prefill_power_w",
+    "decode_power_w",
 )
-"""What is predicted, by the names of the published columns."""
+"""What is predicted, by the names of the published columns; watts are per accelerator of a side."""
+
+TPOT_AT_SHARE = "tpot_ms_p50_at_measured_share"
+"""TPOT of disaggregated rows once more, with the share of requests that decode taken from measured TTFT and
+end-to-end time: what the decode side alone is off."""
+
+PREDICTED = (*METRICS, TPOT_AT_SHARE)
+"""Everything that predictions are compared by."""
 
 
 class DataError(ValueError):

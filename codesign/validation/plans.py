@@ -24,9 +24,11 @@ from codesign.planner import solve
 from codesign.problem import Problem
 from codesign.processes import Processes, Tell
 from codesign.solution.schema import Solution
-from codesign.validation.deployments import COLOCATED, DISAGGREGATED, ROLES, Deployment, deployments_of
+from codesign.validation.deployments import ROLES, Deployment, deployments_of
+from codesign.validation.engine_load import MAX_RUNNING
 from codesign.validation.measured import placed_rows, read_names
-from codesign.validation.predict import MAX_RUNNING, given_or_default, predict
+from codesign.validation.points import COLOCATED, DISAGGREGATED
+from codesign.validation.predict import given_or_default, predict
 from codesign.validation.ratios import NEAR, PLANNED, PlannedRow, PlanSlice, summary_of
 
 FACTORS = (1.0, 1.15, 1.3)

@@ -20,6 +20,10 @@ LABELS = {
     "output_tok_s_per_gpu": "output tokens/s per accelerator",
     "total_tok_s_per_gpu": "input + output tokens/s per accelerator",
     "energy_per_output_token_j": "energy per output token, J",
+    "itl_ms_p50": "ITL p50, ms",
+    "e2e_ms_p50": "end to end p50, ms",
+    "prefill_power_w": "W per accelerator for prompts",
+    "decode_power_w": "W per accelerator that decodes",
 }
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import median
 
 from codesign.catalog import Accelerator, ModelCard, accelerators, models
-from codesign.validation.measured import METRICS, Row, number, text, year
+from codesign.validation.measured import METRICS, TPOT_AT_SHARE, Row, number, text, year
 from codesign.validation.shapes import assumed_tp
 
 NOMINAL_LENGTH_SHARE = 0.9
@@ -50,6 +51,15 @@ OFFLINE_REQUESTS = {
 whose tables the rows are: 1,500 requests of 8,192 tokens never fill 2,048 places, and end in a near-empty round."""
 OVERVIEWS_WITH_REQUESTS = ("TensorRT-LLM-perf-overview-v0.17", "TensorRT-LLM-perf-overview-v1")
 
+MEASURED_BEYOND_LATENCY = ("itl_ms_p50", "e2e_ms_p50", "prefill_power_w", "decode_power_w")
+"""Figures that are scored of disaggregated and cached rows only: elsewhere they repeat TTFT and TPOT."""
+
+MOST_WATTS = 2500.0
+"""More than any accelerator of the catalogue draws."""
+NO_LENGTH = "input or output length missing"
+MOST_CACHED = 0.99
+"""A prompt has some new tokens: reported hit ratios of 1 are rounded, or of whole blocks."""
+
 CONTRADICTION = 2.0
 """Factor between the published end-to-end time and TTFT + (osl − 1)·TPOT beyond which one is wrong."""
 MULTIMODAL_TASKS = ("image-chat", "video-chat")
@@ -57,6 +67,24 @@ MULTIMODAL_TASKS = ("image-chat", "video-chat")
 KNOWN_ENGINES = ("vllm", "sglang", "tensorrt-llm")
 CALIBRATED_SINCE = 2025
 """First year of the stacks that the kernel tables stand for; older ones are uncalibrated engines."""
+
+
+COLOCATED, DISAGGREGATED, CACHED = SERVING = ("colocated", "disaggregated", "cached")
+
+
+@dataclass(frozen=True)
+class Engines:
+    """Equal engines of one side of a disaggregated deployment."""
+
+    count: int
+    tp: int
+    ep: int
+    dp: int
+
+    @property
+    def accelerators(self) -> int:
+        """All accelerators of the side."""
+        return self.count * self.tp * self.dp
 
 
 @dataclass(frozen=True)
@@ -82,7 +110,7 @@ class Point:
     isl: float
     osl: float
     concurrency: float
-    """Requests on one replica at once; inf where nothing but memory limits it."""
+    """Requests on one replica at once, or on a whole disaggregated deployment; inf where only memory limits it."""
     rate_per_s: float
     """Requests per second and replica of open loads, else NaN."""
     tpot_limit_s: float
@@ -97,6 +125,29 @@ class Point:
     held_out: str = ""
     """part or model: predicted without anything that was measured on its generation, or chosen with its model's rows;
     empty: with all constants."""
+    prompts: Engines | None = None
+    """Engines for prompts of a disaggregated deployment; the shape of the point is then that of one that decodes."""
+    engines: int = 1
+    """Engines that decode, of a disaggregated deployment."""
+    decode_share: float = math.nan
+    """Measured share of a request's time after its first token, of a disaggregated deployment; NaN: not published."""
+    cached: float = 0.0
+    """Tokens of a prompt that the prefix cache holds; NaN where there is a cache and its hits are not published."""
+    most_running: float = math.inf
+    """Sequences that an engine was told to run at once at most."""
+
+    @property
+    def slice(self) -> str:
+        """What kind of serving the point validates."""
+        if self.prompts is not None:
+            return DISAGGREGATED
+        return COLOCATED if self.cached == 0.0 else CACHED
+
+    @property
+    def accelerators(self) -> int:
+        """Accelerators of a replica, or of both sides of a disaggregated deployment."""
+        replica = self.tp * self.pp * self.dp
+        return replica if self.prompts is None else self.engines * replica + self.prompts.accelerators
 
     @property
     def stack(self) -> str:
@@ -121,7 +172,10 @@ class Skip(Exception):  # noqa: N818 - it is no error: the row is counted under 
 def points_of(
     rows: Sequence[Row], names: Mapping[tuple[str, str], str]
 ) -> tuple[list[Point], dict[str, int]]:
-    """Points of the rows that can be predicted, and how many others there are for each reason."""
+    """Points of the rows that can be predicted, and how many others there are for each reason.
+
+    A cached row without a prompt length gets the median of its source's others of the model (an assumption).
+    """
     points: list[Point] = []
     skipped: dict[str, int] = {}
     for row in rows:
@@ -130,16 +184,40 @@ def points_of(
         except Skip as skip:
             reason = str(skip)
             skipped[reason] = skipped.get(reason, 0) + 1
-    return points, skipped
+    return _with_prompts(points, skipped), skipped
+
+
+def _with_prompts(points: Sequence[Point], skipped: dict[str, int]) -> list[Point]:
+    """Points with a prompt length each: those of a cached row that publishes none are like its source's others."""
+    known: dict[tuple[str, str], list[float]] = {}
+    for point in points:
+        if math.isfinite(point.isl):
+            known.setdefault((point.source, point.model), []).append(point.isl)
+    found: list[Point] = []
+    for point in points:
+        others = known.get((point.source, point.model))
+        if math.isfinite(point.isl):
+            found.append(point)
+        elif others:
+            isl = median(others)
+            # Until here a share of the prompt, for want of a length.
+            found.append(replace(point, isl=isl, cached=point.cached * isl))
+        else:
+            skipped[NO_LENGTH] = skipped.get(NO_LENGTH, 0) + 1
+    return found
 
 
 def point_of(row: Row, names: Mapping[tuple[str, str], str]) -> Point:
     """The point of one row; raises Skip with the reason where there is none."""
     _refuse(row)
+    whole, row = row, decode_engine(row) if is_apart(row) else row
     accelerator = accelerators()[_known(row, "accelerator", names, accelerators())]
     card = models()[_known(row, "model", names, models())]
     load = _load(row)
+    apart, hits = is_apart(whole), hit_ratio(row)
     measured = _measured(row, load)
+    if apart or hits != 0.0:
+        measured |= _beyond_latency(whole, apart)
     if not measured:
         raise Skip("publishes none of the predicted metrics")
     engine = engine_of(text(row, "backend"))
@@ -152,6 +230,12 @@ def point_of(row: Row, names: Mapping[tuple[str, str], str]) -> Point:
     replicas = max(1, int(count) // (tp * pp * dp))
     isl, osl = _lengths(row, load)
     concurrency = _concurrency(row, load) / replicas
+    prompts = _engines(whole, "prefill") if apart else None
+    if prompts is not None:
+        # Output tokens per accelerator are of those that decode or of all.
+        measured.pop("output_tok_s_per_gpu", None)
+    if prompts is not None and text(row, "length_kind") == "exact":
+        load = "closed"  # prompts come one after the other from their engines, so answers do not end together
     return Point(
         row_id=text(row, "row_id"),
         source=text(row, "source"),
@@ -176,15 +260,101 @@ def point_of(row: Row, names: Mapping[tuple[str, str], str]) -> Point:
         measured=measured,
         out_of_score=_out_of_score(row, engine, tp),
         requests=_requests(row, load) / replicas,
+        prompts=prompts,
+        decode_share=1.0 - number(whole, "ttft_ms_p50") / number(whole, "e2e_ms_p50") if apart else math.nan,
+        engines=_engines(whole, "decode").count if apart else 1,
+        cached=_cached(row, isl, hits),
+        most_running=_most_running(row),
     )
+
+
+def is_apart(row: Row) -> bool:
+    """Whether a row is of a disaggregated deployment."""
+    return number(row, "disagg") == 1 or text(row, "disagg").lower() == "true"
+
+
+def decode_engine(row: Row) -> Row:
+    """A disaggregated row as if one of its decode engines stood alone."""
+    side = _engines(row, "decode")
+    return {
+        **row,
+        "disagg": "",
+        "n_accel": str(side.tp * side.dp),
+        "tp": str(side.tp),
+        "pp": "",
+        "ep": str(side.ep),
+        "dp": str(side.dp),
+    }
+
+
+def _engines(row: Row, side: str) -> Engines:
+    """The engines of one side of a disaggregated row; raises Skip where it does not say their size."""
+    workers, held = number(row, f"{side}_workers"), number(row, f"{side}_accels")
+    if not held >= 1:
+        held = number(row, f"n_{side}_accel")
+    ranks = number(row, f"{side}_tp")
+    if not ranks >= 1:
+        ranks = held / workers
+    if not workers >= 1:
+        workers = held / ranks
+    if not (ranks >= 1 and workers >= 1):
+        raise Skip("engines of a side not published")
+    size, ep = int(ranks), number(row, f"{side}_ep")
+    attention_apart = number(row, f"{side}_dp_attention") == 1 or text(row, f"{side}_dp_attention").lower() == "true"
+    tp, dp = (1, size) if attention_apart else (size, 1)
+    return Engines(count=int(workers), tp=tp, ep=int(ep) if ep >= 1 else 1, dp=dp)
+
+
+def hit_ratio(row: Row) -> float:
+    """Share of a row's prompt tokens that a prefix cache held: 0 without a cache, NaN where only that is published."""
+    isl, cached, new = (number(row, column) for column in ("isl", "cached_tokens_mean", "new_tokens_mean"))
+    given = number(row, "hit_ratio")
+    for part, whole in ((cached, cached + new), (cached, isl), (isl - new, isl)):
+        if 0.0 <= part <= whole and whole > 0.0:
+            return min(part / whole, MOST_CACHED)
+    if given > 1.0:
+        given /= 100.0  # in per cent
+    if 0.0 <= given <= 1.0:
+        return min(given, MOST_CACHED)
+    return math.nan if re.search(r"prefix cach\w* on", text(row, "load_mode").lower()) else 0.0
+
+
+def _cached(row: Row, isl: float, hits: float) -> float:
+    """Cached tokens of a prompt; of one without a length the share."""
+    return hits * isl if math.isfinite(isl) else hits
+
+
+def _beyond_latency(row: Row, apart: bool) -> dict[str, float]:
+    found = {metric: number(row, metric) for metric in MEASURED_BEYOND_LATENCY}
+    if apart:
+        # Gaps are between chunks of several tokens there.
+        found["itl_ms_p50"] = math.nan
+        found |= {f"{side}_power_w": _watts(row, side) for side in ("prefill", "decode")}
+        ttft, whole = number(row, "ttft_ms_p50"), number(row, "e2e_ms_p50")
+        if 0.0 < ttft < whole:
+            found[TPOT_AT_SHARE] = number(row, "tpot_ms_p50")
+    else:
+        found["tpot_ms_p50"] = number(row, "tpot_ms_p50")
+    joules = number(row, "j_per_output_token")
+    found["energy_per_output_token_j"] = joules
+    return {metric: value for metric, value in found.items() if value > 0}
+
+
+def _watts(row: Row, side: str) -> float:
+    """Watts of an accelerator of a side; a figure that no accelerator draws is all of the side's."""
+    watts = number(row, f"{side}_power_w")
+    return watts / _engines(row, side).accelerators if watts > MOST_WATTS else watts
+
+
+def _most_running(row: Row) -> float:
+    limit = re.search(r"max_num_seqs (\d+)|max batch size (\d+)", text(row, "notes"))
+    return float(limit.group(1) or limit.group(2)) if limit else math.inf
 
 
 def _refuse(row: Row) -> None:
     speculation = text(row, "spec_decode").lower()
     if speculation not in ("", "none", "off", "false", "0", "no"):
         raise Skip("speculative decoding: acceptance unknown")
-    if number(row, "disagg") == 1 or text(row, "disagg").lower() == "true":
-        raise Skip("disaggregated serving")
     if "do not use" in text(row, "notes"):
         raise Skip("batch semantics unclear (llama.cpp)")
 
@@ -206,7 +376,7 @@ def _known(
 
 
 def _measured(row: Row, load: str) -> dict[str, float]:
-    found = {metric: number(row, metric) for metric in METRICS}
+    found = {metric: number(row, metric) for metric in METRICS if metric not in MEASURED_BEYOND_LATENCY}
     if load == "open":
         # The rate is given, and at the knee of the curve TPOT says more about the SLO than about the machine.
         found = {metric: found[metric] for metric in ("ttft_ms_p50", "energy_per_output_token_j")}
@@ -349,8 +519,16 @@ def _lengths(row: Row, load: str) -> tuple[float, float]:
     if math.isnan(osl):
         # MLPerf publishes tokens and requests per second.
         osl = number(row, "output_tok_s") / number(row, "req_s")
-    if not (isl >= 1 and osl >= 1):
-        raise Skip("input or output length missing")
+    if math.isnan(isl):
+        isl = number(row, "cached_tokens_mean") + number(row, "new_tokens_mean")
+    if math.isnan(osl) and load == "closed":
+        # Little's law: requests per second are clients over a request's time.
+        mean = number(row, "e2e_ms_mean")
+        whole = number(row, "e2e_ms_p50") if math.isnan(mean) else mean
+        osl = number(row, "output_tok_s") * whole * 1e-3 / _concurrency(row, load)
+    shared = math.isnan(isl) and hit_ratio(row) > 0.0
+    if not ((isl >= 1 or shared) and osl >= 1):
+        raise Skip(NO_LENGTH)
     if "nominal" in text(row, "length_kind"):
         isl, osl = NOMINAL_LENGTH_SHARE * isl, NOMINAL_LENGTH_SHARE * osl
     return isl, osl
@@ -362,6 +540,8 @@ def _concurrency(row: Row, load: str) -> float:
     if load in ("offline", "open"):
         return math.inf
     value = number(row, "concurrency_or_batch")
+    if math.isnan(value) and load == "closed":
+        value = number(row, "sessions")
     if not value >= 1:
         raise Skip("concurrency or batch missing")
     return value

@@ -15,29 +15,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.catalog import accelerators, models
-from codesign.performance import (
-    PRECISIONS,
-    ConfigurationTable,
-    calibration,
-    decode_attention_seconds,
-    decode_step_seconds,
-    first_token_seconds,
-    kv_bytes,
-    kv_capacity_bytes,
-    prefill_attention_seconds,
-    prefill_seconds,
-)
+from codesign.performance import ConfigurationTable, cached_prefill_range, calibration, first_token_seconds
 from codesign.performance.energy import mean_power_w, wall_power_w
 from codesign.performance.profile import EngineProfile, default_profile
-from codesign.validation.closed_loop import BATCHED_PROMPT_TOKENS, simulate_closed
-from codesign.validation.measured import METRICS
+from codesign.validation.closed_loop import simulate_closed
+from codesign.validation.disaggregated import predict_apart
+from codesign.validation.engine_load import Load, column, table_of
+from codesign.validation.measured import PREDICTED
 from codesign.validation.points import Point
 
 FloatArray = NDArray[np.float64]
 
-MAX_RUNNING = 2048.0
-"""Sequences that an engine runs at once where a benchmark sets no limit."""
 OPEN_DELAY_STEPS = 1.5
 """Steps that a request waits at an engine with spare capacity: half of the current one, and its own."""
 OPEN_TPOT_SHARE = 0.75
@@ -53,7 +41,7 @@ class Prediction:
     """Predictions of N points; arrays are [N], NaN where a point has no such figure."""
 
     values: Mapping[str, FloatArray]
-    """By metric of :data:`~codesign.validation.measured.METRICS`, in its unit."""
+    """By metric of :data:`~codesign.validation.measured.PREDICTED`, in its unit."""
     batch: FloatArray
     """Sequences that decode at once in a replica."""
     ttft_low_ms: FloatArray
@@ -84,20 +72,23 @@ def given_or_default(profile: EngineProfile | None) -> EngineOf:
     return lambda point: profile if profile.applies_to(point.accelerator) else stack_default(point)
 
 
-def predict(points: Sequence[Point], engine: EngineOf = stack_default) -> Prediction:
-    """Predict points, each with the profile that ``engine`` gives it."""
+def predict(points: Sequence[Point], engine: EngineOf = stack_default, waits: bool = True) -> Prediction:
+    """Predict points, each with the profile that ``engine`` gives it.
+
+    Without ``waits`` nothing is simulated: TTFT and end-to-end time of closed loops are as if nobody waited.
+    """
     profiles = [engine(point) for point in points]
-    groups: dict[EngineProfile, list[int]] = {}
+    groups: dict[tuple[EngineProfile, bool], list[int]] = {}
     for index, profile in enumerate(profiles):
-        groups.setdefault(profile, []).append(index)
+        groups.setdefault((profile, points[index].prompts is not None), []).append(index)
     count = len(points)
-    columns = {name: np.full(count, np.nan) for name in (*METRICS, "batch", "low", "high")}
+    columns = {name: np.full(count, np.nan) for name in (*PREDICTED, "batch", "low", "high")}
     fits = np.zeros(count, dtype=bool)
     keys = [""] * count
-    for profile, indices in groups.items():
+    for (profile, apart), indices in groups.items():
         chosen = [points[i] for i in indices]
         table = table_of(chosen, profile)
-        found = _evaluate(table, chosen, profile)
+        found = predict_apart(table, chosen, profile) if apart else _evaluate(table, chosen, profile, waits)
         for name, values in found.items():
             if name == "fits":
                 fits[indices] = values > 0
@@ -107,7 +98,7 @@ def predict(points: Sequence[Point], engine: EngineOf = stack_default) -> Predic
         for i, part in zip(indices, table.accelerator, strict=True):
             keys[i] = by_part[part]
     return Prediction(
-        values={metric: columns[metric] for metric in METRICS},
+        values={metric: columns[metric] for metric in PREDICTED},
         batch=columns["batch"],
         ttft_low_ms=columns["low"],
         ttft_high_ms=columns["high"],
@@ -117,162 +108,52 @@ def predict(points: Sequence[Point], engine: EngineOf = stack_default) -> Predic
     )
 
 
-def table_of(points: Sequence[Point], profile: EngineProfile) -> ConfigurationTable:
-    """One configuration per point, all under one engine profile."""
-    parts = list(dict.fromkeys(point.accelerator for point in points))
-    cards = list(dict.fromkeys(point.model for point in points))
-    part_index, card_index = ({name: i for i, name in enumerate(names)} for names in (parts, cards))
-    columns = zip(
-        *(
-            (
-                part_index[p.accelerator],
-                card_index[p.model],
-                *(PRECISIONS.index(name) for name in (p.weights, p.activations, p.kv)),
-                *(p.tp, p.pp, p.ep, p.dp),
-            )
-            for p in points
-        ),
-        strict=True,
-    )
-    return ConfigurationTable(
-        [accelerators()[name] for name in parts],
-        [models()[name] for name in cards],
-        *(np.array(column) for column in columns),
-        engines=(profile,),
-    )
-
-
-def shared_prefill_seconds(table: ConfigurationTable, isl: FloatArray) -> FloatArray:
-    """Seconds [K] of the replica that one prompt costs in a batch of 4,096 prompt tokens.
-
-    Products run over the whole batch; each prompt attends to itself alone, all in one kernel per layer.
-    """
-    spread = (table.pp * table.dp).astype(float)
-    prompts = np.maximum(1.0, BATCHED_PROMPT_TOKENS / isl)
-    tokens = (prompts * isl)[:, None]
-    batch = prefill_seconds(table, tokens)[:, 0] / spread
-    own = prefill_attention_seconds(table, isl[:, None])[:, 0]
-    floor = prefill_attention_seconds(table, np.ones((len(isl), 1)))[:, 0]
-    together = prefill_attention_seconds(table, tokens)[:, 0]
-    attention = prompts * np.maximum(own - floor, 0.0) + floor
-    return np.asarray((batch - together + attention) / prompts)
-
-
-@dataclass(frozen=True, eq=False)
-class Load:
-    """What the engine is asked to run in each of K points, and the kernel times of it; all arrays [K]."""
-
-    isl: FloatArray
-    osl: FloatArray
-    asked: FloatArray
-    """Requests on the replica at once."""
-    batch: FloatArray
-    """Of these, the ones that memory holds."""
-    fits: NDArray[np.bool_]
-    together: NDArray[np.bool_]
-    """Batches and waves of equal requests: prefilled together, then decoding undisturbed."""
-    own_s: FloatArray
-    """Prefill of a prompt alone."""
-    shared_s: FloatArray
-    """A prompt's share of a batch of 4,096 prompt tokens."""
-    attention_s: FloatArray
-    """Decode attention of one sequence per step, at its mean context."""
-
-    @staticmethod
-    def of(table: ConfigurationTable, points: Sequence[Point]) -> Load:
-        """The load of points that a table was made for."""
-        isl, osl = _column(points, "isl"), _column(points, "osl")
-        load = np.array([point.load for point in points])
-        together = (load == "static") | (load == "waves")
-        # TensorRT-LLM admits what it can finish without eviction; others hold what has been written so far.
-        guaranteed = np.array([point.engine == "tensorrt-llm" for point in points]) | together
-        held = kv_bytes(table, (isl + np.where(guaranteed, osl, osl / 2.0))[:, None])[:, 0]
-        room = kv_capacity_bytes(table) / held
-        asked = np.minimum(_column(points, "concurrency"), MAX_RUNNING * table.dp)
-        return Load(
-            isl=isl,
-            osl=osl,
-            asked=asked,
-            batch=np.maximum(1.0, np.minimum(asked, room)),
-            fits=np.asarray((room >= 1.0) & np.isfinite(room), dtype=bool),
-            together=np.asarray(together, dtype=bool),
-            own_s=prefill_seconds(table, isl[:, None])[:, 0],
-            shared_s=shared_prefill_seconds(table, isl),
-            attention_s=decode_attention_seconds(table, (isl + osl / 2.0)[:, None])[:, 0],
-        )
-
-    def step_s(self, table: ConfigurationTable, batch: FloatArray) -> FloatArray:
-        """A decode step of ``batch`` sequences."""
-        return np.asarray(decode_step_seconds(table, batch[:, None])[:, 0] + batch * self.attention_s)
-
-    def interference_s(self, batch: FloatArray, charge: float) -> FloatArray:
-        """What the others' prefills add to a step: each of them once while this one decodes."""
-        one = np.where(self.together, 0.0, charge) * self.shared_s / self.osl
-        return np.asarray(np.maximum(batch - 1.0, 0.0) * one)
-
-    def finite_rate(self, table: ConfigurationTable, requests: FloatArray, charge: float) -> FloatArray:
-        """Requests per second of an offline run of so many equal ``requests``; NaN where they are unlimited.
-
-        Full rounds of what memory holds, and one of the rest: a place serves a whole number of requests.
-        """
-        finite = np.isfinite(requests)
-        asked = np.where(finite, requests, self.batch)
-        full = np.minimum(self.batch, asked)
-        rounds = np.floor(asked / full)
-        rest = asked - rounds * full
-
-        def seconds(batch: FloatArray) -> FloatArray:
-            return charge * batch * self.shared_s + self.osl * self.step_s(table, np.maximum(batch, 1.0))
-
-        total = rounds * seconds(full) + np.where(rest >= 1.0, seconds(rest), 0.0)
-        return np.asarray(np.where(finite, asked / total, np.nan))
-
-
-def _column(points: Sequence[Point], name: str) -> FloatArray:
-    return np.array([getattr(point, name) for point in points], dtype=float)
-
-
 def _evaluate(
-    table: ConfigurationTable, points: Sequence[Point], profile: EngineProfile
+    table: ConfigurationTable, points: Sequence[Point], profile: EngineProfile, waits: bool
 ) -> dict[str, FloatArray]:
     load = Load.of(table, points)
     mode = np.array([point.load for point in points])
     closed, opened = mode == "closed", mode == "open"
     isl, osl, own = load.isl, load.osl, load.own_s
     gpus = table.replica_accelerators.astype(float)
-    rate = _column(points, "rate_per_s")
+    rate = column(points, "rate_per_s")
 
     def tpot_at(batch: FloatArray) -> FloatArray:
         return load.step_s(table, batch) + load.interference_s(batch, profile.prefill_charge)
 
     batch = np.where(opened, _open_batch(tpot_at, rate * osl, load.batch), load.batch)
     # Near saturation TPOT says nothing about the machine: the load was raised until it met the limit.
-    limit = _column(points, "tpot_limit_s")
+    limit = column(points, "tpot_limit_s")
     tpot = np.where(opened & np.isfinite(limit), OPEN_TPOT_SHARE * limit, tpot_at(batch))
     everyone = own + (batch - 1.0) * load.shared_s
     stack = first_token_seconds(table)
     in_place = np.where(load.together, everyone, stack + own + OPEN_DELAY_STEPS * tpot)
     ttft = in_place.copy()
     # Waits of clients for one another, and for memory, are what the simulator finds.
-    for i in np.flatnonzero(closed & load.fits).tolist():
+    for i in np.flatnonzero(closed & load.fits & waits).tolist():
         ttft[i] = 1e-3 * simulate_closed(replace(points[i], concurrency=load.asked[i]), table.take([i])).ttft_ms_p50
     first = closed | load.together
     request = np.where(first, in_place, 0.0) + np.maximum(osl - first, 0.0) * tpot
-    ended = load.finite_rate(table, _column(points, "requests"), profile.prefill_charge)
+    ended = load.finite_rate(table, column(points, "requests"), profile.prefill_charge)
     per_s = np.where(opened, rate, np.where(np.isnan(ended), batch / request, ended))
     wall = np.array([point.power_scope == "wall" for point in points])
-    watts = mean_power_w(table, batch, tpot, isl + osl / 2.0, prompts_per_s=per_s, prompt_tokens=isl)
+    new = isl - column(points, "cached")
+    watts = mean_power_w(table, batch, tpot, isl + osl / 2.0, prompts_per_s=per_s, prompt_tokens=new)
     watts = np.where(wall, wall_power_w(table, watts), watts)
     low, high = BRACKET
-    latest = own + batch * load.shared_s + load.step_s(table, batch) + LONGEST_FIRST_TOKEN_S
+    least, most = (s[:, 0] for s in cached_prefill_range(table, new[:, None], column(points, "cached")[:, None]))
+    latest = most + batch * load.shared_s + load.step_s(table, batch) + LONGEST_FIRST_TOKEN_S
     return {
         "ttft_ms_p50": 1e3 * ttft,
         "tpot_ms_p50": 1e3 * tpot,
         "output_tok_s_per_gpu": per_s * osl / gpus,
         "total_tok_s_per_gpu": per_s * (isl + osl) / gpus,
         "energy_per_output_token_j": watts / (per_s * osl),
+        # The median gap between tokens holds no prompt.
+        "itl_ms_p50": 1e3 * load.step_s(table, batch),
+        "e2e_ms_p50": 1e3 * (ttft + np.maximum(osl - 1.0, 0.0) * tpot),
         "batch": batch,
-        "low": 1e3 * low * own,
+        "low": 1e3 * low * least,
         "high": 1e3 * high * latest,
         "fits": load.fits.astype(float),
     }

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cache
 
 from codesign.validation.measured import read_names, shipped_rows
-from codesign.validation.points import Point, points_of
+from codesign.validation.points import CACHED, DISAGGREGATED, Point, points_of
 
 GIVEN, BY_PART, BY_MODEL = "given", "held out by part", "held out by model"
 
@@ -23,6 +23,8 @@ def looked_at() -> tuple[frozenset[str], frozenset[str]]:
 
 
 SLICES: dict[str, Callable[[Point], bool]] = {
+    DISAGGREGATED: lambda p: p.slice == DISAGGREGATED,
+    CACHED: lambda p: p.slice == CACHED,
     BY_PART: lambda p: p.held_out == "part" or p.accelerator not in looked_at()[0],
     BY_MODEL: lambda p: p.held_out == "model" or p.model not in looked_at()[1],
 }

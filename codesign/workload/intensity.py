@@ -34,6 +34,7 @@ from codesign.workload.kvcache import (
 )
 from codesign.workload.parameters import (
     Matrix,
+    attention_bits,
     attention_matrices,
     elements,
     expert_matrices,
@@ -44,6 +45,7 @@ from codesign.workload.parameters import (
     parameter_counts,
     precision_bits,
     shared_matrices,
+    tensor_bits,
     weight_bits,
     weight_bytes,
 )
@@ -108,14 +110,15 @@ def ffn_work(card: ModelCard, tokens: ArrayLike, formats: Formats) -> Work:
     activation = precision_bits(formats.activations)
     count = np.asarray(tokens, dtype=float)
     dense = mlp_matrices(card.hidden, card.dense_intermediate, card.gated_mlp) * card.dense_layers
-    work = linear_work(dense, count, bits, activation)
+    work = linear_work(dense, count, tensor_bits(card, formats.weights, "dense"), activation)
     if card.moe_layers:
-        common = [*shared_matrices(card), *latent_matrices(card), (card.hidden, card.experts)]
+        shared = linear_work(shared_matrices(card), count, tensor_bits(card, formats.weights, "shared"), activation)
+        common = [*latent_matrices(card), (card.hidden, card.experts)]
         expert = expert_matrices(card)
         touched = distinct_experts(card.experts, card.top_k, count)
         visits = linear_work(expert, card.top_k * count, 0.0, activation)
         routed = Work(visits.flops, visits.bytes + touched * elements(expert) * expert_bits / 8.0)
-        layer = linear_work(common, count, bits, activation) + routed
+        layer = linear_work(common, count, bits, activation) + shared + routed
         work = work + Work(card.moe_layers * layer.flops, card.moe_layers * layer.bytes)
     return work
 
@@ -124,10 +127,14 @@ def projection_work(card: ModelCard, tokens: ArrayLike, sequences: ArrayLike, fo
     """Projections around attention for all tokens, and the output head for one token of each sequence."""
     _, bits = weight_bits(card, formats.weights)
     activation = precision_bits(formats.activations)
-    layers = attention_matrices(card) * (card.full_attention_layers + card.sliding_layers)
-    layers += linear_attention_matrices(card) * card.linear_layers
+    attention = attention_matrices(card) * (card.full_attention_layers + card.sliding_layers)
+    linear = linear_attention_matrices(card) * card.linear_layers
     head = linear_work([(card.hidden, card.vocab)], sequences, bits, activation)
-    return linear_work(layers, tokens, bits, activation) + head
+    work = linear_work(linear, tokens, tensor_bits(card, formats.weights, "linear"), activation) + head
+    if not attention:
+        return work
+    mean_bits = attention_bits(card, formats.weights) / elements(attention_matrices(card))
+    return linear_work(attention, tokens, mean_bits, activation) + work
 
 
 def attention_decode_work(card: ModelCard, context: ArrayLike, batch: ArrayLike, formats: Formats) -> Work:
@@ -213,9 +220,10 @@ def block_weight_bytes(card: ModelCard, formats: Formats, block: Block = "all") 
         return weight_bytes(card, formats.weights)
     counts = parameter_counts(card)
     expert_bits, bits = weight_bits(card, formats.weights)
-    other = counts.dense_layers * counts.dense_mlp_per_layer
-    other += counts.moe_layers * (counts.shared_per_layer + counts.router_per_layer + counts.latent_per_layer)
-    return (counts.routed * expert_bits + other * bits) / 8.0
+    other = counts.moe_layers * (counts.router_per_layer + counts.latent_per_layer) * bits
+    other += counts.dense_layers * counts.dense_mlp_per_layer * tensor_bits(card, formats.weights, "dense")
+    other += counts.moe_layers * counts.shared_per_layer * tensor_bits(card, formats.weights, "shared")
+    return (counts.routed * expert_bits + other) / 8.0
 
 
 def cf_request(

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from codesign.catalog import ModelCard
+    from codesign.catalog.schema import Precision, Tensors
 
 Matrix = tuple[int, int]
 """(inputs, outputs) of one weight matrix."""
@@ -235,7 +236,8 @@ def weight_bits(card: ModelCard, precision: str) -> tuple[float, float]:
     """(bits of a routed expert's element, bits of any other element) when the card is served at a precision.
 
     A card with ``expert_bits`` (gpt-oss) keeps everything but its experts in 16 bits at its native precision.
-    Otherwise one precision holds for all parameters, as in W = parameters × bytes (facts/paper.md 2.4).
+    Otherwise one precision holds for all parameters, as in W = parameters × bytes (facts/paper.md 2.4), but for those
+    that :func:`tensor_bits` knows better.
     """
     bits = precision_bits(precision)
     if card.expert_bits is not None and precision == card.native_precision:
@@ -243,8 +245,35 @@ def weight_bits(card: ModelCard, precision: str) -> tuple[float, float]:
     return bits, bits
 
 
+def tensor_bits(card: ModelCard, precision: str, tensors: Tensors) -> float:
+    """Bits of an element of such tensors when the card is served at a precision: 16 where its releases keep them so."""
+    _, other = weight_bits(card, precision)
+    return max(other, 16.0) if tensors in card.kept_16_bit.get(cast("Precision", precision), ()) else other
+
+
+def output_matrix(card: ModelCard) -> Matrix:
+    """Projection out of one softmax-attention layer: one of :func:`attention_matrices`."""
+    return (card.heads * (card.v_head if card.attention == "mla" else card.head_dim), card.hidden)
+
+
+def attention_bits(card: ModelCard, precision: str) -> float:
+    """Bits of all projections of one softmax-attention layer together."""
+    out = elements([output_matrix(card)])
+    into = elements(attention_matrices(card)) - out
+    return into * tensor_bits(card, precision, "attention") + out * tensor_bits(card, precision, "output")
+
+
 def weight_bytes(card: ModelCard, precision: str) -> float:
     """Bytes of all weights of one copy of the model at a precision."""
     counts = parameter_counts(card)
     expert, other = weight_bits(card, precision)
-    return (counts.routed * expert + (counts.total - counts.routed) * other) / 8.0
+    bits = counts.routed * expert + (counts.total - counts.routed) * other
+    if counts.attention_layers:
+        bits += counts.attention_layers * (attention_bits(card, precision) - counts.attention_per_layer * other)
+    blocks: tuple[tuple[Tensors, int], ...] = (
+        ("linear", counts.linear_layers * counts.linear_per_layer),
+        ("dense", counts.dense_layers * counts.dense_mlp_per_layer),
+        ("shared", counts.moe_layers * counts.shared_per_layer),
+    )
+    bits += sum(held * (tensor_bits(card, precision, tensors) - other) for tensors, held in blocks)
+    return bits / 8.0

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from codesign.workload.intensity import Block, Formats, block_weight_bytes
 from codesign.workload.kvcache import kv_bytes, max_context_tokens
-from codesign.workload.parameters import parameter_counts, weight_bits, weight_bytes
+from codesign.workload.parameters import attention_bits, parameter_counts, tensor_bits, weight_bytes
 
 if TYPE_CHECKING:
     from codesign.catalog import Accelerator, ModelCard
@@ -82,10 +82,11 @@ class Unit:
         """
         weights = weight_bytes(self.card, self.formats.weights)
         counts = parameter_counts(self.card)
-        _, bits = weight_bits(self.card, self.formats.weights)
-        attention = counts.attention_layers * counts.attention_per_layer
-        attention += counts.linear_layers * counts.linear_per_layer
-        return (weights, self.size), (weights + (self.size - 1) * attention * bits / 8.0, 1)
+        precision = self.formats.weights
+        attention = counts.linear_layers * counts.linear_per_layer * tensor_bits(self.card, precision, "linear")
+        if counts.attention_layers:
+            attention += counts.attention_layers * attention_bits(self.card, precision)
+        return (weights, self.size), (weights + (self.size - 1) * attention / 8.0, 1)
 
     def max_context(self, batch: ArrayLike) -> FloatArray:
         """Longest context (tokens) at which ``batch`` sequences and the weights fill the unit's memory.
