@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.performance.constants import Constants, constants
-from codesign.workload.kvcache import kv_elements_per_token_layer, linear_state_elements
+from codesign.workload.kvcache import kv_elements_per_token_layer, linear_state_elements, state_bytes
 from codesign.workload.parameters import (
     elements,
     linear_attention_matrices,
@@ -74,6 +74,7 @@ class AcceleratorArrays:
     """FLOP/s of the sparse indexer: FP8 where there is FP8."""
     bandwidth: FloatArray
     capacity: FloatArray
+    """Bytes that the driver offers."""
     weight_bandwidth: FloatArray
     """Of the memory that holds the weights: `bandwidth` where there is no other."""
     weight_capacity: FloatArray
@@ -117,7 +118,7 @@ class AcceleratorArrays:
             half_peak=running[:, 0],
             index_peak=np.maximum(running[:, fp8], running[:, 0]),
             bandwidth=bandwidth,
-            capacity=each(lambda a: a.memory_capacity),
+            capacity=each(lambda a: a.usable_bytes),
             weight_bandwidth=weight_bandwidth,
             weight_capacity=weight_capacity,
             scaleup=each(lambda a: a.scaleup_bandwidth),
@@ -269,6 +270,7 @@ def _card_values(card: ModelCard) -> dict[str, float]:
         "latent": card.moe_latent if moe else 0,
         "kv_elements": kv_elements_per_token_layer(card) if attention_layers else 0,
         "state_elements": linear_state_elements(card) if card.linear_layers else 0,
+        "state_bytes": state_bytes(card) if card.linear_layers else 0.0,
         # All input projections of a linear layer as one product of the same elements.
         "linear_inputs": elements(linear_attention_matrices(card)[:-1]) / card.hidden,
         "values": card.linear_v_heads * card.linear_v_dim,

@@ -23,12 +23,12 @@ from codesign.performance.parts import (
     TENSOR_CLASS,
 )
 from codesign.performance.table import ConfigurationTable
+from codesign.workload.kvcache import LATENT_SCALE_BYTES
 
 FloatArray = NDArray[np.float64]
 
 HALF_BYTES = 2.0
 """Bytes of an element of what stays in 16 bits: embeddings, head, router, residual stream, messages."""
-STATE_MIN_BYTES = 2.0
 LOGIT_BYTES = 12.0
 """Traffic of the sparse indexer for each query and key: a 32-bit logit written and read twice."""
 
@@ -103,8 +103,19 @@ class Replica:
     def state_bytes(self) -> FloatArray:
         """Recurrent state of one sequence over a tensor-parallel group, all layers."""
         copies = np.maximum(1.0, self.tp / self.card["state_heads"])
-        held = np.maximum(self.kv_bytes, STATE_MIN_BYTES)
-        return np.asarray(self.card["state_elements"] * held * copies)
+        return np.asarray(self.card["state_bytes"] * copies)
+
+    @cached_property
+    def row_bytes(self) -> FloatArray:
+        """Bytes of a token's cache in one attention layer, one copy.
+
+        Of sparse MLA in 8 bits engines keep the rotary key in 16 bits and a 32-bit scale for each 128 of the latent:
+        656 bytes where there are 512 + 64 elements.
+        """
+        card = self.card
+        scaled = card["kv_lora"] * (1.0 + LATENT_SCALE_BYTES) + HALF_BYTES * card["qk_rope"]
+        packed = (card["sparse"] > 0) & (card["mla"] > 0) & (self.kv_bytes == 1.0)
+        return np.asarray(np.where(packed, scaled, card["kv_elements"] * self.kv_bytes))
 
     @cached_property
     def gemms(self) -> dict[str, Gemm]:

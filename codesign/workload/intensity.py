@@ -28,9 +28,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from codesign.workload.kvcache import (
     kv_bytes,
-    kv_elements_per_token_layer,
     kv_read_bytes,
     linear_state_elements,
+    row_bytes,
 )
 from codesign.workload.parameters import (
     Matrix,
@@ -167,7 +167,7 @@ def attention_prefill_work(
         query = value = card.head_dim
         flops = 4.0 * card.heads * card.head_dim * pairs
     flops = flops + _index_flops(card) * fresh * (prefix + fresh / 2.0) + _state_flops(card) * fresh
-    element = kv_elements_per_token_layer(card) * precision_bits(formats.kv) / 8.0
+    element = row_bytes(card, precision_bits(formats.kv))
     read = full * (element + card.sparse_index_bytes_per_token_layer) * (prefix + fresh)
     read = read + sliding * element * (np.minimum(prefix, card.sliding_window) + fresh)
     outer = (full + sliding) * card.heads * (query + value) * precision_bits(formats.activations) / 8.0

@@ -52,7 +52,7 @@ class Unit:
     """The fewest accelerators, a power of two in one scale-up domain, whose memory holds the weights.
 
     Where even the whole domain is too small, the largest such number: everything is then capacity-bound.
-    Raw memory, with no reserve.
+    All memory that drivers offer, with no reserve.
     """
 
     accelerator: Accelerator
@@ -65,14 +65,14 @@ class Unit:
         """Build the unit of an accelerator for a model in given formats."""
         weights = weight_bytes(card, formats.weights)
         size = 1
-        while size * accelerator.memory_capacity < weights and 2 * size <= accelerator.scaleup_domain:
+        while size * accelerator.usable_bytes < weights and 2 * size <= accelerator.scaleup_domain:
             size *= 2
         return cls(accelerator, card, formats, size)
 
     @property
     def memory_bytes(self) -> float:
-        """Raw memory of the unit."""
-        return self.size * self.accelerator.memory_capacity
+        """Memory of the unit that drivers offer."""
+        return self.size * self.accelerator.usable_bytes
 
     @cached_property
     def _layouts(self) -> tuple[tuple[float, int], ...]:
