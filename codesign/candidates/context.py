@@ -24,7 +24,7 @@ from codesign.performance import (
     link_bytes_per_s,
     rank_sequences,
 )
-from codesign.performance.energy import base_power_w, joules_per_byte, weight_joules
+from codesign.performance.energy import base_power_w, joules_per_byte, weight_joules, working_power_w
 from codesign.performance.queueing import PLANNING_PERCENTILE, normal_quantile, poisson_mean_within
 from codesign.problem.instance import Instance
 
@@ -106,10 +106,20 @@ class Slice:
 
     @cached_property
     def base_power_w(self) -> Floats:
-        """[K] of a replica, with the network that it was bought with."""
+        """[K] of a replica that works, with the network that it was bought with."""
+        return base_power_w(self.table) + self.network_power_w
+
+    @cached_property
+    def idle_power_w(self) -> Floats:
+        """[K] of a replica that waits, with the network that it was bought with."""
+        return base_power_w(self.table) - working_power_w(self.table) + self.network_power_w
+
+    @cached_property
+    def network_power_w(self) -> Floats:
+        """[K] of the network that a replica was bought with."""
         network = [option.link.power_w if option.link else 0.0 for option in self.instance.hardware]
         extra = np.array(network)[self.configurations.hardware[self.index]]
-        return base_power_w(self.table) + extra * self.table.replica_accelerators
+        return np.asarray(extra * self.table.replica_accelerators)
 
     @cached_property
     def convex(self) -> np.ndarray:

@@ -78,6 +78,7 @@ def _heads(config: _Config) -> Fields:
             "sparse_topk": config.whole("index_topk", default=0, least=0),
             "sparse_index_heads": config.whole("index_n_heads", default=0, least=0),
             "sparse_index_dim": index,
+            "sparse_index_layers": _index_layers(config) if index else 0,
             # One FP8 key a token and layer, with a 32-bit scale for each 128 elements.
             "sparse_index_bytes_per_token_layer": index + 4 * math.ceil(index / 128),
         }
@@ -89,6 +90,16 @@ def _heads(config: _Config) -> Fields:
             "head_dim", "attention_head_dim", default=config.whole("hidden_size") // heads
         ),
     }
+
+
+def _index_layers(config: _Config) -> int:
+    """Layers with an index of their own where it is shared: `indexer_types`, else every so many; 0: all."""
+    kinds = config.sequence("indexer_types")
+    if kinds:
+        return sum(kind == "full" for kind in kinds)
+    every, offset = config.whole("index_topk_freq", default=1), config.whole("index_skip_topk_offset", default=1)
+    layers = range(config.whole("num_hidden_layers"))
+    return 0 if every == 1 else sum(1 for n in layers if max(n - offset + 1, 0) % every == 0)
 
 
 def _full(config: _Config) -> list[str]:
@@ -302,6 +313,7 @@ def _kimi_linear(config: _Config) -> Fields:
             "linear_k_dim": linear.whole("head_dim"),
             "linear_v_dim": linear.whole("head_dim"),
             "gated_attention": config.truth("mla_use_output_gate", False),
+            "linear_full_gate": linear.truth("use_full_rank_gate", False),
         }
     )
 

@@ -230,11 +230,15 @@ class ModelCard(Entry):
     gated_mlp: bool = True
     """Three matrices an MLP (gate, up, down) rather than two."""
     gated_attention: bool = False
-    """An output gate as wide as the queries (Qwen3-Next)."""
+    """An output gate as wide as the queries (Qwen3-Next), or as the values of MLA (Kimi-K3)."""
+    linear_full_gate: bool = False
+    """Kimi Delta Attention whose output gate is a matrix of full rank (Kimi-K3)."""
     sparse_topk: TokenCount = 0
     """Tokens that sparse attention reads of the cache; 0: it reads all (DeepSeek sparse attention: 2,048)."""
     sparse_index_bytes_per_token_layer: Count = 0
     """Bytes of the sparse indexer's own key cache: 8 bits an element, and a 32-bit scale for each 128 of them."""
+    sparse_index_layers: Count = 0
+    """Layers with an index of their own: others use one of theirs (GLM-5.2) or attend to all; 0: all full layers."""
     sparse_index_heads: Count = 0
     sparse_index_dim: Count = 0
     moe_latent: Count = 0
@@ -299,6 +303,11 @@ class ModelCard(Entry):
             raise ValueError("found no head_dim: expected the width of an attention head")
         elif self.heads % self.kv_heads:
             raise ValueError(f"found kv_heads = {self.kv_heads}: expected a divisor of heads = {self.heads}")
+        if self.sparse_index_layers > self.full_attention_layers:
+            raise ValueError(
+                f"found sparse_index_layers = {self.sparse_index_layers}: "
+                f"expected at most full_attention_layers = {self.full_attention_layers}"
+            )
         if self.top_k > self.experts:
             raise ValueError(f"found top_k = {self.top_k}: expected at most experts = {self.experts}")
         return self

@@ -54,7 +54,7 @@ def _layer_weight_bytes(r: Replica) -> tuple[FloatArray, FloatArray]:
             two_step, hidden * card["q_lora"] + card["q_lora"] * query_mla / tp, hidden * query_mla / tp
         )
         + card["kv_lora"] * r.heads_rank * (card["qk_nope"] + card["v_head"])
-        + r.heads_rank * card["v_head"] * hidden
+        + r.heads_rank * card["v_head"] * hidden * (1.0 + card["gated_mla"])
     )
     gqa_elements = (
         hidden * card["head_dim"] * (r.heads_rank * (card["gated_q"] + 1.0) + 2.0 * r.kv_heads_rank)
@@ -114,7 +114,7 @@ def kv_transfer_bytes(table: ConfigurationTable, tokens: ArrayLike) -> FloatArra
 
 def _held_bytes(r: Replica, length: FloatArray, copies: FloatArray, state: FloatArray) -> FloatArray:
     card = r.card
-    growing = card["full"] * (r.row_bytes + card["index_bytes"]) * length
+    growing = card["full"] * (r.row_bytes + card["sparse"] * card["index_bytes"]) * length
     windowed = card["sliding"] * r.row_bytes * np.minimum(length, card["window"])
     return (growing + windowed) * copies + state
 
@@ -123,7 +123,8 @@ def kv_read_bytes(table: ConfigurationTable, context: ArrayLike) -> FloatArray:
     """Bytes [K, J] that one sequence adds to a decode step, all ranks; states are read and written."""
     r = replica(table)
     card, length = r.card, points_first(context)
-    full = card["full"] * (r.row_bytes * np.minimum(length, card["attended"]) + card["index_bytes"] * length)
+    index = card["sparse"] * card["index_bytes"] * length
+    full = card["full"] * (r.row_bytes * np.minimum(length, card["attended"]) + index)
     windowed = card["sliding"] * r.row_bytes * np.minimum(length, card["window"])
     return ((full + windowed) * r.kv_copies + 2.0 * r.state_bytes).T
 

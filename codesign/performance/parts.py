@@ -17,6 +17,7 @@ from codesign.performance.constants import Constants, constants
 from codesign.workload.kvcache import kv_elements_per_token_layer, linear_state_elements, state_bytes
 from codesign.workload.parameters import (
     elements,
+    index_layers,
     linear_attention_matrices,
     precision_bits,
     weight_bits,
@@ -252,6 +253,7 @@ def _card_values(card: ModelCard) -> dict[str, float]:
         "qk_rope": card.qk_rope,
         "v_head": card.v_head,
         "gated_q": 2.0 if card.gated_attention else 1.0,
+        "gated_mla": float(mla and card.gated_attention),
         "full": card.full_attention_layers,
         "sliding": card.sliding_layers,
         "window": card.sliding_window,
@@ -275,7 +277,8 @@ def _card_values(card: ModelCard) -> dict[str, float]:
         "linear_inputs": elements(linear_attention_matrices(card)[:-1]) / card.hidden,
         "values": card.linear_v_heads * card.linear_v_dim,
         "state_heads": max(card.linear_v_heads, 1),
-        "sparse": float(card.sparse_topk > 0),
+        # Share of full layers that have an index of their own.
+        "sparse": index_layers(card) / max(card.full_attention_layers, 1) if card.sparse_topk else 0.0,
         "attended": card.sparse_topk if card.sparse_topk else np.inf,
         "index_bytes": card.sparse_index_bytes_per_token_layer,
         "index_heads": card.sparse_index_heads,

@@ -143,6 +143,7 @@ class Replica:
         latent = card["kv_lora"] + card["qk_rope"]
         two_step = card["q_lora"] > 0
         down_mla = latent + np.where(two_step, card["q_lora"], query_mla)
+        down_mla = down_mla + card["gated_mla"] * self.heads_rank * card["v_head"]
         qkv = (self.heads_rank * card["gated_q"] + 2.0 * self.kv_heads_rank) * card["head_dim"]
         value_width = np.where(mla, card["v_head"], card["head_dim"])
         query_source = np.where(two_step, card["q_lora"], hidden)
@@ -254,8 +255,13 @@ class Replica:
             "query": np.where(is_mla, 0.0, query / rate),
             "keys": np.where(is_mla, card["kv_elements"] * self.kv_bytes, keys) / kv_rate,
             "p": gqa["prefill_attention.p"],
-            # Absorbed form over the selected latents: 2·d_c + d_rope FLOP for half a pair and head.
-            "absorbed": (2.0 * card["kv_lora"] + card["qk_rope"]) * heads * flop_s_mla,
+            # Over selected tokens: of MLA in absorbed form, 2·d_c + d_rope FLOP for half a pair and head.
+            "selected": heads
+            * np.where(
+                is_mla,
+                (2.0 * card["kv_lora"] + card["qk_rope"]) * flop_s_mla,
+                (card["head_dim"] + gqa["prefill_attention.d0"]) * flop_s,
+            ),
             "index": self._index_seconds(np.zeros_like(self.tp)),
         }
 

@@ -37,6 +37,8 @@ from codesign.workload.parameters import (
     attention_matrices,
     elements,
     expert_matrices,
+    index_layers,
+    index_matrices,
     io_widths,
     latent_matrices,
     linear_attention_matrices,
@@ -125,6 +127,7 @@ def projection_work(card: ModelCard, tokens: ArrayLike, sequences: ArrayLike, fo
     _, bits = weight_bits(card, formats.weights)
     activation = precision_bits(formats.activations)
     layers = attention_matrices(card) * (card.full_attention_layers + card.sliding_layers)
+    layers += index_matrices(card) * index_layers(card)
     layers += linear_attention_matrices(card) * card.linear_layers
     head = linear_work([(card.hidden, card.vocab)], sequences, bits, activation)
     return linear_work(layers, tokens, bits, activation) + head
@@ -168,7 +171,7 @@ def attention_prefill_work(
         flops = 4.0 * card.heads * card.head_dim * pairs
     flops = flops + _index_flops(card) * fresh * (prefix + fresh / 2.0) + _state_flops(card) * fresh
     element = row_bytes(card, precision_bits(formats.kv))
-    read = full * (element + card.sparse_index_bytes_per_token_layer) * (prefix + fresh)
+    read = (full * element + index_layers(card) * card.sparse_index_bytes_per_token_layer) * (prefix + fresh)
     read = read + sliding * element * (np.minimum(prefix, card.sliding_window) + fresh)
     outer = (full + sliding) * card.heads * (query + value) * precision_bits(formats.activations) / 8.0
     state = kv_read_bytes(card, 0.0, formats.kv)  # the recurrent state alone: read and written once
@@ -255,7 +258,7 @@ def _causal_pairs(new: FloatArray, cached: FloatArray, window: float) -> FloatAr
 
 
 def _index_flops(card: ModelCard) -> float:
-    return 2.0 * card.sparse_index_heads * card.sparse_index_dim * card.full_attention_layers
+    return 2.0 * card.sparse_index_heads * card.sparse_index_dim * index_layers(card)
 
 
 def _state_flops(card: ModelCard) -> float:

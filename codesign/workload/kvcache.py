@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from codesign.workload.parameters import precision_bits
+from codesign.workload.parameters import index_layers, precision_bits
 
 if TYPE_CHECKING:
     from codesign.catalog import ModelCard
@@ -132,7 +132,7 @@ def max_context_tokens(
     spare = np.asarray(budget_bytes, dtype=float) - _state_bytes(card, tp)
     element_bytes = row_bytes(card, bits)
     growing = copies * (
-        card.full_attention_layers * (element_bytes + card.sparse_index_bytes_per_token_layer)
+        card.full_attention_layers * element_bytes + index_layers(card) * card.sparse_index_bytes_per_token_layer
     )
     windowed = copies * element_bytes * card.sliding_layers
     inside = _divide(spare, growing + windowed)
@@ -146,7 +146,7 @@ def _bits(precision: str | ArrayLike) -> FloatArray:
 
 
 def _index_bytes(card: ModelCard, length: FloatArray) -> FloatArray:
-    return card.full_attention_layers * card.sparse_index_bytes_per_token_layer * length
+    return index_layers(card) * card.sparse_index_bytes_per_token_layer * length
 
 
 def _state_bytes(card: ModelCard, tp: ArrayLike) -> FloatArray:

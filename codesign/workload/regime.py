@@ -52,7 +52,7 @@ class Unit:
     """The fewest accelerators, a power of two in one scale-up domain, whose memory holds the weights.
 
     Where even the whole domain is too small, the largest such number: everything is then capacity-bound.
-    All memory that drivers offer, with no reserve.
+    Raw memory, with no reserve.
     """
 
     accelerator: Accelerator
@@ -65,14 +65,14 @@ class Unit:
         """Build the unit of an accelerator for a model in given formats."""
         weights = weight_bytes(card, formats.weights)
         size = 1
-        while size * accelerator.usable_bytes < weights and 2 * size <= accelerator.scaleup_domain:
+        while size * accelerator.memory_capacity < weights and 2 * size <= accelerator.scaleup_domain:
             size *= 2
         return cls(accelerator, card, formats, size)
 
     @property
     def memory_bytes(self) -> float:
-        """Memory of the unit that drivers offer."""
-        return self.size * self.accelerator.usable_bytes
+        """Raw memory of the unit."""
+        return self.size * self.accelerator.memory_capacity
 
     @cached_property
     def _layouts(self) -> tuple[tuple[float, int], ...]:
@@ -83,7 +83,7 @@ class Unit:
         weights = weight_bytes(self.card, self.formats.weights)
         counts = parameter_counts(self.card)
         _, bits = weight_bits(self.card, self.formats.weights)
-        attention = counts.attention_layers * counts.attention_per_layer
+        attention = counts.attention_layers * counts.attention_per_layer + counts.index
         attention += counts.linear_layers * counts.linear_per_layer
         return (weights, self.size), (weights + (self.size - 1) * attention * bits / 8.0, 1)
 
