@@ -189,7 +189,8 @@ class Load:
             isl=isl,
             osl=osl,
             asked=asked,
-            batch=np.maximum(1.0, np.minimum(asked, room)),
+            # What was seen to run had its room, whatever the account of it says.
+            batch=np.maximum(1.0, np.where(load == "saturated", asked, np.minimum(asked, room))),
             fits=np.asarray((room >= 1.0) & np.isfinite(room), dtype=bool),
             together=np.asarray(together, dtype=bool),
             own_s=prefill_seconds(table, isl[:, None])[:, 0],
