@@ -93,10 +93,10 @@ def test_a_share_of_what_is_free():
     assert kv_capacity_bytes(table)[0] == pytest.approx(0.9 * (139.8 * 2**30 - taken))
 
 
-def test_a_memory_of_another_size_has_no_report():
+def test_a_memory_of_another_size_is_usable_in_the_same_share():
     h200 = accelerators()["h200-sxm"]
     assert h200.usable_bytes == pytest.approx(139.8 * 2**30)
-    assert override(h200, {"memory_capacity": "100 GB"}).usable_bytes == pytest.approx(99e9)
+    assert override(h200, {"memory_capacity": "100 GB"}).usable_bytes == pytest.approx(100e9 * 139.8 / 141)
     with pytest.raises(ValueError, match="at most memory_capacity"):
         override(h200, {"usable_memory": "200 GiB"})
 

@@ -469,6 +469,10 @@ def override(entry: E, changes: Mapping[str, Any]) -> E:
 
 
 def merged(entry: Entry, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of an entry with some set anew; what a driver offers of a memory says nothing of another one."""
-    stale = {"usable_memory": None} if "memory_capacity" in changes and hasattr(entry, "usable_memory") else {}
-    return entry.model_dump() | stale | dict(changes)
+    """The fields of an entry with some set anew; of a memory of another size a driver offers the same share."""
+    kept = entry.model_dump()
+    usable, capacity = kept.get("usable_memory"), changes.get("memory_capacity")
+    if usable is not None and capacity is not None:
+        size = parse_quantity(capacity, "bytes") if isinstance(capacity, str) else float(capacity)
+        kept["usable_memory"] = usable / kept["memory_capacity"] * size
+    return kept | dict(changes)

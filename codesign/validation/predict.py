@@ -18,6 +18,7 @@ from codesign.catalog import accelerators, models
 from codesign.performance import (
     PRECISIONS,
     ConfigurationTable,
+    EngineMemory,
     calibration,
     decode_attention_seconds,
     decode_step_seconds,
@@ -138,6 +139,14 @@ def table_of(points: Sequence[Point], profile: EngineProfile) -> ConfigurationTa
     )
 
 
+def _fraction(points: Sequence[Point]) -> float | None:
+    """Share of memory that benchmarks gave the engine; None: its default.
+
+    TensorRT-LLM's published runs are told 0.95 of what is free (`kv_cache_free_gpu_mem_fraction`).
+    """
+    return 0.95 if all(point.engine == "tensorrt-llm" for point in points) else None
+
+
 def shared_prefill_seconds(table: ConfigurationTable, isl: FloatArray) -> FloatArray:
     """Seconds [K] of the replica that one prompt costs in a batch of 4,096 prompt tokens.
 
@@ -183,7 +192,7 @@ class Load:
         # TensorRT-LLM admits what it can finish without eviction; others hold what has been written so far.
         guaranteed = np.array([point.engine == "tensorrt-llm" for point in points]) | together
         held = kv_bytes(table, (isl + np.where(guaranteed, osl, osl / 2.0))[:, None])[:, 0]
-        room = kv_capacity_bytes(table) / held
+        room = kv_capacity_bytes(table, EngineMemory(fraction=_fraction(points))) / held
         asked = np.minimum(_column(points, "concurrency"), MAX_RUNNING * table.dp)
         return Load(
             isl=isl,
