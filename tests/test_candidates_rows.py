@@ -9,6 +9,7 @@ from codesign.candidates.grids import Grids
 from codesign.candidates.moments import prompt_moments
 from codesign.candidates.step import step_chords
 from codesign.performance import (
+    EngineMemory,
     decode_attention_seconds,
     decode_step_seconds,
     kv_bytes,
@@ -20,6 +21,7 @@ from codesign.performance import (
 )
 from codesign.performance.queueing import mean_wait, normal_quantile, poisson_mean_within, wait_exceeds
 from codesign.problem import Problem, resolve
+from codesign.problem.instance import Options
 from codesign.solution.colocated import operate_colocated
 from codesign.workload.population import answer_lengths, held_seconds, kept_probability
 
@@ -81,10 +83,10 @@ def mean(weight, values):
     return float(np.sum(weight * values))
 
 
-def room(candidates, table):
+def room(candidates, table, role):
     """Bytes of a replica for sessions: without the weights, and the one prefix that all sessions share."""
     options = candidates.instance.options
-    free = kv_capacity_bytes(table, options.memory_fraction, options.memory_reserve_bytes)[0]
+    free = kv_capacity_bytes(table, EngineMemory.of(options, table, role))[0]
     return free - kv_bytes(table, np.array([1000.0]))[0, 0] * table.dp[0]
 
 
@@ -162,7 +164,7 @@ def test_decode_rows_are_the_edges_of_a_pool_s_fixed_point(candidates, residency
         taken = rates["capacity"] * mean(w, seconds * end)
         taken += MEMORY_Z * np.sqrt(rates["capacity"] * mean(w, seconds * end**2))
         if rates["capacity"] < 0.9 * rates["slots"]:
-            assert 0.97 * room(candidates, table) <= taken <= room(candidates, table) * (1 + 1e-6)
+            assert 0.97 * room(candidates, table, "decode") <= taken <= room(candidates, table, "decode") * (1 + 1e-6)
 
 
 # ---- prefill -----------------------------------------------------------------------------------------------
@@ -208,8 +210,8 @@ def test_prefill_rows_by_hand(candidates, residency):
         calls = limit / use
         filled = mean(w, present * session(table, context)) + held * mean(w, end)
         square = mean(w, present * session(table, context) ** 2) + held * mean(w, end**2)
-        assert 0.8 * room(candidates, table) <= calls * filled + MEMORY_Z * np.sqrt(calls * square)
-        assert calls * filled + MEMORY_Z * np.sqrt(calls * square) <= room(candidates, table) * (1 + 1e-9)
+        assert 0.8 * room(candidates, table, "prefill") <= calls * filled + MEMORY_Z * np.sqrt(calls * square)
+        assert calls * filled + MEMORY_Z * np.sqrt(calls * square) <= room(candidates, table, "prefill") * (1 + 1e-9)
 
 
 def bytes_of(flow, table, context, cached, residency):
@@ -249,7 +251,7 @@ def test_colocated_rows_are_the_edges_of_the_accounts(candidates, residency):
         served = block.flows[block.admissible[i]].tolist()
         shared = {candidates.book.flows[f].calls.task.name: candidates.book.flows[f].calls.shared for f in served}
         prefixes = sum(kv_bytes(table, np.array([tokens]))[0, 0] for tokens in shared.values())
-        free = kv_capacity_bytes(table, 0.95, 1.5e9)[0] - prefixes
+        free = kv_capacity_bytes(table, EngineMemory.of(Options(), table, "colocated", points.chunk[i]))[0] - prefixes
         kept = {"tpot": [], "ttft": []}
         for name in ("busy", "capacity", "tpot", "ttft"):
             n, chunk = int(block.min_replicas[i]), float(points.chunk[i])

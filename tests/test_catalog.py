@@ -101,7 +101,7 @@ def test_unknown_links_are_listed_as_assumptions():
 def test_features_of_models():
     v32 = models()["DeepSeek-V3.2"]
     assert (v32.attention, v32.kv_lora, v32.qk_rope) == ("mla", 512, 64)
-    assert (v32.sparse_topk, v32.sparse_index_bytes_per_token_layer) == (2048, 128)
+    assert (v32.sparse_topk, v32.sparse_index_bytes_per_token_layer) == (2048, 132)
     assert v32.native_precision == "fp8"
     oss = models()["gpt-oss-120b"]
     assert (oss.sliding_layers, oss.sliding_window, oss.expert_bits) == (18, 128, 4.25)

@@ -15,6 +15,7 @@ from codesign.check.plan import read_plan
 from codesign.check.promises import quantile
 from codesign.check.report import Findings
 from codesign.performance import (
+    EngineMemory,
     decode_attention_seconds,
     decode_step_seconds,
     kv_bytes,
@@ -462,7 +463,7 @@ def test_decode_pool_of_equal_calls_by_hand():
     step = float(decode_step_seconds(pool.table, np.array([seen]))[0, 0])
     assert state.step_s == pytest.approx(step + seen * own)
     each = float(kv_bytes(pool.table, np.array([1800.0]))[0, 0])
-    room = float(kv_capacity_bytes(pool.table, 0.95, 1.5e9)[0])
+    room = float(kv_capacity_bytes(pool.table, EngineMemory.of(instance.options, pool.table, "decode"))[0])
     bytes95 = each * (state.batch + 1.6448536 * math.sqrt(state.batch))
     assert state.memory_share == pytest.approx(bytes95 / room, rel=1e-6)
 

@@ -168,7 +168,7 @@ def test_residency_follows_the_price_of_memory(with_ddr5):
     assert not complaints(dear_problem, dear)
     # Keeping everything in HBM takes at least its bytes over the room of an accelerator.
     table = build_candidates(resolve(dear_problem)).table(0)
-    room = kv_capacity_bytes(table, 0.95, 1.5e9)[0]
+    room = kv_capacity_bytes(table)[0]
     kept = sum(route.kv.kept_bytes for route in dear.routing)
     assert dear.totals.servers["h100"] * 8 >= kept / room
     # The tier saves more than half of it: its bytes need no accelerators.

@@ -22,6 +22,7 @@ from codesign.performance.energy import (
     mean_power_w,
     peak_power_w,
     prefill_energy_j,
+    prefill_power_w,
     tdp_w,
     wall_power_w,
 )
@@ -61,6 +62,22 @@ def test_mean_power_by_hand():
     assert found[0] < busy[0] <= 700
     assert mean_power_w(table, batch, step, context, 1e3, 1000.0)[0] == pytest.approx(700)
     assert wall_power_w(table, found)[0] > found[0] + 200
+
+
+def test_a_side_without_load_and_one_with_little():
+    """An H100 of 700 W waits at 0.11 of them, 77 W, and works from 345.8 W on. Eight without prompts: 616 W, and 0.38
+    of TDP each for their host. With prompts for 5 % of the time, 5 % of 268.8 W each, and what the prompts take."""
+    table = table_of(("h100-sxm", "Llama-3.1-70B", FP8, (8, 1, 1, 1)))
+    assert prefill_power_w(table, 0.0, 2000.0)[0] == pytest.approx(8 * 77.0)
+    assert wall_power_w(table, prefill_power_w(table, 0.0, 2000.0))[0] == pytest.approx(8 * 77.0 + 8 * 266.0)
+    seconds = float(prefill_seconds(table, np.array([2000.0]))[0, 0])
+    rate = 0.05 / seconds
+    joules = float(prefill_energy_j(table, np.array([2000.0]))[0, 0])
+    by_hand = 8 * (77.0 + 0.05 * (345.8 - 77.0)) + rate * joules
+    assert prefill_power_w(table, rate, 2000.0)[0] == pytest.approx(by_hand)
+    assert by_hand < 0.05 * 8 * 700 + 0.95 * 8 * 77 + 1.0  # idle but for the 5 %, in which no TDP is exceeded
+    still = mean_power_w(table, np.array([1.0]), np.array([0.01]), np.array([1000.0]), busy=0.0)
+    assert still[0] == pytest.approx(8 * 77.0)
 
 
 def test_peak_power_is_all_in_where_known():

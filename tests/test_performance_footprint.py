@@ -9,6 +9,7 @@ from performance_tables import BF16, FP8, table_from, table_of
 from codesign.catalog import accelerators, models
 from codesign.performance import (
     ConfigurationTable,
+    EngineMemory,
     decode_flops,
     decode_weight_bytes,
     fits,
@@ -21,8 +22,8 @@ from codesign.performance import (
     prefill_flops,
     shape_valid,
     weight_bytes,
+    workspace_bytes,
 )
-from codesign.performance.footprint import workspace_bytes
 from codesign.workload import kvcache, parameter_counts
 from codesign.workload.parameters import weight_bytes as stored_bytes
 
@@ -97,11 +98,12 @@ def test_memory_is_gib_and_what_fits_is_known():
         ("h200-sxm", "DeepSeek-V3", FP8, (8, 1, 1, 1)),
         ("h100-sxm", "gpt-oss-120b", ("mxfp4", "bf16", "fp8"), ONE),
     )
-    assert fits(table).tolist() == [True, False, False, True, True]
-    free = 80 * 2**30 * 0.9 - 1e9 - weight_bytes(table)[0] - workspace_bytes(table)[0]
-    assert kv_capacity_bytes(table, 0.9, 1e9)[0] == pytest.approx(free)
+    few = EngineMemory(sequences=64, tokens=2048)
+    assert fits(table, few).tolist() == [True, False, False, True, True]
+    free = 79.18 * 2**30 * 0.9 - 0.7e9 - weight_bytes(table)[0] - workspace_bytes(table, few)[0]
+    assert kv_capacity_bytes(table, few)[0] == pytest.approx(free)
     # The capacity is the whole replica's: eight times that of one accelerator.
-    one = accelerators()["h200-sxm"].memory_capacity * 0.95 - 1.5e9
+    one = 139.8 * 2**30 * 0.9 - 0.7e9
     by_hand = 8 * (one - weight_bytes(table)[3] - workspace_bytes(table)[3])
     assert kv_capacity_bytes(table)[3] == pytest.approx(by_hand)
 

@@ -75,8 +75,8 @@ options:
   time_limit: 60 s
   seed: 0
   threads: 2
-  memory_fraction: 0.95
-  memory_reserve: 1.5 GB
+  memory_fraction: 0.9
+  memory_reserve: 0.7 GB
   max_sequences: 1024
   max_replica_accelerators: 16
 """

@@ -149,7 +149,8 @@ def test_few_clients_of_two_sides_by_hand():
 
 
 def test_prompts_are_the_bottleneck():
-    p = point(APART, isl="8192", concurrency_or_batch="20000", prefill_workers="1", prefill_accels="8")
+    p = point(APART, isl="8192", concurrency_or_batch="20000", prefill_workers="1", prefill_accels="8",
+              decode_workers="6", decode_accels="48", n_accel="56")
     side = dataclasses.replace(p, tp=1, ep=8, dp=8)
     most = 1 / shared_prefill_seconds(table_of([side], stack_default(p)), np.array([p.isl]))[0]
     found = predicted(p)

@@ -21,7 +21,7 @@ def per_token(name: str, precision: str = "bf16") -> float:
         ("Gemma-3-27B", 10 * 2 * 16 * 128 * 2),  # beyond the window only the global layers grow
         ("gpt-oss-120b", 18 * 2 * 8 * 64 * 2),
         ("Qwen3-Next-80B-A3B", 24_576),
-        ("DeepSeek-V3.2", 70_272 + 61 * 128),  # the sparse index is held for every token and layer
+        ("DeepSeek-V3.2", 70_272 + 61 * 132),  # the sparse index is held for every token and layer
     ],
 )
 def test_bytes_per_token_in_16_bits(name: str, expected: float) -> None:
@@ -39,16 +39,19 @@ def test_sliding_layers_hold_at_most_their_window() -> None:
 
 def test_sparse_attention_holds_all_and_reads_the_top() -> None:
     card = CARDS["DeepSeek-V3.2"]
-    assert kv_bytes(card, 100_000, "fp8") == 61 * 100_000 * (576 + 128)
-    assert kv_read_bytes(card, 100_000, "fp8") == 61 * (2048 * 576 + 100_000 * 128)
+    # An index row is 128 bytes and a scale; an 8-bit row 512 + 4 scales of 4 bytes + 64 rotary elements of 2.
+    assert kv_bytes(card, 100_000, "fp8") == 61 * 100_000 * (656 + 132)
+    assert kv_read_bytes(card, 100_000, "fp8") == 61 * (2048 * 656 + 100_000 * 132)
     assert kv_read_bytes(card, 1000, "fp8") == kv_bytes(card, 1000, "fp8")
 
 
-def test_recurrent_states_do_not_grow_and_stay_in_16_bits() -> None:
+def test_recurrent_states_do_not_grow_and_stay_in_32_bits() -> None:
     card = CARDS["Qwen3-Next-80B-A3B"]
-    assert kv_bytes(card, 0, "bf16") == 2 * 18_874_368
-    assert kv_bytes(card, 0, "fp8") == 2 * 18_874_368
-    assert kv_read_bytes(card, 0, "fp8") == 2 * 2 * 18_874_368  # read and written back
+    # Beside them the last three inputs of a convolution over 2 x 16 keys and 32 values of 128, in 36 layers.
+    state = 4 * 18_874_368 + 2 * 36 * 3 * 8192
+    assert kv_bytes(card, 0, "bf16") == state
+    assert kv_bytes(card, 0, "fp8") == state
+    assert kv_read_bytes(card, 0, "fp8") == 2 * state  # read and written back
     # 32 value heads: eight ranks share the states, while two KV heads stand four times.
     grown = kv_bytes(card, 1000, "bf16", tp=8) - kv_bytes(card, 0, "bf16", tp=8)
     assert kv_bytes(card, 0, "bf16", tp=8) == kv_bytes(card, 0, "bf16")

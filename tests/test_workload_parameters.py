@@ -36,7 +36,7 @@ def test_latent_attention_and_experts_by_hand() -> None:
 def test_sparse_indexer_belongs_to_attention() -> None:
     sparse, full = (parameter_counts(CARDS[name]) for name in ("DeepSeek-V3.2", "DeepSeek-V3"))
     indexer = 1536 * 64 * 128 + 7168 * 128 + 7168 * 64
-    assert sparse.attention_per_layer - full.attention_per_layer == indexer
+    assert sparse.index - full.index == 61 * indexer
 
 
 def test_tied_embeddings_are_stored_once_and_multiplied() -> None:

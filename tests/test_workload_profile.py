@@ -172,7 +172,7 @@ def test_latents_are_kept_once_per_unit_by_attention_data_parallelism() -> None:
     card = CARDS["DeepSeek-V3"]
     unit = Unit.smallest(B200, card, formats)
     assert unit.size == 4
-    attention = 61 * parameter_counts(card).attention_per_layer
+    attention = 61 * parameter_counts(card).attention_per_layer + parameter_counts(card).index
     spare = 4 * 192e9 - weight_bytes(card, "fp8") - 3 * attention
     assert unit.max_context(64) == pytest.approx(spare / (64 * 35_136))
 

@@ -265,6 +265,7 @@ def _accelerator(
             "int8_flops": None,
             "memory_type": "+".join(m.kind for m in design.memories),
             "memory_capacity": mode.capacity,
+            "usable_memory": None,
             "memory_bandwidth": mode.bandwidth,
             "weight_capacity": mode.weight_capacity,
             "weight_bandwidth": mode.weight_bandwidth,

@@ -349,9 +349,10 @@ def _columns(part: Slice) -> Built:
             continue
         book = books.setdefault(allowed.tobytes(), MomentBook(replace(part, index=part.index[allowed])))
         select = part.book.select(role, model, kv, vendor)
-        memory = Memory(book.part.index, book.part.room, book.part.prefix_bytes)
+        own = replace(book.part, role=role)
+        memory = Memory(own.index, own.room, own.prefix_bytes)
         flows = [part.book.flows[f] for f in select]
-        built = builders[role](book.part, book, select)
+        built = builders[role](own, book, select)
         outer += built.outer
         for item in built.inner:
             # Others hold the prefixes of the flows that they admit.

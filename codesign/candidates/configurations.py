@@ -12,13 +12,7 @@ import numpy as np
 
 from codesign.candidates.attached import Attachment, attachments
 from codesign.candidates.data import Floats, Ints, Packing
-from codesign.performance import (
-    PRECISIONS,
-    ConfigurationTable,
-    fits,
-    precision_supported,
-    shape_valid,
-)
+from codesign.performance import PRECISIONS, ConfigurationTable, EngineMemory, fits, precision_supported, shape_valid
 from codesign.performance.profile import EngineProfile, read_profile
 from codesign.problem.errors import Issue, ProblemError
 from codesign.problem.instance import HardwareOption, Instance, Model
@@ -91,7 +85,7 @@ def enumerate_configurations(instance: Instance, places: list[Places]) -> Config
     keep = np.flatnonzero(
         shape_valid(table)
         & precision_supported(table)
-        & fits(table, instance.options.memory_fraction, instance.options.memory_reserve_bytes)
+        & fits(table, EngineMemory.of(instance.options, table, "colocated"))  # the smallest step
     )
     return Configurations(
         table.take(keep),

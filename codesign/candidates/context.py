@@ -17,12 +17,14 @@ from codesign.candidates.moments import DecodeMoments, PromptMoments, decode_mom
 from codesign.candidates.step import is_convex
 from codesign.performance import (
     ConfigurationTable,
+    EngineMemory,
     decode_step_seconds,
     kv_bytes,
     kv_capacity_bytes,
     link_bytes_per_s,
+    rank_sequences,
 )
-from codesign.performance.energy import base_power_w, joules_per_byte, weight_joules
+from codesign.performance.energy import base_power_w, joules_per_byte, weight_joules, working_power_w
 from codesign.performance.queueing import PLANNING_PERCENTILE, normal_quantile, poisson_mean_within
 from codesign.problem.instance import Instance
 
@@ -92,6 +94,10 @@ class Slice:
     """Number of the first group of modelled hardware; groups follow by role, then configuration."""
     bounded: bool = False
     """Are columns asked for that bound beside those that plans are made of?"""
+    role: str = "decode"
+    """Of the pools that are asked for: memory is shared out by what their steps hold."""
+    chunk: Floats | None = None
+    """[K] prompt tokens that share a step of a colocated pool; None: as few as there are."""
 
     def group(self, role: str, configuration: Ints) -> Ints:
         """[K] group numbers of a role on configurations."""
@@ -109,10 +115,20 @@ class Slice:
 
     @cached_property
     def base_power_w(self) -> Floats:
-        """[K] of a replica, with the network that it was bought with."""
+        """[K] of a replica that works, with the network that it was bought with."""
+        return base_power_w(self.table) + self.network_power_w
+
+    @cached_property
+    def idle_power_w(self) -> Floats:
+        """[K] of a replica that waits, with the network that it was bought with."""
+        return base_power_w(self.table) - working_power_w(self.table) + self.network_power_w
+
+    @cached_property
+    def network_power_w(self) -> Floats:
+        """[K] of the network that a replica was bought with."""
         network = [option.link.power_w if option.link else 0.0 for option in self.instance.hardware]
         extra = np.array(network)[self.configurations.hardware[self.index]]
-        return base_power_w(self.table) + extra * self.table.replica_accelerators
+        return np.asarray(extra * self.table.replica_accelerators)
 
     @cached_property
     def convex(self) -> np.ndarray:
@@ -125,15 +141,16 @@ class Slice:
         return link_bytes_per_s(self.table)
 
     @cached_property
-    def slots(self) -> float:
-        """Largest mean of active sequences whose percentile fits the engine's maximum of a data-parallel rank."""
-        return float(poisson_mean_within(self.instance.options.max_sequences))
+    def slots(self) -> Floats:
+        """[K] largest mean of active sequences whose percentile fits the engine's maximum of a data-parallel rank."""
+        return poisson_mean_within(rank_sequences(self.table, self.instance.options.max_sequences))
 
     @cached_property
     def room(self) -> Floats:
-        """[K] bytes for KV: what weights leave."""
-        options = self.instance.options
-        return np.maximum(kv_capacity_bytes(self.table, options.memory_fraction, options.memory_reserve_bytes), 0.0)
+        """[K] bytes for KV: what weights and the largest step leave."""
+        chunk = min(self.grids.chunks) if self.chunk is None else self.chunk
+        memory = EngineMemory.of(self.instance.options, self.table, self.role, chunk)
+        return np.maximum(kv_capacity_bytes(self.table, memory), 0.0)
 
     def hold(self, flow: CallFlow) -> Bools:
         """[K] has an attention group room for a flow's longest call, alone? Engines refuse what does not fit."""

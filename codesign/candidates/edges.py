@@ -262,7 +262,7 @@ class Look:
         chunk = np.repeat(np.array(chunks), len(part.index))
         batch = batches(part.slots * part.table.dp.astype(np.float64))
         steps = Steps.joined([Steps.at(part.table, batch, size) for size in chunks])
-        part, calls = replace(part, index=part.index[every]), [each.take(every) for each in calls]
+        part, calls = replace(part, index=part.index[every], chunk=chunk), [each.take(every) for each in calls]
         streams = [each.stream(part, chunk) for each in calls]
         alone = [(v,) for v in sorted(set(_like(calls)))]
         loads = _loads(steps, streams, alone, [np.ones((len(every), 1))])
@@ -278,7 +278,7 @@ class Look:
             (np.arange(count)[:, None] * self.count + rows).ravel() for count in (len(self.differ), len(self.asked))
         )
         return Look(
-            replace(self.part, index=self.part.index[rows]),
+            replace(self.part, index=self.part.index[rows], chunk=self.chunk[rows]),
             [each.take(rows) for each in self.calls],
             self.chunk[rows],
             [each.take(rows) for each in self.streams],

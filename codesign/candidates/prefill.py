@@ -21,6 +21,7 @@ from codesign.candidates.moments import PromptMoments
 from codesign.candidates.outer import ROUNDING, Blocks, Built, outer_block, room_alone, tasks_of, with_parts
 from codesign.candidates.waiting import HALVINGS, most_utilization
 from codesign.performance import first_token_seconds
+from codesign.performance.energy import working_power_w
 
 ROW_NAMES = ("busy", "ttft", "capacity", "link")
 _GROUPS = 6
@@ -96,7 +97,7 @@ def _inner(part: Slice, loads: PrefillLoads, edges: _Edges, select: list[int]) -
         limit=limit,
         admissible=admissible,
         flow_power_w=loads.joules,
-        replica_power_w=part.base_power_w[rows],
+        replica_power_w=part.idle_power_w[rows],
         packing=part.configurations.packing[configuration],
         packed=part.configurations.packed[configuration],
         group=part.group("prefill", configuration),
@@ -115,7 +116,7 @@ class PrefillLoads:
     square: Floats
     """[K, V] variance of its bytes, times z²."""
     joules: Floats
-    """[K, V] per call."""
+    """[K, V] per call, beside what a replica draws that waits."""
 
     @staticmethod
     def of(part: Slice, book: MomentBook, flows: list[CallFlow]) -> PrefillLoads:
@@ -134,7 +135,7 @@ class PrefillLoads:
             use[:, 2, v] = (there * prompt.held) @ prompt.weight + held * after.bytes_after
             square[:, v] = (there * prompt.held**2) @ prompt.weight + held * after.square_after
             use[:, 3, v] = np.maximum(prompt.arriving, prompt.leaving)
-            joules[:, v] = prompt.energy_j + tier_joules(part, flow)
+            joules[:, v] = prompt.energy_j + prompt.busy * working_power_w(part.table) + tier_joules(part, flow)
         return PrefillLoads(use, MEMORY_Z**2 * square, joules)
 
     def filling(self, room: Floats) -> Floats:
@@ -172,7 +173,7 @@ def _outer(part: Slice, loads: PrefillLoads, alone: _Alone, select: list[int]) -
     tasks = len(tasks_of(flows))
     mixed, beside = apart[:, None, :tasks], apart[:, None, tasks:]
     own = with_parts(use, limit, ROW_NAMES, (1,), mixed * beside, flows, alone.kinds, beside)
-    return outer_block(part, "prefill", select, own, rows, open_, loads.joules, part.base_power_w, pooled)
+    return outer_block(part, "prefill", select, own, rows, open_, loads.joules, part.idle_power_w, pooled)
 
 
 @dataclass(frozen=True, eq=False)

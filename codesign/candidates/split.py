@@ -27,6 +27,7 @@ from codesign.performance import (
     decode_weight_bytes,
     kv_bytes,
     precision_supported,
+    rank_sequences,
     shape_valid,
 )
 from codesign.performance.energy import base_power_w, joules_per_byte, joules_per_flop
@@ -109,7 +110,7 @@ def enumerate_splits(instance: Instance, places: list[Places]) -> SplitConfigura
         batches,
     )
     options = instance.options
-    fits = split_kv_capacity_bytes(table, options.memory_fraction, options.memory_reserve_bytes) > 0
+    fits = split_kv_capacity_bytes(table, options) > 0
     good = fits & (split_link_bytes_per_s(table) > 0)
     for side in (table.attention, table.feed_forward):
         good &= shape_valid(side) & precision_supported(side)
@@ -228,10 +229,7 @@ class _Part:
         self.is_moe = instance.models[int(splits.model[index[0]])].card.experts > 0
         self.link = split_link_bytes_per_s(self.table)
         options = instance.options
-        self.capacity = split_kv_capacity_bytes(
-            self.table, options.memory_fraction, options.memory_reserve_bytes
-        )
-        self.capacity = np.maximum(self.capacity, 0.0)
+        self.capacity = np.maximum(split_kv_capacity_bytes(self.table, options), 0.0)
         self.moments: dict[tuple[str, str], DecodeMoments] = {}
 
     def block(
@@ -251,7 +249,8 @@ class _Part:
         limit = np.zeros((*tau.shape, lines + 5))
         limit[:, :, :lines] = (tau * (1 - step))[:, :, None] - intercepts[:, None, :]
         limit[:, :, lines] = (tau * step / Z) ** 2
-        limit[:, :, lines + 1] = poisson_mean_within(self.instance.options.max_sequences)
+        most = rank_sequences(table.attention, self.instance.options.max_sequences)
+        limit[:, :, lines + 1] = poisson_mean_within(most)[:, None]
         limit[:, :, lines + 2] = self.capacity[:, None] * (1 - memory)[None, :]
         limit[:, :, lines + 3] = (self.capacity[:, None] * memory[None, :] / Z) ** 2
         limit[:, :, lines + 4] = self.link[:, None]

@@ -11,6 +11,7 @@ from codesign.catalog.schema import (
     PriceList,
     Source,
     WorkloadPreset,
+    merged,
     override,
 )
 from codesign.catalog.store import (
@@ -46,6 +47,7 @@ __all__ = [
     "links",
     "listed_price",
     "memory_tiers",
+    "merged",
     "models",
     "nearest",
     "override",

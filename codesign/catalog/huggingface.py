@@ -5,6 +5,7 @@ transformers class, as far as released models rely on one. Vision towers and mul
 left out.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
@@ -66,6 +67,7 @@ def _heads(config: _Config) -> Fields:
     heads = config.whole("num_attention_heads")
     kv_heads = config.whole("num_key_value_heads", default=heads)
     if config.has("kv_lora_rank"):
+        index = config.whole("index_head_dim", default=0, least=0)
         return {
             "attention": "mla",
             "heads": heads,
@@ -77,9 +79,10 @@ def _heads(config: _Config) -> Fields:
             "v_head": config.whole("v_head_dim"),
             "sparse_topk": config.whole("index_topk", default=0, least=0),
             "sparse_index_heads": config.whole("index_n_heads", default=0, least=0),
-            "sparse_index_dim": config.whole("index_head_dim", default=0, least=0),
-            # One FP8 key a token and layer.
-            "sparse_index_bytes_per_token_layer": config.whole("index_head_dim", default=0, least=0),
+            "sparse_index_dim": index,
+            "sparse_index_layers": _index_layers(config) if index else 0,
+            # One FP8 key a token and layer, with a 32-bit scale for each 128 elements.
+            "sparse_index_bytes_per_token_layer": index + 4 * math.ceil(index / 128),
         }
     return {
         "attention": "mha" if kv_heads == heads else "mqa" if kv_heads == 1 else "gqa",
@@ -89,6 +92,16 @@ def _heads(config: _Config) -> Fields:
             "head_dim", "attention_head_dim", default=config.whole("hidden_size") // heads
         ),
     }
+
+
+def _index_layers(config: _Config) -> int:
+    """Layers with an index of their own where it is shared: `indexer_types`, else every so many; 0: all."""
+    kinds = config.sequence("indexer_types")
+    if kinds:
+        return sum(kind == "full" for kind in kinds)
+    every, offset = config.whole("index_topk_freq", default=1), config.whole("index_skip_topk_offset", default=1)
+    layers = range(config.whole("num_hidden_layers"))
+    return 0 if every == 1 else sum(1 for n in layers if max(n - offset + 1, 0) % every == 0)
 
 
 def _full(config: _Config) -> list[str]:
@@ -145,6 +158,7 @@ def _attention_layers(config: _Config, default_kinds: Callable[[_Config], list[s
         fields |= {
             "linear_layers": kinds.count("linear_attention"),
             "linear_kind": "deltanet",
+            "linear_conv_kernel": config.whole("linear_conv_kernel_dim", default=4),
             "linear_k_heads": config.whole("linear_num_key_heads"),
             "linear_v_heads": config.whole("linear_num_value_heads"),
             "linear_k_dim": config.whole("linear_key_head_dim"),
@@ -257,6 +271,7 @@ def _nemotron_h(config: _Config) -> Fields:
         "full_attention_layers": pattern.count("*"),
         "linear_layers": pattern.count("M"),
         "linear_kind": "mamba2",
+        "linear_conv_kernel": config.whole("conv_kernel", default=4),
         "linear_k_heads": config.whole("n_groups"),
         "linear_v_heads": config.whole("mamba_num_heads"),
         "linear_k_dim": config.whole("ssm_state_size"),
@@ -294,11 +309,13 @@ def _kimi_linear(config: _Config) -> Fields:
             "full_attention_layers": len(linear.sequence("full_attn_layers") or ()),
             "linear_layers": len(linear.sequence("kda_layers") or ()),
             "linear_kind": "kda",
+            "linear_conv_kernel": linear.whole("short_conv_kernel_size", default=4),
             "linear_k_heads": heads,
             "linear_v_heads": heads,
             "linear_k_dim": linear.whole("head_dim"),
             "linear_v_dim": linear.whole("head_dim"),
             "gated_attention": config.truth("mla_use_output_gate", False),
+            "linear_full_gate": linear.truth("use_full_rank_gate", False),
         }
     )
 

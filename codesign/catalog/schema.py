@@ -44,6 +44,11 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Sources = dict[str, str]
 
+USABLE_SHARE = 0.99
+"""Of the memory that a part is sold with, what its driver offers where no source says how much: reports of 14 parts
+with HBM or GDDR7 give 0.987 to 1.000 (catalogue field `usable_memory`). Of GDDR6, whose error correction lives in the
+same chips, they give 0.92 to 0.93."""
+
 
 class Entry(BaseModel):
     """Base of every catalogue entry: frozen, and an unknown field is an error."""
@@ -87,7 +92,10 @@ class Accelerator(Entry):
     """Dense peak for INT8 inputs, in operations per second."""
     memory_type: str
     memory_capacity: Bytes
-    """Bytes of the memory that holds weights and KV cache (usable, before any reserve)."""
+    """Bytes of the memory that holds weights and KV cache, as the part is sold."""
+    usable_memory: Bytes | None = None
+    """Bytes of it that the driver offers to a process: what CUDA or HIP report as the total (error correction and
+    firmware take the rest); None: :data:`USABLE_SHARE` of it, an assumption."""
     memory_bandwidth: BytesPerSecond
     sram_capacity: Bytes | None = None
     """Last-level on-chip memory."""
@@ -145,7 +153,17 @@ class Accelerator(Entry):
         for field in ("memory_capacity", "memory_bandwidth"):
             if getattr(self, field) <= 0:
                 raise ValueError(f"found {field} 0: expected a positive value")
+        if self.usable_memory is not None and not 0 < self.usable_memory <= self.memory_capacity:
+            raise ValueError(
+                f"found usable_memory {self.usable_memory / 2**30:.2f} GiB: expected more than 0 and at most "
+                f"memory_capacity, {self.memory_capacity / 2**30:.2f} GiB"
+            )
         return self
+
+    @property
+    def usable_bytes(self) -> float:
+        """Bytes that the driver offers, from the catalogue or by the rule of :data:`USABLE_SHARE`."""
+        return self.memory_capacity * USABLE_SHARE if self.usable_memory is None else self.usable_memory
 
 
 Precision = Literal["bf16", "fp16", "fp8", "int8", "nvfp4", "mxfp4", "int4"]
@@ -215,15 +233,21 @@ class ModelCard(Entry):
     linear_v_dim: Count = 0
     linear_state_elements_per_sequence: Count = 0
     """Elements of all layers' states for one sequence; 0: linear_layers · v_heads · k_dim · v_dim."""
+    linear_conv_kernel: Count = 0
+    """Width of the short convolution before a linear layer: its last inputs but one stay with the state; 0: none."""
     max_context: TokenCount
     gated_mlp: bool = True
     """Three matrices an MLP (gate, up, down) rather than two."""
     gated_attention: bool = False
-    """An output gate as wide as the queries (Qwen3-Next)."""
+    """An output gate as wide as the queries (Qwen3-Next), or as the values of MLA (Kimi-K3)."""
+    linear_full_gate: bool = False
+    """Kimi Delta Attention whose output gate is a matrix of full rank (Kimi-K3)."""
     sparse_topk: TokenCount = 0
     """Tokens that sparse attention reads of the cache; 0: it reads all (DeepSeek sparse attention: 2,048)."""
     sparse_index_bytes_per_token_layer: Count = 0
-    """Bytes of the sparse indexer's own key cache."""
+    """Bytes of the sparse indexer's own key cache: 8 bits an element, and a 32-bit scale for each 128 of them."""
+    sparse_index_layers: Count = 0
+    """Layers with an index of their own: others use one of theirs (GLM-5.2) or attend to all; 0: all full layers."""
     sparse_index_heads: Count = 0
     sparse_index_dim: Count = 0
     moe_latent: Count = 0
@@ -291,6 +315,11 @@ class ModelCard(Entry):
             raise ValueError("found no head_dim: expected the width of an attention head")
         elif self.heads % self.kv_heads:
             raise ValueError(f"found kv_heads = {self.kv_heads}: expected a divisor of heads = {self.heads}")
+        if self.sparse_index_layers > self.full_attention_layers:
+            raise ValueError(
+                f"found sparse_index_layers = {self.sparse_index_layers}: "
+                f"expected at most full_attention_layers = {self.full_attention_layers}"
+            )
         if self.top_k > self.experts:
             raise ValueError(f"found top_k = {self.top_k}: expected at most experts = {self.experts}")
         return self
@@ -445,8 +474,17 @@ def override(entry: E, changes: Mapping[str, Any]) -> E:
     Raises:
         pydantic.ValidationError: an unknown field, an unreadable value, or fields that contradict each other.
     """
-    kept = entry.model_dump()
-    si_fields = frozenset(kept) - frozenset(changes)
+    si_fields = frozenset(entry.model_dump()) - frozenset(changes)
     return type(entry).model_validate(
-        kept | dict(changes), context=MappingProxyType({"si_fields": si_fields})
+        merged(entry, changes), context=MappingProxyType({"si_fields": si_fields})
     )
+
+
+def merged(entry: Entry, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an entry with some set anew; of a memory of another size a driver offers the same share."""
+    kept = entry.model_dump()
+    usable, capacity = kept.get("usable_memory"), changes.get("memory_capacity")
+    if usable is not None and capacity is not None:
+        size = parse_quantity(capacity, "bytes") if isinstance(capacity, str) else float(capacity)
+        kept["usable_memory"] = usable / kept["memory_capacity"] * size
+    return kept | dict(changes)

@@ -18,6 +18,7 @@ from codesign.check.plan import ModelledPool, ModelledRoute, Plan
 from codesign.check.split import SplitLoad, split_peaks
 from codesign.check.traffic import moved, session_bytes, transfer_seconds
 from codesign.performance import (
+    EngineMemory,
     bandwidth_share,
     decode_attention_seconds,
     decode_flops,
@@ -30,6 +31,7 @@ from codesign.performance import (
     prefill_flops,
     prefill_occupancy_seconds,
     prefill_seconds,
+    rank_sequences,
 )
 from codesign.performance.queueing import (
     PLANNING_PERCENTILE,
@@ -188,7 +190,7 @@ def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
         wait_s=0.0 if shared is None else float(shared.shared.wait[0]),
         memory_share=held.percentile() / _room(pool, routes, options),
         fullest_share=held.percentile(_FULLEST) / _room(pool, routes, options),
-        slots_share=batch / float(poisson_mean_within(options.max_sequences) * table.dp[0]),
+        slots_share=batch / float(poisson_mean_within(rank_sequences(table, options.max_sequences)[0]) * table.dp[0]),
         link_share=_over(max(arriving, leaving), float(link_bytes_per_s(table)[0])),
         compute_share=flops / _peak_flops(pool),
         bandwidth_share=float(bandwidth_share(table, *(np.array([x]) for x in (max(batch, 1.0), t, reads)))[0]),
@@ -223,7 +225,7 @@ def _split_steps(
         batch=batch,
         memory_share=held.percentile() / room,
         fullest_share=held.percentile(_FULLEST) / room,
-        slots_share=batch / float(poisson_mean_within(options.max_sequences)),
+        slots_share=batch / float(poisson_mean_within(rank_sequences(split.attention, options.max_sequences)[0])),
         link_share=_over(network, pool.link_bytes_per_s),
         compute_share=load.flops / split_peaks(split)[0],
         bandwidth_share=(load.weight_bytes(batch) / t + load.reads) / split_peaks(split)[1],
@@ -342,7 +344,8 @@ def reload_seconds(route: ModelledRoute) -> Array:
 
 def _room(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -> float:
     """Bytes of a replica for sessions: what weights leave, less each task's shared prefix, once per group."""
-    room = float(kv_capacity_bytes(pool.table, options.memory_fraction, options.memory_reserve_bytes)[0])
+    memory = EngineMemory.of(options, pool.table, pool.entry.role, pool.entry.prefill_chunk)
+    room = float(kv_capacity_bytes(pool.table, memory)[0])
     for tokens in {r.calls.task.name: r.calls.shared for r in routes if r.calls.rate > 0}.values():
         if tokens > 0:
             room -= float(pool.table.dp[0]) * float(kv_bytes(pool.table, np.array([tokens]))[0, 0])

@@ -17,6 +17,7 @@ from codesign.performance import (
     PRECISIONS,
     AttachedMemory,
     ConfigurationTable,
+    EngineMemory,
     fits,
     link_bytes_per_s,
     precision_supported,
@@ -248,11 +249,11 @@ def _modelled(instance: Instance, entry: Pool, findings: Findings) -> ModelledPo
         return None
     if not precision_supported(table)[0]:
         findings.fail(f"{name}: precision that the accelerator has", "a supported one", "/".join(chosen))
-    if not fits(table, instance.options.memory_fraction, instance.options.memory_reserve_bytes)[0]:
-        findings.fail(f"{name}: weights leave memory for a KV cache", "> 0 bytes", "≤ 0 bytes")
-        return None
     if entry.role == "colocated" and not (entry.prefill_chunk or 0) > 0:
         findings.fail(f"{name}: prefill chunk", "> 0 tokens", entry.prefill_chunk)
+        return None
+    if not fits(table, EngineMemory.of(instance.options, table, entry.role, entry.prefill_chunk))[0]:
+        findings.fail(f"{name}: weights leave memory for a KV cache", "> 0 bytes", "≤ 0 bytes")
         return None
     most = instance.options.max_replica_accelerators
     pool = ModelledPool(entry, option, model, table)
@@ -351,7 +352,7 @@ def _split(
         if not precision_supported(part)[0]:
             findings.fail(f"{name}: precision of the {word} half", "a supported one", str(precision))
     options_ = instance.options
-    if not split_kv_capacity_bytes(split, options_.memory_fraction, options_.memory_reserve_bytes)[0] > 0:
+    if not split_kv_capacity_bytes(split, options_)[0] > 0:
         findings.fail(f"{name}: weights leave memory for a KV cache", "> 0 bytes", "≤ 0 bytes")
         return None
     if options_.max_replica_accelerators is not None:

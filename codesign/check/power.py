@@ -1,4 +1,7 @@
-"""Mean IT power of each pool at its load (facts/performance_model.md 4, in the planner's linear form)."""
+"""Mean IT power of each pool at its load (facts/performance_model.md 4, in the planner's linear form).
+
+Pools that only prefill wait at idle power between prompts; those that decode are taken to step without pause.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,11 @@ from codesign.performance import (
     decode_flops,
     decode_step_seconds,
     kv_read_bytes,
+    prefill_occupancy_seconds,
 )
 from codesign.performance.energy import (
     base_power_w,
+    idle_power_w,
     joules_per_byte,
     joules_per_flop,
     kv_joules_per_byte,
@@ -39,7 +44,8 @@ def modelled_power_w(pool: ModelledPool, routes: list[ModelledRoute]) -> float:
         calls = sum(route.calls.rate * (per_call(route) + _tier_j(pool, route)) for route in routes)
         return constant * (pool.entry.replicas + pool.entry.spares) + calls
     line = None if pool.entry.role == "prefill" else _StepLine(pool)
-    constant = float(base_power_w(pool.table)[0]) + network_power_w(pool)
+    waiting = idle_power_w if line is None else base_power_w
+    constant = float(waiting(pool.table)[0]) + network_power_w(pool)
     if line is not None:
         most = float(joules_per_byte(pool.table)[0] * pool.table.part_accelerators.weight_bandwidth[0])
         constant += min(line.weights_j / line.intercept, most * pool.replica_accelerators)
@@ -86,6 +92,9 @@ def _call_j(pool: ModelledPool, route: ModelledRoute, line: _StepLine | None) ->
     if pool.entry.role in ("prefill", "colocated"):
         prompts = route.calls.prompts()
         joules += prompts.mean(prefill_energy_j(table, prompts.new, prompts.cached)[0])
+    if line is None:  # it works while it computes prompts, and waits in between
+        above = float(max(base_power_w(table)[0] - idle_power_w(table)[0], 0.0))
+        joules += above * prompts.mean(prefill_occupancy_seconds(table, prompts.new, prompts.cached)[0])
     if line is not None:
         middle, stay = points.context + points.output / 2.0, points.weight * points.output
         per_token = kv_read_bytes(table, middle)[0] * kv_joules_per_byte(table)[0]

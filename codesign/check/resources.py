@@ -9,7 +9,7 @@ import numpy as np
 from codesign.check.operation import PoolState, operate, operate_all
 from codesign.check.plan import ModelledPool, Plan
 from codesign.check.report import REPORT_TOLERANCE, SHARE_TOLERANCE, Findings
-from codesign.performance import kv_bytes, kv_capacity_bytes
+from codesign.performance import EngineMemory, kv_bytes, kv_capacity_bytes
 
 _STEADY = 4.0
 """Percent more sequences that one percent more calls may bring: beyond it batches run away."""
@@ -70,7 +70,8 @@ def _check_fewer(pool: ModelledPool, state: PoolState, plan: Plan, findings: Fin
 def _check_longest(pool: ModelledPool, plan: Plan, findings: Findings) -> None:
     """A call that is alone fits into an attention group: engines refuse one that does not."""
     options = plan.instance.options
-    room = float(kv_capacity_bytes(pool.table, options.memory_fraction, options.memory_reserve_bytes)[0])
+    memory = EngineMemory.of(options, pool.table, pool.entry.role, pool.entry.prefill_chunk)
+    room = float(kv_capacity_bytes(pool.table, memory)[0])
     room /= float(pool.table.dp[0])
     for route in plan.routes_of(pool):
         points = route.calls.population

@@ -43,7 +43,7 @@ class Resource:
 
 
 RESOURCES = (
-    Resource("memory", ("memory_capacity",), "GB per replica", 1e9),
+    Resource("memory", ("memory_capacity", "usable_memory"), "GB per replica", 1e9),
     Resource("memory bandwidth", ("memory_bandwidth",), "GB/s per replica", 1e9),
     Resource("compute", ("fp16_flops", "fp8_flops", "fp4_flops", "int8_flops"), "TFLOP/s per replica", 1e12),
     Resource("network", ("scaleout_bandwidth",), "GB/s per replica", 1e9),

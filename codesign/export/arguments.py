@@ -37,8 +37,8 @@ def vllm_arguments(worker: Worker, *, ranks: bool = True) -> list[str]:
     words += ["--max-num-seqs", str(worker.max_sequences)]
     if worker.chunk is not None:
         words += ["--enable-chunked-prefill"]
-        words += ["--max-num-batched-tokens", str(math.ceil(worker.chunk / worker.dp) + worker.max_sequences)]
-    words += ["--gpu-memory-utilization", f"{worker.memory_fraction:g}"]
+    words += ["--max-num-batched-tokens", str(worker.step_tokens)]
+    words += ["--gpu-memory-utilization", f"{worker.memory_fraction:.4g}"]
     words += ["--enable-prefix-caching" if worker.keeps_prefixes else "--disable-prefix-caching"]
     words += _vllm_kept(worker, worker.role != "colocated")
     if ranks and worker.nodes > 1:
@@ -88,8 +88,9 @@ def sglang_arguments(worker: Worker) -> list[str]:
     words += ["--kv-cache-dtype", _SGLANG_KV[worker.kv]]
     words += ["--context-length", str(worker.max_context)]
     words += ["--max-running-requests", str(worker.max_sequences * worker.dp)]  # SGLang divides it over its ranks
-    words += ["--chunked-prefill-size", str(worker.chunk)] if worker.chunk is not None else []
-    words += ["--mem-fraction-static", f"{worker.memory_fraction:g}"]
+    chunk = worker.step_tokens * worker.dp if worker.role == "prefill" else worker.chunk
+    words += ["--chunked-prefill-size", str(chunk)] if chunk is not None else []
+    words += ["--mem-fraction-static", f"{worker.static_fraction:.4g}"]
     words += [] if worker.keeps_prefixes else ["--disable-radix-cache"]
     if worker.tier:
         # GB (decimal, whole) for each rank: SGLang's HiCache System Design and Optimization, read in November 2026.

@@ -11,9 +11,22 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from codesign.catalog import Accelerator
+import numpy as np
+
+from codesign.candidates.configurations import engines as engine_profiles
+from codesign.catalog import Accelerator, ModelCard
+from codesign.performance import (
+    PRECISIONS,
+    ConfigurationTable,
+    EngineMemory,
+    kv_capacity_bytes,
+    memory_share,
+    rank_sequences,
+    step_tokens,
+    workspace_bytes,
+)
 from codesign.problem.instance import Instance
-from codesign.solution import Pool, Route, Solution
+from codesign.solution import Parallelism, Pool, Precision, Route, Solution
 from codesign.solution.labels import stage_of
 
 
@@ -68,10 +81,15 @@ class Worker:
     """Format of the weights as released: what differs is quantized at load, or needs its own checkpoint."""
     experts: bool
     max_sequences: int
-    """Of a replica."""
+    """Of a data-parallel rank."""
     chunk: int | None
+    step_tokens: int
+    """New tokens of a data-parallel rank's step, at most."""
     max_context: int
     memory_fraction: float
+    """Of an accelerator's usable memory for all that the engine holds."""
+    static_fraction: float
+    """The same for weights and caches alone."""
     nodes: int
     """Kubernetes nodes that a replica spans."""
     tier: str
@@ -100,6 +118,7 @@ def workers(solution: Solution, instance: Instance) -> list[Worker]:
         replicas = pool.replicas + pool.spares
         ways = pool.parallelism
         tier, held = _parked(solution, instance, pool)
+        sequences, tokens, shares = _memory(pool, pool.precision, ways, part, card, instance)
         found.append(
             Worker(
                 pool=pool.pool,
@@ -120,10 +139,12 @@ def workers(solution: Solution, instance: Instance) -> list[Worker]:
                 kv=pool.precision.kv,
                 native=card.native_precision,
                 experts=card.experts > 0,
-                max_sequences=instance.options.max_sequences,
+                max_sequences=sequences,
                 chunk=pool.prefill_chunk,
+                step_tokens=tokens,
                 max_context=_max_context(instance, routes, card.max_context),
-                memory_fraction=instance.options.memory_fraction,
+                memory_fraction=shares[0],
+                static_fraction=shares[1],
                 nodes=math.ceil(pool.accelerators / replicas / node_accelerators(part)),
                 tier=tier,
                 tier_bytes=held / replicas,
@@ -132,6 +153,26 @@ def workers(solution: Solution, instance: Instance) -> list[Worker]:
             )
         )
     return found
+
+
+def _memory(
+    pool: Pool, precision: Precision, ways: Parallelism, part: Accelerator, card: ModelCard, instance: Instance
+) -> tuple[int, int, tuple[float, float]]:
+    """(sequences, tokens of a step, shares of memory with and without activations) of a rank, as they are planned."""
+    formats = (precision.weights, precision.activations, precision.kv)
+    shape = (ways.tp, ways.pp, ways.ep, ways.dp)
+    columns = [np.array([n]) for n in (0, 0, *(PRECISIONS.index(name) for name in formats), *shape)]
+    table = ConfigurationTable((part,), (card,), *columns, cp=np.array([ways.cp]), engines=engine_profiles(instance))
+    memory = EngineMemory.of(instance.options, table, pool.role, pool.prefill_chunk)
+    usable = float(table.part_accelerators.capacity[0])
+    share, of_free = (float(values[0]) for values in memory_share(table, memory.fraction))
+    if of_free:
+        room = float(kv_capacity_bytes(table, memory)[0]) / float(table.replica_accelerators[0])
+        share = 1.0 - room / share * (1.0 - share) / usable
+    beside = (float(workspace_bytes(table, memory)[0]) + memory.runtime_bytes) / usable
+    sequences = rank_sequences(table, instance.options.max_sequences)
+    tokens = step_tokens(table, sequences, pool.role, pool.prefill_chunk)
+    return int(sequences[0]), int(tokens[0]), (share, share - beside)
 
 
 def node_accelerators(part: Accelerator) -> int:

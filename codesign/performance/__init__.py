@@ -8,6 +8,7 @@ their sources stand in ``data/constants.toml``.
 
 from codesign.performance.attached import AttachedMemory
 from codesign.performance.confidence import calibration, expected_error
+from codesign.performance.engine_memory import EngineMemory, memory_share, rank_sequences, step_tokens, workspace_bytes
 from codesign.performance.footprint import (
     bandwidth_share,
     decode_flops,
@@ -22,7 +23,6 @@ from codesign.performance.footprint import (
     prefill_flops,
     shape_valid,
     weight_bytes,
-    workspace_bytes,
 )
 from codesign.performance.latency import (
     cached_prefill_range,
@@ -40,6 +40,7 @@ __all__ = [
     "PRECISIONS",
     "AttachedMemory",
     "ConfigurationTable",
+    "EngineMemory",
     "bandwidth_share",
     "cached_prefill_range",
     "calibration",
@@ -55,12 +56,15 @@ __all__ = [
     "kv_read_bytes",
     "kv_transfer_bytes",
     "link_bytes_per_s",
+    "memory_share",
     "precision_supported",
     "prefill_attention_seconds",
     "prefill_flops",
     "prefill_occupancy_seconds",
     "prefill_seconds",
+    "rank_sequences",
     "shape_valid",
+    "step_tokens",
     "weight_bytes",
     "workspace_bytes",
 ]

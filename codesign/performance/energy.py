@@ -1,6 +1,8 @@
 """Power and energy of replicas: base power plus joules per byte and per FLOP (facts/performance_model.md 4).
 
-An accelerator draws min(TDP, base + joules_per_byte·bytes/s + joules_per_flop·FLOP/s): system-level constants
+An accelerator that works draws min(TDP, base + joules_per_byte·bytes/s + joules_per_flop·FLOP/s), one that waits its
+idle power: a side that is busy for a share ρ of the time draws idle + ρ·(base − idle) and what it does. System-level
+constants
 per generation (``data/energy.toml``, written by ``scripts/fit_energy.py``), far above device tables. Others
 inherit the base in proportion to their TDP and the joules unchanged. Scope: the accelerator itself (NVML);
 :func:`wall_power_w` adds hosts, all-in power adds network, and PUE comes on top of either.
@@ -25,7 +27,7 @@ from codesign.performance.footprint import (
     kv_transfer_bytes,
     prefill_flops,
 )
-from codesign.performance.latency import prefill_seconds
+from codesign.performance.latency import prefill_occupancy_seconds, prefill_seconds
 from codesign.performance.parts import AcceleratorArrays
 from codesign.performance.replica import replica
 from codesign.performance.table import ConfigurationTable
@@ -125,11 +127,13 @@ def mean_power_w(
     context: FloatArray,
     prompts_per_s: ArrayLike = 0.0,
     prompt_tokens: ArrayLike = 1.0,
+    busy: ArrayLike = 1.0,
 ) -> FloatArray:
-    """Mean power [K] of a replica, W, while it decodes ``batch`` sequences and prefills prompts between.
+    """Mean power [K] of a replica, W, that decodes ``batch`` sequences and prefills prompts between.
 
-    All arguments are [K]. Per accelerator min(TDP, base + joules/byte·bytes/s + joules/FLOP·FLOP/s); the
-    weights that a prefill streams are counted once per 4,096 prompt tokens.
+    All arguments are [K]; it works for a share ``busy`` of the time and waits in the rest of it. While it works, per
+    accelerator min(TDP, base + joules/byte·bytes/s + joules/FLOP·FLOP/s); the weights that a prefill streams are
+    counted once per 4,096 prompt tokens.
     """
     prompts = np.asarray(prompts_per_s, dtype=float) + np.zeros_like(batch)
     tokens = np.asarray(prompt_tokens, dtype=float) + np.zeros_like(batch)
@@ -140,7 +144,27 @@ def mean_power_w(
     flop_per_s = flop + prompts * prefill_flops(table, tokens[:, None])[:, 0]
     dynamic = moving + joules_per_flop(table) * flop_per_s
     ceiling = tdp_w(table) * table.replica_accelerators
-    return np.minimum(ceiling, base_power_w(table) + dynamic)
+    idle, share = idle_power_w(table), np.asarray(busy, dtype=float)
+    return np.asarray(idle + share * (np.minimum(ceiling, base_power_w(table) + dynamic) - idle))
+
+
+def working_power_w(table: ConfigurationTable) -> FloatArray:
+    """What a replica that works but moves nothing draws above one that waits [K], W."""
+    return np.maximum(base_power_w(table) - idle_power_w(table), 0.0)
+
+
+def prefill_power_w(
+    table: ConfigurationTable, prompts_per_s: ArrayLike, new_tokens: ArrayLike, cached_tokens: ArrayLike = 0.0
+) -> FloatArray:
+    """Mean power [K] of a replica that prefills alone, W: idle, and of each prompt its seconds and its energy.
+
+    All arguments are [K]. Without prompts it is the idle power; see :func:`wall_power_w` for the wall's scope.
+    """
+    rate, new, cached = (np.asarray(value, dtype=float) + np.zeros(len(table)) for value in
+                         (prompts_per_s, new_tokens, cached_tokens))  # fmt: skip
+    seconds = prefill_occupancy_seconds(table, new[:, None], cached[:, None])[:, 0]
+    joules = prefill_energy_j(table, new[:, None], cached[:, None])[:, 0]
+    return np.asarray(idle_power_w(table) + rate * (seconds * working_power_w(table) + joules))
 
 
 def wall_power_w(table: ConfigurationTable, accelerator_watts: FloatArray) -> FloatArray:

@@ -11,17 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from codesign.catalog.schema import Tensors
+from codesign.performance.engine_memory import DEFAULTS, EngineMemory, memory_share, workspace_bytes
 from codesign.performance.operators import causal_pairs, distinct_experts
 from codesign.performance.parts import PRECISION_BYTES, PRECISIONS
-from codesign.performance.replica import HALF_BYTES, STATE_MIN_BYTES, Replica, replica
+from codesign.performance.replica import HALF_BYTES, Replica, replica
 from codesign.performance.table import ConfigurationTable, points_first
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
-
-DEFAULT_MEMORY_FRACTION = 0.95
-DEFAULT_RESERVE_BYTES = 1.5e9
-"""Share of memory that an engine is given and what its runtime keeps, facts/performance_model.md 5.1."""
 
 
 def weight_bytes(table: ConfigurationTable) -> FloatArray:
@@ -73,6 +70,7 @@ def _layer_elements(r: Replica) -> dict[Tensors | Literal["latent"], FloatArray]
             two_step, hidden * card["q_lora"] + card["q_lora"] * query_mla / tp, hidden * query_mla / tp
         )
         + card["kv_lora"] * r.heads_rank * (card["qk_nope"] + card["v_head"])
+        + card["gated_mla"] * r.heads_rank * card["v_head"] * hidden
     )
     gqa_elements = hidden * card["head_dim"] * (r.heads_rank * card["gated_q"] + 2.0 * r.kv_heads_rank)
     output = r.heads_rank * np.where(mla, card["v_head"], card["head_dim"]) * hidden
@@ -91,34 +89,24 @@ def _layer_elements(r: Replica) -> dict[Tensors | Literal["latent"], FloatArray]
     }
 
 
-def workspace_bytes(table: ConfigurationTable) -> FloatArray:
-    """Activations of one step on an accelerator [K]: residual stream and the widest intermediate."""
-    r = replica(table)
-    card = r.card
-    intermediate = np.maximum(card["dense_width"], card["shared_width"]) / r.tp
-    routed = card["top_k"] * np.maximum(card["expert_width"] / r.slices, card["expert_hidden"]) / r.ep
-    width = 4.0 * card["hidden"] + 3.0 * np.maximum(intermediate, routed)
-    return np.asarray(r.constant("memory", "workspace_tokens") * HALF_BYTES * width)
-
-
-def kv_capacity_bytes(
-    table: ConfigurationTable,
-    memory_fraction: float = DEFAULT_MEMORY_FRACTION,
-    reserve_bytes: float = DEFAULT_RESERVE_BYTES,
-) -> FloatArray:
+def kv_capacity_bytes(table: ConfigurationTable, memory: EngineMemory = DEFAULTS) -> FloatArray:
     """Bytes of the whole replica that KV caches may use [K]; ≤ 0 where the model does not fit.
 
-    Of attached memory that holds the caches; else of the accelerators' own, less the weights that lie there.
+    Of attached memory that holds the caches; else of the accelerators' own, less the weights that lie there and what
+    the engine's largest step takes (:mod:`~codesign.performance.engine_memory`).
     """
     r, parts, attached = replica(table), table.part_accelerators, table.part_memories
     own, beside = parts.weight_capacity[table.accelerator], attached.capacity[table.memory]
     common, routed = _weight_parts(r)
     weights = common + routed
     inside = np.where((own > 0) | r.weights_apart, 0.0, common + np.where(r.experts_apart, 0.0, routed))
-    free = parts.capacity[table.accelerator] * memory_fraction - reserve_bytes - inside - workspace_bytes(table)
+    taken = inside + workspace_bytes(table, memory) + memory.runtime_bytes
+    usable = parts.capacity[table.accelerator]
+    share, of_free = memory_share(table, memory.fraction)
+    free = np.where(of_free, share * (usable - taken), share * usable - taken)
     overflows = (own > 0) & (weights > own)
     overflows |= (r.weights_apart & (weights > beside)) | (r.experts_apart & (routed > beside))
-    room = np.where(r.kv_apart & (free >= 0), beside * memory_fraction, free)
+    room = np.where(r.kv_apart & (free >= 0), beside * share, free)
     return np.where(overflows, 0.0, room * table.replica_accelerators)
 
 
@@ -135,15 +123,13 @@ def kv_bytes(table: ConfigurationTable, tokens: ArrayLike) -> FloatArray:
 def kv_transfer_bytes(table: ConfigurationTable, tokens: ArrayLike) -> FloatArray:
     """Bytes [K, J] of one copy of a sequence's cache: what a transfer between replicas moves."""
     r = replica(table)
-    state = r.card["state_elements"] * np.maximum(r.kv_bytes, STATE_MIN_BYTES)
-    return _held_bytes(r, points_first(tokens), np.ones_like(r.tp), state).T
+    return _held_bytes(r, points_first(tokens), np.ones_like(r.tp), r.card["state_bytes"]).T
 
 
 def _held_bytes(r: Replica, length: FloatArray, copies: FloatArray, state: FloatArray) -> FloatArray:
     card = r.card
-    element = card["kv_elements"] * r.kv_bytes
-    growing = card["full"] * (element + card["index_bytes"]) * length
-    windowed = card["sliding"] * element * np.minimum(length, card["window"])
+    growing = card["full"] * (r.row_bytes + card["sparse"] * card["index_bytes"]) * length
+    windowed = card["sliding"] * r.row_bytes * np.minimum(length, card["window"])
     return (growing + windowed) * copies + state
 
 
@@ -151,9 +137,9 @@ def kv_read_bytes(table: ConfigurationTable, context: ArrayLike) -> FloatArray:
     """Bytes [K, J] that one sequence adds to a decode step, all ranks; states are read and written."""
     r = replica(table)
     card, length = r.card, points_first(context)
-    element = card["kv_elements"] * r.kv_bytes
-    full = card["full"] * (element * np.minimum(length, card["attended"]) + card["index_bytes"] * length)
-    windowed = card["sliding"] * element * np.minimum(length, card["window"])
+    index = card["sparse"] * card["index_bytes"] * length
+    full = card["full"] * (r.row_bytes * np.minimum(length, card["attended"]) + index)
+    windowed = card["sliding"] * r.row_bytes * np.minimum(length, card["window"])
     return ((full + windowed) * r.kv_copies + 2.0 * r.state_bytes).T
 
 
@@ -316,10 +302,6 @@ def precision_supported(table: ConfigurationTable) -> BoolArray:
     return np.asarray(activation_units & ordered & same_kind & four & cache, dtype=bool)
 
 
-def fits(
-    table: ConfigurationTable,
-    memory_fraction: float = DEFAULT_MEMORY_FRACTION,
-    reserve_bytes: float = DEFAULT_RESERVE_BYTES,
-) -> BoolArray:
-    """Whether weights, workspace and reserve leave room for any KV cache [K]."""
-    return kv_capacity_bytes(table, memory_fraction, reserve_bytes) > 0
+def fits(table: ConfigurationTable, memory: EngineMemory = DEFAULTS) -> BoolArray:
+    """Whether weights, workspace and runtime leave room for any KV cache [K]."""
+    return kv_capacity_bytes(table, memory) > 0

@@ -309,7 +309,7 @@ def _prefill_attention(
         expanded = dense + expansion / (r.half_peak * r.gather("gemm", np.zeros_like(r.table.kv))["gemm.e"])
         selected = causal_pairs(new, cached, card["attended"]) / r.cp
         index = terms["index"] * causal_pairs(new, cached, unlimited) / r.cp
-        chosen = 2.0 * terms["absorbed"] * selected * (1.0 + terms["fill"] / own) + terms["row"] * own
+        chosen = 2.0 * terms["selected"] * selected * (1.0 + terms["fill"] / own) + terms["row"] * own
         launch = terms["floor"] + r.index_floor
         sparse = exchanged(chosen + index + launch, new + cached)
         dense = np.where(card["sparse"] > 0, np.minimum(expanded, sparse), dense)

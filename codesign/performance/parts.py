@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from codesign.catalog import accelerators as catalogue
 from codesign.catalog.schema import Tensors
 from codesign.performance.constants import Constants, constants
-from codesign.workload.kvcache import kv_elements_per_token_layer, linear_state_elements
+from codesign.workload.kvcache import kv_elements_per_token_layer, linear_state_elements, state_bytes
 from codesign.workload.parameters import (
     elements,
+    index_layers,
     linear_attention_matrices,
     precision_bits,
     tensor_bits,
@@ -82,6 +83,7 @@ class AcceleratorArrays:
     """FLOP/s of the sparse indexer: FP8 where there is FP8."""
     bandwidth: FloatArray
     capacity: FloatArray
+    """Bytes that the driver offers."""
     weight_bandwidth: FloatArray
     """Of the memory that holds the weights: `bandwidth` where there is no other."""
     weight_capacity: FloatArray
@@ -127,7 +129,7 @@ class AcceleratorArrays:
             half_peak=running[:, 0],
             index_peak=np.maximum(running[:, fp8], running[:, 0]),
             bandwidth=bandwidth,
-            capacity=each(lambda a: a.memory_capacity),
+            capacity=each(lambda a: a.usable_bytes),
             weight_bandwidth=weight_bandwidth,
             weight_capacity=weight_capacity,
             scaleup=each(lambda a: a.scaleup_bandwidth),
@@ -282,6 +284,7 @@ def _card_values(card: ModelCard) -> dict[str, float]:
         "qk_rope": card.qk_rope,
         "v_head": card.v_head,
         "gated_q": 2.0 if card.gated_attention else 1.0,
+        "gated_mla": float(mla and card.gated_attention),
         "full": card.full_attention_layers,
         "sliding": card.sliding_layers,
         "window": card.sliding_window,
@@ -300,11 +303,13 @@ def _card_values(card: ModelCard) -> dict[str, float]:
         "latent": card.moe_latent if moe else 0,
         "kv_elements": kv_elements_per_token_layer(card) if attention_layers else 0,
         "state_elements": linear_state_elements(card) if card.linear_layers else 0,
+        "state_bytes": state_bytes(card) if card.linear_layers else 0.0,
         # All input projections of a linear layer as one product of the same elements.
         "linear_inputs": elements(linear_attention_matrices(card)[:-1]) / card.hidden,
         "values": card.linear_v_heads * card.linear_v_dim,
         "state_heads": max(card.linear_v_heads, 1),
-        "sparse": float(card.sparse_topk > 0),
+        # Share of full layers that have an index of their own.
+        "sparse": index_layers(card) / max(card.full_attention_layers, 1) if card.sparse_topk else 0.0,
         "attended": card.sparse_topk if card.sparse_topk else np.inf,
         "index_bytes": card.sparse_index_bytes_per_token_layer,
         "index_heads": card.sparse_index_heads,

@@ -24,12 +24,12 @@ from codesign.performance.parts import (
     TENSOR_CLASS,
 )
 from codesign.performance.table import ConfigurationTable
+from codesign.workload.kvcache import LATENT_SCALE_BYTES
 
 FloatArray = NDArray[np.float64]
 
 HALF_BYTES = 2.0
 """Bytes of an element of what stays in 16 bits: embeddings, head, router, residual stream, messages."""
-STATE_MIN_BYTES = 2.0
 LOGIT_BYTES = 12.0
 """Traffic of the sparse indexer for each query and key: a 32-bit logit written and read twice."""
 
@@ -106,8 +106,19 @@ class Replica:
     def state_bytes(self) -> FloatArray:
         """Recurrent state of one sequence over a tensor-parallel group, all layers."""
         copies = np.maximum(1.0, self.tp / self.card["state_heads"])
-        held = np.maximum(self.kv_bytes, STATE_MIN_BYTES)
-        return np.asarray(self.card["state_elements"] * held * copies)
+        return np.asarray(self.card["state_bytes"] * copies)
+
+    @cached_property
+    def row_bytes(self) -> FloatArray:
+        """Bytes of a token's cache in one attention layer, one copy.
+
+        Of sparse MLA in 8 bits engines keep the rotary key in 16 bits and a 32-bit scale for each 128 of the latent:
+        656 bytes where there are 512 + 64 elements.
+        """
+        card = self.card
+        scaled = card["kv_lora"] * (1.0 + LATENT_SCALE_BYTES) + HALF_BYTES * card["qk_rope"]
+        packed = (card["sparse"] > 0) & (card["mla"] > 0) & (self.kv_bytes == 1.0)
+        return np.asarray(np.where(packed, scaled, card["kv_elements"] * self.kv_bytes))
 
     @cached_property
     def gemms(self) -> dict[str, Gemm]:
@@ -144,6 +155,7 @@ class Replica:
         latent = card["kv_lora"] + card["qk_rope"]
         two_step = card["q_lora"] > 0
         down_mla = latent + np.where(two_step, card["q_lora"], query_mla)
+        down_mla = down_mla + card["gated_mla"] * self.heads_rank * card["v_head"]
         qkv = (self.heads_rank * card["gated_q"] + 2.0 * self.kv_heads_rank) * card["head_dim"]
         value_width = np.where(mla, card["v_head"], card["head_dim"])
         query_source = np.where(two_step, card["q_lora"], hidden)
@@ -289,8 +301,13 @@ class Replica:
             "query": np.where(is_mla, 0.0, query / rate),
             "keys": np.where(is_mla, card["kv_elements"] * self.kv_bytes, keys) / kv_rate,
             "p": gqa["prefill_attention.p"],
-            # Absorbed form over the selected latents: 2·d_c + d_rope FLOP for half a pair and head.
-            "absorbed": (2.0 * card["kv_lora"] + card["qk_rope"]) * heads * flop_s_mla,
+            # Over selected tokens: of MLA in absorbed form, 2·d_c + d_rope FLOP for half a pair and head.
+            "selected": heads
+            * np.where(
+                is_mla,
+                (2.0 * card["kv_lora"] + card["qk_rope"]) * flop_s_mla,
+                (card["head_dim"] + gqa["prefill_attention.d0"]) * flop_s,
+            ),
             "index": self._index_seconds(np.zeros_like(self.tp)),
         }
 

@@ -18,11 +18,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from codesign.catalog import ModelCard
-from codesign.performance.footprint import kv_capacity_bytes, weight_bytes, workspace_bytes
+from codesign.performance.engine_memory import EngineMemory
+from codesign.performance.footprint import kv_capacity_bytes
 from codesign.performance.latency import decode_attention_seconds, decode_step_seconds, host_step_seconds
 from codesign.performance.operators import distinct_ranks
 from codesign.performance.replica import HALF_BYTES, replica
 from codesign.performance.table import ConfigurationTable
+from codesign.problem.instance import Options
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -131,11 +133,9 @@ def split_link_bytes_per_s(split: SplitTable) -> FloatArray:
     return np.asarray(np.minimum(*sides))
 
 
-def split_kv_capacity_bytes(split: SplitTable, memory_fraction: float, reserve_bytes: float) -> FloatArray:
+def split_kv_capacity_bytes(split: SplitTable, options: Options) -> FloatArray:
     """Bytes [K] of a replica that KV caches may use: all on the attention half; ≤ 0 where a half does not fit."""
-    room = kv_capacity_bytes(split.attention, memory_fraction, reserve_bytes) * split.groups
-    other = split.feed_forward
-    capacity = other.part_accelerators.capacity[other.accelerator] * memory_fraction - reserve_bytes
-    holds = capacity >= weight_bytes(other) + workspace_bytes(other)
-    return np.where(holds, room, 0.0)
+    halves = (split.attention, split.feed_forward)
+    room, other = (kv_capacity_bytes(half, EngineMemory.of(options, half, "decode")) for half in halves)
+    return np.where(other >= 0, room * split.groups, 0.0)
 

@@ -416,9 +416,11 @@ class Options:
     time_limit_s: float = 60.0
     seed: int = 0
     threads: int = 2
-    memory_fraction: float = 0.95
-    memory_reserve_bytes: float = 1.5e9
-    max_sequences: int = 1024
+    memory_fraction: float | None = None
+    """None: the engine's default."""
+    memory_reserve_bytes: float = 0.7e9
+    max_sequences: int | None = None
+    """None: the engines' default for so much memory."""
     max_utilization: float = 0.93
     max_replica_accelerators: int | None = None
     max_context_parallel: int = 1

@@ -19,6 +19,7 @@ from codesign.catalog import (
     accelerators,
     default_price,
     listed_price,
+    merged,
     models,
     price_lists,
     workloads,
@@ -425,7 +426,7 @@ class _Resolver:
         if base is None:
             chip = self._completed(Accelerator, {"id": name, "name": name} | _OWN_HARDWARE | changes, path)
         else:
-            chip = self._completed(Accelerator, base.model_dump() | changes, path) if changes else base
+            chip = self._completed(Accelerator, merged(base, changes), path) if changes else base
             self.warnings.extend(f"hardware.{name}: assumption: {text}" for text in base.assumptions)
         offers = self._offers(name, part, base, size)
         if chip is None or offers is None:

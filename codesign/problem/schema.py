@@ -389,12 +389,14 @@ class Options(Part):
     time_limit: PositiveDuration = written("60 s")
     seed: Count = 0
     threads: PositiveCount = 2
-    memory_fraction: Annotated[Fraction, Field(gt=0)] = 0.95
-    """Share of accelerator memory that the engine uses."""
-    memory_reserve: Bytes = written("1.5 GB")
-    """Memory per accelerator for the runtime."""
-    max_sequences: PositiveCount = 1024
-    """Sequences in one data-parallel rank of a replica, at most, as engines count them."""
+    memory_fraction: Annotated[Fraction, Field(gt=0)] | None = None
+    """Share of an accelerator's usable memory that the engine is given, weights, activations and graphs included (of
+    what these leave, where the engine counts so: TensorRT-LLM). Default: the engine's own, 0.9."""
+    memory_reserve: Bytes = written("0.7 GB")
+    """Memory per accelerator for the runtime: drivers, communication, workspaces of libraries."""
+    max_sequences: PositiveCount | None = None
+    """Sequences in one data-parallel rank of a replica, at most, as engines count them; what their sampling takes of
+    memory grows with it. Default: 1024 on accelerators with 70 GiB or more, else 256."""
     max_utilization: Annotated[Fraction, Field(gt=0, lt=1)] = 0.93
     """Share of the time for which queues of prompts are planned to be busy, at most: a margin for rates that rise."""
     max_replica_accelerators: PositiveCount | None = None

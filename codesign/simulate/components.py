@@ -9,6 +9,7 @@ import numpy as np
 from codesign.check.operation import stack_seconds
 from codesign.check.plan import ModelledPool, ModelledRoute, Plan
 from codesign.check.traffic import session_bytes
+from codesign.performance import rank_sequences
 from codesign.performance.split import activation_bytes
 from codesign.simulate.arrivals import Arrivals
 from codesign.simulate.demand import Demand, room_bytes, split_step_table, step_table
@@ -65,7 +66,8 @@ def build(plan: Plan, component: Component, horizon_s: float, seed: int, arrival
         entry, routes = pool.entry, plan.routes_of(pool)
         chunk = float(entry.prefill_chunk or 0)
         steps, sent = None, 0.0
-        most = options.max_sequences * (1 if pool.split is not None else int(pool.table.dp[0]))
+        most = int(rank_sequences(pool.table, options.max_sequences)[0])
+        most *= 1 if pool.split is not None else int(pool.table.dp[0])
         if pool.split is not None:
             steps, sent = split_step_table(pool.split, most), float(activation_bytes(pool.split)[0])
         elif entry.role != "prefill":

@@ -16,6 +16,7 @@ from codesign.check.plan import ModelledPool, ModelledRoute
 from codesign.check.traffic import moved, session_bytes
 from codesign.performance import (
     ConfigurationTable,
+    EngineMemory,
     decode_attention_seconds,
     decode_flops,
     decode_step_seconds,
@@ -184,7 +185,8 @@ def split_step_table(split: SplitTable, max_sequences: int) -> StepTable:
 
 def room_bytes(pool: ModelledPool, routes: list[ModelledRoute], options: Options) -> float:
     """Bytes of a replica for sessions: what weights leave, less each task's shared prefix in every attention group."""
-    room = float(kv_capacity_bytes(pool.table, options.memory_fraction, options.memory_reserve_bytes)[0])
+    memory = EngineMemory.of(options, pool.table, pool.entry.role, pool.entry.prefill_chunk)
+    room = float(kv_capacity_bytes(pool.table, memory)[0])
     groups = float(pool.table.dp[0])
     if pool.split is not None:
         groups = float(pool.split.groups[0])

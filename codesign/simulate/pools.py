@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from codesign.check.operation import PoolState
 from codesign.check.plan import ModelledPool, ModelledRoute
 from codesign.check.split import split_peaks
-from codesign.performance.energy import base_power_w, joules_per_byte, joules_per_flop
+from codesign.performance.energy import idle_power_w, joules_per_byte, joules_per_flop, working_power_w
 from codesign.simulate.fleet import Outcome
 from codesign.simulate.report import PoolOutcome, Saturation, Series, Use
 
@@ -137,15 +137,18 @@ class PoolView:
         return tuple(found)
 
     def energy_j(self) -> float:
-        """Joules over the duration: base power, and what bytes, FLOP and prompts draw above it."""
+        """Joules over the duration: idle power, base power while it works, and what bytes, FLOP and prompts draw."""
         table, (flop, moved, more) = self.pool.table, self.outcome.energy[self.name]
         replicas = self.pool.entry.replicas + self.pool.entry.spares
-        watts = float(base_power_w(table)[0])
+        halves = [(table, 1.0)]
         if self.pool.split is not None:
-            watts *= float(self.pool.split.groups[0])
-            watts += float(base_power_w(self.pool.split.feed_forward)[0])
+            halves = [(table, float(self.pool.split.groups[0])), (self.pool.split.feed_forward, 1.0)]
+        idle, working = (
+            sum(count * float(of(half)[0]) for half, count in halves) for of in (idle_power_w, working_power_w)
+        )
+        busy = self.mean("busy") * float(self.looks["replicas"][self.after].mean())
         above = flop * float(joules_per_flop(table)[0]) + moved * float(joules_per_byte(table)[0]) + more
-        return watts * replicas * self.duration_s + above
+        return (idle * replicas + working * busy) * self.duration_s + above
 
 
 def pool_outcome(view: PoolView) -> PoolOutcome:

@@ -30,6 +30,7 @@ from codesign.performance import (
     kv_read_bytes,
     link_bytes_per_s,
     prefill_flops,
+    rank_sequences,
 )
 from codesign.performance.queueing import ADMISSION_STEPS, batch_swing, mean_wait, poisson_mean_within, seen_batch
 from codesign.solution.colocated import Chunked, operate_colocated
@@ -156,7 +157,8 @@ def _stepping(
         batch, utilization, wait = chunked.batch, chunked.utilization, chunked.wait_s
     state = PoolState(column, role, table, replicas, flows, t, deviation, batch, utilization, wait, 1, {}, 0.0, chunked)
     active, active_square = _active_bytes(state)
-    room = session_room(candidates.instance.options, table, flows)
+    options = candidates.instance.options
+    room = session_room(options, table, role, flows, None if chunked is None else chunked.chunk)
     spread = float(np.sqrt(active_square + kept_square + waiting_square))
     held = active + kept + waiting
     accelerators = float(table.replica_accelerators[0])
@@ -165,7 +167,7 @@ def _stepping(
         "compute": flops / (peak * accelerators),
         "bandwidth": float(bandwidth_share(table, *(np.array([x]) for x in (max(batch, 1.0), t, reads)))[0]),
         "capacity": (held + Z * spread) / room,
-        "slots": batch / float(poisson_mean_within(candidates.instance.options.max_sequences) * table.dp[0]),
+        "slots": batch / float(poisson_mean_within(rank_sequences(table, options.max_sequences)[0]) * table.dp[0]),
     }
     if role == "decode" or arriving or leaving:
         shares["link"] = max(arriving, leaving) / max(float(link_bytes_per_s(table)[0]), 1e-9)
@@ -254,7 +256,7 @@ def _prefill(
     servers = 1 if sticky else replicas
     share = servers / replicas
     wait = float(mean_wait(busy * share, square * share, servers))
-    room = session_room(candidates.instance.options, table, flows)
+    room = session_room(candidates.instance.options, table, "prefill", flows)
     spread = float(np.sqrt(held_square * replicas))
     fullest = (held + MEMORY_Z * spread) / replicas / room
     accelerators = float(table.replica_accelerators[0])

@@ -8,7 +8,13 @@ from codesign.candidates.context import MEMORY_Z, Z
 from codesign.candidates.flows import CallFlow
 from codesign.candidates.moments import decode_moments, prompt_moments
 from codesign.candidates.split import ROLE
-from codesign.performance import decode_attention_seconds, decode_flops, decode_weight_bytes, kv_read_bytes
+from codesign.performance import (
+    decode_attention_seconds,
+    decode_flops,
+    decode_weight_bytes,
+    kv_read_bytes,
+    rank_sequences,
+)
 from codesign.performance.queueing import poisson_mean_within
 from codesign.performance.split import (
     SplitTable,
@@ -79,14 +85,14 @@ def operate_split(
         bandwidth += count * float(parts.bandwidth[a][0])
     weights = m * n * float(decode_weight_bytes(table, np.array([max(batch / (m * n), 1.0)]))[0, 0])
     weights += m * float(decode_weight_bytes(other, np.array([max(batch / m, 1.0)]))[0, 0])
-    room = session_room(options, table, flows) * n
+    room = session_room(options, table, "decode", flows) * n
     spread = float(np.sqrt(active_square * t + kept_square))
     moved = max(arriving, leaving) + tokens * float(activation_bytes(split)[0])
     shares = {
         "compute": flops / peak,
         "bandwidth": (weights / t + reads) / bandwidth,
         "capacity": (active * t + kept + Z * spread) / room,
-        "slots": batch / float(poisson_mean_within(options.max_sequences)),
+        "slots": batch / float(poisson_mean_within(rank_sequences(table, options.max_sequences)[0])),
         "link": moved / float(split_link_bytes_per_s(split)[0]),
     }
     fullest = (active * t + kept + MEMORY_Z * spread) / room

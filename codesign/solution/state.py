@@ -8,7 +8,7 @@ import numpy as np
 
 from codesign.candidates.data import Floats
 from codesign.candidates.flows import CallFlow
-from codesign.performance import ConfigurationTable, kv_bytes, kv_capacity_bytes
+from codesign.performance import ConfigurationTable, EngineMemory, kv_bytes, kv_capacity_bytes
 from codesign.performance.queueing import EXPONENTIAL_SKEW, wait_moment_ratio, wait_probability
 from codesign.problem.instance import Options
 from codesign.solution.colocated import Chunked
@@ -64,10 +64,14 @@ class PoolState:
 
 
 def session_room(
-    options: Options, table: ConfigurationTable, flows: tuple[tuple[CallFlow, float], ...]
+    options: Options,
+    table: ConfigurationTable,
+    role: str,
+    flows: tuple[tuple[CallFlow, float], ...],
+    chunk: float | None = None,
 ) -> float:
-    """Bytes for sessions in a replica, less the prefixes that its tasks share."""
-    room = float(kv_capacity_bytes(table, options.memory_fraction, options.memory_reserve_bytes)[0])
+    """Bytes for sessions in a replica of a role, less the prefixes that its tasks share."""
+    room = float(kv_capacity_bytes(table, EngineMemory.of(options, table, role, chunk))[0])
     for tokens in {flow.calls.task.name: flow.calls.shared for flow, _ in flows}.values():
         if tokens > 0:
             room -= float(kv_bytes(table, np.array([tokens]))[0, 0]) * float(table.dp[0])

@@ -21,7 +21,7 @@ from codesign.performance import (
 )
 from codesign.simulate.demand import COLUMNS, step_table
 from codesign.simulate.fleet import RECORD, CallRows, Fleet, PoolSpec, RouteSpec
-from codesign.validation.engine_load import BATCHED_PROMPT_TOKENS
+from codesign.validation.engine_load import BATCHED_PROMPT_TOKENS, engine_memory
 from codesign.validation.points import Point
 
 FloatArray = NDArray[np.float64]
@@ -66,7 +66,7 @@ def simulate_closed(point: Point, table: ConfigurationTable, seed: int = 0) -> C
         spares=0,
         lanes=1,
         steps=step_table(table, max(clients, 1), chunk),
-        room_bytes=float(kv_capacity_bytes(table)[0]),
+        room_bytes=float(kv_capacity_bytes(table, engine_memory([point]))[0]),
         link_bytes_per_s=1.0,
         chunk=chunk,
         max_sequences=max(clients, 1),

@@ -12,6 +12,7 @@ from codesign.catalog import accelerators, models
 from codesign.performance import (
     PRECISIONS,
     ConfigurationTable,
+    EngineMemory,
     decode_attention_seconds,
     decode_step_seconds,
     kv_bytes,
@@ -53,6 +54,14 @@ def table_of(points: Sequence[Point], profile: EngineProfile) -> ConfigurationTa
         *(np.array(column) for column in columns),
         engines=(profile,),
     )
+
+
+def engine_memory(points: Sequence[Point]) -> EngineMemory:
+    """Memory that benchmarks gave the engine of some points: its default.
+
+    TensorRT-LLM's published runs are told 0.95 of what is free (`kv_cache_free_gpu_mem_fraction`).
+    """
+    return EngineMemory(fraction=0.95 if all(point.engine == "tensorrt-llm" for point in points) else None)
 
 
 def shared_prefill_seconds(table: ConfigurationTable, new: FloatArray, cached: ArrayLike = 0.0) -> FloatArray:
@@ -102,14 +111,15 @@ class Load:
         guaranteed = np.array([point.engine == "tensorrt-llm" for point in points]) | together
         # Prefixes in the cache are held once for all that share them, and make way: what a sequence adds counts.
         held = kv_bytes(table, (isl - cached + np.where(guaranteed, osl, osl / 2.0))[:, None])[:, 0]
-        room = kv_capacity_bytes(table) / held
+        room = kv_capacity_bytes(table, engine_memory(points)) / held
         limit = np.minimum(column(points, "most_running"), MAX_RUNNING) * table.dp
         asked = np.minimum(column(points, "concurrency"), limit)
         return Load(
             isl=isl,
             osl=osl,
             asked=asked,
-            batch=np.maximum(1.0, np.minimum(asked, room)),
+            # What was seen to run had its room, whatever the account of it says.
+            batch=np.maximum(1.0, np.where(load == "saturated", asked, np.minimum(asked, room))),
             fits=np.asarray((room >= 1.0) & np.isfinite(room), dtype=bool),
             together=np.asarray(together, dtype=bool),
             own_s=prefill_seconds(table, (isl - cached)[:, None], cached[:, None])[:, 0],

@@ -7,8 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from codesign.catalog import Accelerator, ModelCard, accelerators, models
-from codesign.performance import PRECISIONS, ConfigurationTable, kv_capacity_bytes
-from codesign.performance.footprint import DEFAULT_MEMORY_FRACTION
+from codesign.performance import PRECISIONS, ConfigurationTable, kv_capacity_bytes, memory_share
 
 FREE_SHARE = 0.25
 """Share of memory that a replica leaves for its KV cache."""
@@ -31,6 +30,6 @@ def _assumed_tp(card: str, accelerator: str, weights: str, count: int) -> int:
     table = ConfigurationTable(
         (part,), (models()[card],), zeros, zeros, precision, precision, precision, sizes, ones, ones, ones
     )
-    memory = part.memory_capacity * DEFAULT_MEMORY_FRACTION * sizes
+    memory = part.usable_bytes * memory_share(table)[0] * sizes
     roomy = kv_capacity_bytes(table) >= FREE_SHARE * memory
     return int(sizes[np.argmax(roomy)] if roomy.any() else sizes[-1])

@@ -28,9 +28,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from codesign.workload.kvcache import (
     kv_bytes,
-    kv_elements_per_token_layer,
     kv_read_bytes,
     linear_state_elements,
+    row_bytes,
 )
 from codesign.workload.parameters import (
     Matrix,
@@ -38,6 +38,8 @@ from codesign.workload.parameters import (
     attention_matrices,
     elements,
     expert_matrices,
+    index_layers,
+    index_matrices,
     io_widths,
     latent_matrices,
     linear_attention_matrices,
@@ -128,9 +130,11 @@ def projection_work(card: ModelCard, tokens: ArrayLike, sequences: ArrayLike, fo
     _, bits = weight_bits(card, formats.weights)
     activation = precision_bits(formats.activations)
     attention = attention_matrices(card) * (card.full_attention_layers + card.sliding_layers)
+    index = index_matrices(card) * index_layers(card)
     linear = linear_attention_matrices(card) * card.linear_layers
     head = linear_work([(card.hidden, card.vocab)], sequences, bits, activation)
     work = linear_work(linear, tokens, tensor_bits(card, formats.weights, "linear"), activation) + head
+    work = work + linear_work(index, tokens, tensor_bits(card, formats.weights, "attention"), activation)
     if not attention:
         return work
     mean_bits = attention_bits(card, formats.weights) / elements(attention_matrices(card))
@@ -174,8 +178,8 @@ def attention_prefill_work(
         query = value = card.head_dim
         flops = 4.0 * card.heads * card.head_dim * pairs
     flops = flops + _index_flops(card) * fresh * (prefix + fresh / 2.0) + _state_flops(card) * fresh
-    element = kv_elements_per_token_layer(card) * precision_bits(formats.kv) / 8.0
-    read = full * (element + card.sparse_index_bytes_per_token_layer) * (prefix + fresh)
+    element = row_bytes(card, precision_bits(formats.kv))
+    read = (full * element + index_layers(card) * card.sparse_index_bytes_per_token_layer) * (prefix + fresh)
     read = read + sliding * element * (np.minimum(prefix, card.sliding_window) + fresh)
     outer = (full + sliding) * card.heads * (query + value) * precision_bits(formats.activations) / 8.0
     state = kv_read_bytes(card, 0.0, formats.kv)  # the recurrent state alone: read and written once
@@ -263,7 +267,7 @@ def _causal_pairs(new: FloatArray, cached: FloatArray, window: float) -> FloatAr
 
 
 def _index_flops(card: ModelCard) -> float:
-    return 2.0 * card.sparse_index_heads * card.sparse_index_dim * card.full_attention_layers
+    return 2.0 * card.sparse_index_heads * card.sparse_index_dim * index_layers(card)
 
 
 def _state_flops(card: ModelCard) -> float:

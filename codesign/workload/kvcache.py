@@ -6,8 +6,8 @@ A sequence holds, of each layer kind:
 =================== ============================================================================
 full attention      every token: 2·n_kv·h elements (GQA, MHA, MQA) or d_c + d_rope (MLA's latent)
 sliding window      min(tokens, window) tokens of the same elements
-linear, Mamba       a state that does not grow (recurrent part; the short convolution's is left out)
-sparse index (DSA)  index bytes for every token and full layer, beside the latents
+linear, Mamba       a state that does not grow: the recurrent part in 32 bits, the convolution's last inputs in 16
+sparse index (DSA)  index bytes for every token and full layer, beside the latents, whose 8-bit rows have 656 bytes
 =================== ============================================================================
 
 Sources: facts/paper.md 1.4 (κ), DESIGN 3.2, the notes of facts/models.csv.
@@ -20,15 +20,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from codesign.workload.parameters import precision_bits
+from codesign.workload.parameters import index_layers, precision_bits
 
 if TYPE_CHECKING:
     from codesign.catalog import ModelCard
 
 FloatArray = NDArray[np.float64]
 
-STATE_MIN_BITS = 16.0
-"""Recurrent states are accumulated over the whole sequence: engines never hold them below 16 bits."""
+STATE_BYTES = 4.0
+"""Of an element of a recurrent state: it is accumulated over the whole sequence, in 32 bits."""
+CONVOLUTION_BYTES = 2.0
+"""Of an element of a convolution's state: inputs, as the layer gets them."""
+LATENT_SCALE_BYTES = 4.0 / 128.0
+"""Of the scales of an 8-bit latent that sparse attention reads, for each element (DeepSeek's FlashMLA format: 656 bytes
+of 512 + 64 elements, the rotary ones in 16 bits)."""
 
 
 def kv_elements_per_token_layer(card: ModelCard) -> int:
@@ -43,6 +48,29 @@ def linear_state_elements(card: ModelCard) -> int:
     if card.linear_state_elements_per_sequence:
         return card.linear_state_elements_per_sequence
     return card.linear_layers * card.linear_v_heads * card.linear_k_dim * card.linear_v_dim
+
+
+def convolution_elements(card: ModelCard) -> int:
+    """Elements of the convolutions' states of one sequence, all linear layers: kernel − 1 inputs of every channel.
+
+    Convolved are queries, keys and values (Mamba-2: the inputs and both groups).
+    """
+    keys, values = card.linear_k_heads * card.linear_k_dim, card.linear_v_heads * card.linear_v_dim
+    return card.linear_layers * max(card.linear_conv_kernel - 1, 0) * (2 * keys + values)
+
+
+def state_bytes(card: ModelCard) -> float:
+    """Bytes of what linear layers hold of one sequence, one copy."""
+    return STATE_BYTES * linear_state_elements(card) + CONVOLUTION_BYTES * convolution_elements(card)
+
+
+def row_bytes(card: ModelCard, bits: ArrayLike) -> FloatArray:
+    """Bytes of a token's cache in one softmax-attention layer, without the sparse index."""
+    width = np.asarray(bits, dtype=float)
+    plain = kv_elements_per_token_layer(card) * width / 8.0
+    if not (card.sparse_topk and card.attention == "mla"):
+        return plain
+    return np.where(width == 8.0, card.kv_lora * (1.0 + LATENT_SCALE_BYTES) + 2.0 * card.qk_rope, plain)
 
 
 def kv_replication(card: ModelCard, tp: ArrayLike) -> FloatArray:
@@ -61,15 +89,15 @@ def kv_bytes(card: ModelCard, tokens: ArrayLike, precision: str | ArrayLike, tp:
     """Bytes held for one sequence of ``tokens`` tokens, summed over the ranks of one tensor-parallel group.
 
     ``precision`` is a name ("fp8") or bits per element. With ``tp`` = 1 it is one copy (κ·L, facts/paper.md).
-    Linear states are held in at least 16 bits and are replicated only beyond their own heads.
+    Linear states are replicated only beyond their own heads.
     """
     bits = _bits(precision)
     length = np.asarray(tokens, dtype=float)
-    element_bytes = kv_elements_per_token_layer(card) * bits / 8.0
+    element_bytes = row_bytes(card, bits)
     attention = element_bytes * (
         card.full_attention_layers * length + card.sliding_layers * np.minimum(length, card.sliding_window)
     )
-    state = _state_bytes(card, bits, tp)
+    state = _state_bytes(card, tp)
     return np.asarray((attention + _index_bytes(card, length)) * kv_replication(card, tp) + state)
 
 
@@ -84,11 +112,11 @@ def kv_read_bytes(
     bits = _bits(precision)
     length = np.asarray(tokens, dtype=float)
     attended = np.minimum(length, card.sparse_topk) if card.sparse_topk else length
-    element_bytes = kv_elements_per_token_layer(card) * bits / 8.0
+    element_bytes = row_bytes(card, bits)
     attention = element_bytes * (
         card.full_attention_layers * attended + card.sliding_layers * np.minimum(length, card.sliding_window)
     )
-    state = _state_bytes(card, bits, tp)
+    state = _state_bytes(card, tp)
     return np.asarray((attention + _index_bytes(card, length)) * kv_replication(card, tp) + 2.0 * state)
 
 
@@ -101,10 +129,10 @@ def max_context_tokens(
     """
     bits = _bits(precision)
     copies = kv_replication(card, tp)
-    spare = np.asarray(budget_bytes, dtype=float) - _state_bytes(card, bits, tp)
-    element_bytes = kv_elements_per_token_layer(card) * bits / 8.0
+    spare = np.asarray(budget_bytes, dtype=float) - _state_bytes(card, tp)
+    element_bytes = row_bytes(card, bits)
     growing = copies * (
-        card.full_attention_layers * (element_bytes + card.sparse_index_bytes_per_token_layer)
+        card.full_attention_layers * element_bytes + index_layers(card) * card.sparse_index_bytes_per_token_layer
     )
     windowed = copies * element_bytes * card.sliding_layers
     inside = _divide(spare, growing + windowed)
@@ -118,14 +146,12 @@ def _bits(precision: str | ArrayLike) -> FloatArray:
 
 
 def _index_bytes(card: ModelCard, length: FloatArray) -> FloatArray:
-    return card.full_attention_layers * card.sparse_index_bytes_per_token_layer * length
+    return index_layers(card) * card.sparse_index_bytes_per_token_layer * length
 
 
-def _state_bytes(card: ModelCard, bits: FloatArray, tp: ArrayLike) -> FloatArray:
+def _state_bytes(card: ModelCard, tp: ArrayLike) -> FloatArray:
     copies = np.maximum(1.0, np.asarray(tp, dtype=float) / max(card.linear_v_heads, 1))
-    if not card.linear_layers:
-        return np.zeros(np.broadcast_shapes(bits.shape, copies.shape))
-    return linear_state_elements(card) * np.maximum(bits, STATE_MIN_BITS) / 8.0 * copies
+    return state_bytes(card) * copies if card.linear_layers else np.zeros(copies.shape)
 
 
 def _divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:

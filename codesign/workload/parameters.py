@@ -56,7 +56,9 @@ class ParameterCounts:
     lm_head: int
     """Output head: always vocabulary × hidden, because it is always stored and multiplied."""
     attention_per_layer: int
-    """Projections of one softmax-attention layer (full or sliding), with the sparse indexer if any."""
+    """Projections of one softmax-attention layer (full or sliding), without the sparse indexer."""
+    index: int
+    """Sparse indexers of all layers that have one."""
     linear_per_layer: int
     """Projections of one linear-attention or Mamba layer."""
     dense_mlp_per_layer: int
@@ -114,6 +116,7 @@ def attention_matrices(card: ModelCard) -> list[Matrix]:
             (card.kv_lora, card.heads * (card.qk_nope + card.v_head)),
             (card.heads * card.v_head, card.hidden),
         ]
+        shapes += [(card.hidden, card.heads * card.v_head)] if card.gated_attention else []
     else:
         query = card.heads * card.head_dim
         shapes = [
@@ -122,14 +125,25 @@ def attention_matrices(card: ModelCard) -> list[Matrix]:
             (card.hidden, card.kv_heads * card.head_dim),
             (query, card.hidden),
         ]
-    if card.sparse_index_heads:
-        # The lightning indexer of DeepSeek sparse attention: its queries come from the query latent.
-        shapes += [
-            (card.q_lora or card.hidden, card.sparse_index_heads * card.sparse_index_dim),
-            (card.hidden, card.sparse_index_dim),
-            (card.hidden, card.sparse_index_heads),
-        ]
     return shapes
+
+
+def index_layers(card: ModelCard) -> int:
+    """Layers that have a sparse index of their own."""
+    if not card.sparse_index_heads:
+        return 0
+    return card.sparse_index_layers or card.full_attention_layers
+
+
+def index_matrices(card: ModelCard) -> list[Matrix]:
+    """The lightning indexer of DeepSeek sparse attention, of one layer: its queries come from the query latent."""
+    if not card.sparse_index_heads:
+        return []
+    return [
+        (card.q_lora or card.hidden, card.sparse_index_heads * card.sparse_index_dim),
+        (card.hidden, card.sparse_index_dim),
+        (card.hidden, card.sparse_index_heads),
+    ]
 
 
 def linear_attention_matrices(card: ModelCard) -> list[Matrix]:
@@ -147,11 +161,13 @@ def linear_attention_matrices(card: ModelCard) -> list[Matrix]:
     elif card.linear_kind == "kda":
         inputs = [
             (card.hidden, 2 * keys + values + card.linear_v_heads),
-            (card.hidden, card.linear_k_dim),  # the decay and the output gate are of low rank
+            (card.hidden, card.linear_k_dim),  # the decay is of low rank
             (card.linear_k_dim, keys),
-            (card.hidden, card.linear_v_dim),
-            (card.linear_v_dim, values),
         ]
+        if card.linear_full_gate:
+            inputs += [(card.hidden, values)]
+        else:
+            inputs += [(card.hidden, card.linear_v_dim), (card.linear_v_dim, values)]
     else:
         inputs = [(card.hidden, 2 * keys + 2 * values), (card.hidden, 2 * card.linear_v_heads)]
     return [*inputs, (values, card.hidden)]
@@ -188,6 +204,7 @@ def parameter_counts(card: ModelCard) -> ParameterCounts:
     embedding = 0 if card.tied_embeddings else table
     attention_layers = card.full_attention_layers + card.sliding_layers
     attention = elements(attention_matrices(card)) if attention_layers else 0
+    index = index_layers(card) * elements(index_matrices(card))
     linear = elements(linear_attention_matrices(card))
     dense = (
         elements(mlp_matrices(card.hidden, card.dense_intermediate, card.gated_mlp))
@@ -206,6 +223,7 @@ def parameter_counts(card: ModelCard) -> ParameterCounts:
         + table
         + norms
         + attention_layers * attention
+        + index
         + card.linear_layers * linear
         + card.dense_layers * dense
         + card.moe_layers * (shared + router + latent)
@@ -216,6 +234,7 @@ def parameter_counts(card: ModelCard) -> ParameterCounts:
         embedding=embedding,
         lm_head=table,
         attention_per_layer=attention,
+        index=index,
         linear_per_layer=linear,
         dense_mlp_per_layer=dense,
         expert=expert,
@@ -271,6 +290,7 @@ def weight_bytes(card: ModelCard, precision: str) -> float:
     if counts.attention_layers:
         bits += counts.attention_layers * (attention_bits(card, precision) - counts.attention_per_layer * other)
     blocks: tuple[tuple[Tensors, int], ...] = (
+        ("attention", counts.index),
         ("linear", counts.linear_layers * counts.linear_per_layer),
         ("dense", counts.dense_layers * counts.dense_mlp_per_layer),
         ("shared", counts.moe_layers * counts.shared_per_layer),

@@ -84,6 +84,7 @@ class Unit:
         counts = parameter_counts(self.card)
         precision = self.formats.weights
         attention = counts.linear_layers * counts.linear_per_layer * tensor_bits(self.card, precision, "linear")
+        attention += counts.index * tensor_bits(self.card, precision, "attention")
         if counts.attention_layers:
             attention += counts.attention_layers * attention_bits(self.card, precision)
         return (weights, self.size), (weights + (self.size - 1) * attention / 8.0, 1)

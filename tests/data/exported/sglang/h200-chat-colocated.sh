@@ -9,6 +9,6 @@ exec python3 -m sglang.launch_server \
   --context-length 131072 \
   --max-running-requests 1024 \
   --chunked-prefill-size 2048 \
-  --mem-fraction-static 0.95 \
+  --mem-fraction-static 0.8607 \
   --host 0.0.0.0 \
   --port 8000

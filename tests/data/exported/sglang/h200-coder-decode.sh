@@ -9,7 +9,7 @@ exec python3 -m sglang.launch_server \
   --kv-cache-dtype fp8_e4m3 \
   --context-length 128000 \
   --max-running-requests 4096 \
-  --mem-fraction-static 0.95 \
+  --mem-fraction-static 0.8617 \
   --disaggregation-mode decode \
   --disaggregation-transfer-backend nixl \
   --host 0.0.0.0 \

@@ -9,7 +9,8 @@ exec python3 -m sglang.launch_server \
   --kv-cache-dtype fp8_e4m3 \
   --context-length 128000 \
   --max-running-requests 8192 \
-  --mem-fraction-static 0.95 \
+  --chunked-prefill-size 65536 \
+  --mem-fraction-static 0.8429 \
   --disaggregation-mode prefill \
   --disaggregation-transfer-backend nixl \
   --host 0.0.0.0 \

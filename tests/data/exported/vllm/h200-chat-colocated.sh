@@ -9,5 +9,5 @@ exec vllm serve meta-llama/Llama-3.1-70B \
   --max-num-seqs 1024 \
   --enable-chunked-prefill \
   --max-num-batched-tokens 3072 \
-  --gpu-memory-utilization 0.95 \
+  --gpu-memory-utilization 0.9 \
   --enable-prefix-caching

@@ -8,6 +8,7 @@ exec vllm serve deepseek-ai/DeepSeek-V3.2 \
   --kv-cache-dtype fp8 \
   --max-model-len 128000 \
   --max-num-seqs 1024 \
-  --gpu-memory-utilization 0.95 \
+  --max-num-batched-tokens 2048 \
+  --gpu-memory-utilization 0.9 \
   --enable-prefix-caching \
   --kv-transfer-config '{"kv_connector": "NixlConnector", "kv_role": "kv_both"}'
