@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.candidates.build import Candidates, build_candidates, slices_of
+from codesign.candidates.build import Candidates, build_candidates, roles_of, slices_of
 from codesign.candidates.context import ROLES, MomentBook, Slice
 from codesign.candidates.data import ColumnBlock, Floats, Ints
 from codesign.candidates.decode import DecodeEdges
@@ -112,9 +112,9 @@ def _drawn(candidates: Candidates, rng: np.random.Generator, loads: int) -> Iter
         kv, hardware = PRECISIONS[int(part.table.kv[0])], part.configurations.hardware[part.index]
         vendor = part.instance.hardware[int(hardware[0])].accelerator.vendor
         model = int(part.configurations.model[part.index[0]])
-        for role in ROLES if int(part.table.cp[0]) == 1 else ("prefill",):
+        for role in roles_of(part):
             allowed = np.array([role in option.roles for option in part.instance.hardware])[hardware]
-            select = part.book.select(role, model, kv, vendor)
+            select = part.book.select(role, model, kv, vendor, int(part.table.drafts[0]))
             if allowed.any() and select and np.any(part.room > 0):
                 own = Slice(part.instance, part.grids, part.book, part.configurations, part.index[allowed], 0)
                 pools.append((role, own, select))
@@ -169,7 +169,7 @@ def _prefill(
         good = np.ones(len(busy), dtype=bool)
         for flow, prompt in zip(flows, prompts, strict=True):
             seconds = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send)
-            steps = np.full(len(busy), flow.tpot_level_s)
+            steps = np.full(len(busy), flow.token_level_s)
             good &= promises_hold(flow, middle, n, square / busy, seconds, prompt.weight, steps)
         low, high = np.where(good, middle, low), np.where(good, high, middle)
     room, mean, spread = _room(part, flows), loads.mean[:, 2] @ shares, loads.square @ shares

@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from codesign.catalog import Accelerator
-from codesign.problem.instance import Instance
+from codesign.problem.instance import Instance, Model
 from codesign.solution import Pool, Route, Solution
 from codesign.solution.labels import stage_of
 
@@ -80,6 +80,12 @@ class Worker:
     """Of that memory, for each replica."""
     keeps_prefixes: bool
     """Some route of the pool counts on a prefix that is kept in it."""
+    method: str
+    """What drafts tokens (speculative decoding); empty: nothing does."""
+    draft_tokens: int
+    """Of each sequence in a step."""
+    draft: str
+    """Repository or path of the draft's weights; empty where the model has them, or none are needed."""
     cell: int
     """Pools that hand KV to one another, directly or by others, are one cell."""
 
@@ -100,6 +106,7 @@ def workers(solution: Solution, instance: Instance) -> list[Worker]:
         replicas = pool.replicas + pool.spares
         ways = pool.parallelism
         tier, held = _parked(solution, instance, pool)
+        method, drafts = _drafting(solution, pool, routes)
         found.append(
             Worker(
                 pool=pool.pool,
@@ -128,10 +135,28 @@ def workers(solution: Solution, instance: Instance) -> list[Worker]:
                 tier=tier,
                 tier_bytes=held / replicas,
                 keeps_prefixes=any(route.kv_policy != "drop" for route in routes),
+                method=method,
+                draft_tokens=drafts,
+                draft=_draft(model) if method else "",
                 cell=cells[stage_of(pool), pool.pool],
             )
         )
     return found
+
+
+def _drafting(solution: Solution, pool: Pool, routes: Sequence[Route]) -> tuple[str, int]:
+    """(method, tokens) that a pool drafts; prompts pass through what drafts too, so a prefill pool of one has it."""
+    after = {route.decode_pool for route in routes} if pool.role == "prefill" else {pool.pool}
+    use = [p.speculation for p in solution.fleet if p.pool in after and stage_of(p) == stage_of(pool) and p.speculation]
+    return (use[0].method, max(u.draft_tokens for u in use)) if use else ("", 0)
+
+
+def _draft(model: Model) -> str:
+    """Where the draft's weights are."""
+    use = model.speculation
+    if use is None:
+        return ""
+    return use.checkpoint or ((use.card.hf_id or use.card.id) if use.card is not None else "")
 
 
 def node_accelerators(part: Accelerator) -> int:
