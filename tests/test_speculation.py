@@ -289,6 +289,14 @@ def test_published_acceptance_is_of_known_models_with_a_source():
         assert record.date
 
 
+def test_a_length_published_for_short_chains_says_nothing_of_longer_ones():
+    card = models()["DeepSeek-V3"]
+    one, two = (speculation(ModelSpeculation(method="mtp", draft_tokens=k), card) for k in (1, [1, 2]))
+    assert one.acceptance == (0.85,)
+    assert two.acceptance == pytest.approx((alike(3.09, 7),) * 2)
+    assert speculation(ModelSpeculation(method="mtp", draft_tokens=2), models()["DeepSeek-R1"]) is None
+
+
 def test_a_task_has_its_own_acceptance():
     problem = load_problem(ROOT / "problems" / "speculation.yaml")
     candidates = build_candidates(resolve(problem), bounded=False)

@@ -165,7 +165,8 @@ class _Resolver:
         if use.speculation is not None:
             drafts = speculation(use.speculation, card)
             if drafts is None:
-                found = f"{use.speculation.method} for {card.id}: the catalogue has no acceptance"
+                asked = max(use.speculation.draft_tokens)
+                found = f"{use.speculation.method} for {card.id}, {asked} draft_tokens: no acceptance in the catalogue"
                 self.faults.add(
                     ("models", name, "speculation"), found, "acceptance by position, or accepted_length", words=True
                 )

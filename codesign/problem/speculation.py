@@ -118,9 +118,13 @@ class Speculation:
     """Of the acceptance."""
 
 
-def published(method: SpeculationMethod, card: ModelCard) -> AcceptanceRecord | None:
-    """The catalogue's first acceptance for a method and a model; None where it has none."""
-    return next((r for r in acceptance_records().values() if r.method == method and card.id in r.models), None)
+def published(method: SpeculationMethod, card: ModelCard, drafts: int) -> AcceptanceRecord | None:
+    """The catalogue's first acceptance for a method and a model, measured with at least so many drafts, if any.
+
+    Fewer say nothing of later positions, whose tokens are accepted less.
+    """
+    some = (r for r in acceptance_records().values() if r.method == method and card.id in r.models)
+    return next((record for record in some if record.draft_tokens >= drafts), None)
 
 
 def speculation(given: ModelSpeculation, card: ModelCard) -> Speculation | None:
@@ -128,7 +132,7 @@ def speculation(given: ModelSpeculation, card: ModelCard) -> Speculation | None:
     choices = tuple(sorted(set(given.draft_tokens)))
     acceptance, record = given.by_position(choices[-1]), None
     if acceptance is None:
-        record = published(given.method, card)
+        record = published(given.method, card, choices[-1])
         if record is None:
             return None
         text = AcceptedDrafts(acceptance=list(record.acceptance) or None, accepted_length=record.accepted_length)
