@@ -15,8 +15,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.candidates.build import Candidates, slices_of
-from codesign.candidates.context import ROLES, MomentBook, Slice
+from codesign.candidates.build import Candidates, roles_of, slices_of
+from codesign.candidates.context import MomentBook, Slice
 from codesign.candidates.data import ColumnBlock, FleetData, Floats, RowUse
 from codesign.candidates.decode import DecodeEdges
 from codesign.candidates.edges import Edges, FlowCalls, Look
@@ -86,9 +86,9 @@ def drawers(candidates: Candidates) -> list[Drawer]:
         kv, hardware = PRECISIONS[int(part.table.kv[0])], part.configurations.hardware[part.index]
         vendor = part.instance.hardware[int(hardware[0])].accelerator.vendor
         model = int(part.configurations.model[part.index[0]])
-        for role in ROLES if int(part.table.cp[0]) == 1 else ("prefill",):
+        for role in roles_of(part):
             allowed = np.array([role in option.roles for option in part.instance.hardware])[hardware]
-            select = part.book.select(role, model, kv, vendor)
+            select = part.book.select(role, model, kv, vendor, int(part.table.drafts[0]))
             some = np.flatnonzero(allowed & (part.room > 0))
             if len(some) and select:
                 found.append(Drawer(role, part, select).taken(some))
@@ -123,7 +123,7 @@ def _prefill(
         good = np.ones(len(busy), dtype=bool)
         for flow, prompt in zip(flows, prompts, strict=True):
             seconds = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send)
-            steps = np.full(len(busy), flow.tpot_level_s)
+            steps = np.full(len(busy), flow.token_level_s)
             good &= promises_hold(flow, middle, n, square / busy, seconds, prompt.weight, steps)
         low, high = np.where(good, middle, low), np.where(good, high, middle)
     room, mean, spread = _room(part, flows), loads.mean[:, 2] @ shares, loads.square @ shares

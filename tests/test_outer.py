@@ -152,7 +152,7 @@ def test_prompts_of_few_kinds_keep_them_beside_those_of_many():
         one = np.ones((1, points))
         chunks = np.linspace(0.1, 3.0, points)[None]
         rest, parts, answer = np.zeros((1, points, 2)), np.zeros((1, 2, 2)), one[:, :1]
-        return Stream(one / points, chunks, rest, parts, 0.0 * one, answer, answer, answer)
+        return Stream(one / points, chunks, rest, parts, 0.0 * one, answer, answer, answer, 0.0 * answer)
 
     coarse = Calls.of([stream(3), stream(60)]).coarse()
     counted = coarse.weight[0, 0] > 0

@@ -34,6 +34,7 @@ def rows(n, session=None, follows=None, gap=0.0, **columns):
     values[:, COLUMNS.index("context")] = 1.0
     for name, value in columns.items():
         values[:, COLUMNS.index(name)] = value
+    values[:, COLUMNS.index("steps")] = values[:, COLUMNS.index("output")]  # a step for each token
     session = np.arange(n) if session is None else np.asarray(session)
     follows = np.zeros(n, dtype=bool) if follows is None else np.asarray(follows)
     gaps = np.broadcast_to(np.asarray(gap, dtype=np.float64), n).copy()

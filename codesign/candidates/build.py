@@ -249,21 +249,22 @@ def rejoined(instance: Instance, parts: Sequence[Candidates]) -> Candidates:
 def _reach(instance: Instance, configurations: Configurations | None, splits: SplitConfigurations | None) -> Reach:
     """The shortest and longest steps of each model, and the fastest replica of each hardware of a vendor."""
     one = np.ones(1)
-    steps: list[list[float]] = [[] for _ in instance.models]
+    steps: dict[tuple[int, int], list[float]] = {}
     links: dict[str, list[float]] = {option.accelerator.vendor: [] for option in instance.hardware}
     if configurations is not None:
         step, link = decode_step_seconds(configurations.table, one)[:, 0], link_bytes_per_s(configurations.table)
-        for m, found in enumerate(steps):
-            found += step[configurations.model == m].tolist()
+        for m, k in zip(*np.unique(np.stack([configurations.model, configurations.table.drafts]), axis=1), strict=True):
+            mine = (configurations.model == m) & (configurations.table.drafts == k)
+            steps.setdefault((int(m), int(k)), []).extend(step[mine].tolist())
         for h, option in enumerate(instance.hardware):
             mine = link[configurations.hardware == h]
             links[option.accelerator.vendor] += [float(mine.max())] if len(mine) else []
     if splits is not None:
         step = np.max(np.stack(split_step_seconds(splits.table, one)), axis=0)[:, 0]
-        for m, found in enumerate(steps):
-            found += step[splits.model == m].tolist()
+        for m in np.unique(splits.model).tolist():
+            steps.setdefault((m, 0), []).extend(step[splits.model == m].tolist())
     return Reach(
-        tuple((min(found, default=0.0), max(found, default=0.0)) for found in steps),
+        {key: (min(found), max(found)) for key, found in steps.items()},
         {vendor: tuple(found) for vendor, found in links.items()},
     )
 
@@ -284,7 +285,7 @@ def changed(candidates: Candidates, instance: Instance) -> Candidates:
 def slices_of(
     instance: Instance, grids: Grids, book: FlowBook, configurations: Configurations, bounded: bool
 ) -> list[Slice]:
-    """One slice for each (model, KV precision, vendor, context-parallel or not) that has configurations.
+    """One slice for each (model, KV precision, vendor, context-parallel or not, drafts) that has configurations.
 
     `bounded`: also for columns that bound.
     """
@@ -292,9 +293,9 @@ def slices_of(
         configurations.hardware
     ]
     shared = configurations.table.cp > 1
-    keys = np.stack(
-        [configurations.model.astype(str), configurations.table.kv.astype(str), vendor, shared.astype(str)], axis=1
-    )
+    drafts = configurations.table.drafts
+    axes = [configurations.model, configurations.table.kv, vendor, shared, *([drafts] if np.any(drafts) else [])]
+    keys = np.stack([axis.astype(str) for axis in axes], axis=1)
     found, where = np.unique(keys, axis=0, return_inverse=True)
     return [
         Slice(instance, grids, book, configurations, np.flatnonzero(where.ravel() == i), 0, bounded)
@@ -333,6 +334,13 @@ def _at_once(parts: Sequence[Slice], threads: int) -> Iterator[Callable[[Slice],
         left.clear()
 
 
+def roles_of(part: Slice) -> tuple[str, ...]:
+    """Roles that a slice's configurations may take: prompts alone need no drafts, and share their work alone."""
+    if int(part.table.cp[0]) > 1:
+        return ("prefill",)
+    return ROLES if not int(part.table.drafts[0]) else tuple(role for role in ROLES if role != "prefill")
+
+
 def _columns(part: Slice) -> Built:
     """Columns of all roles of a slice, each on the hardware that may take the role."""
     model = int(part.configurations.model[part.index[0]])
@@ -343,12 +351,12 @@ def _columns(part: Slice) -> Built:
     outer: Blocks = []
     builders = {"prefill": prefill_blocks, "decode": decode_blocks, "colocated": colocated_blocks}
     books: dict[bytes, MomentBook] = {}
-    for role in ROLES if int(part.table.cp[0]) == 1 else ("prefill",):
+    for role in roles_of(part):
         allowed = np.array([role in option.roles for option in part.instance.hardware])[hardware]
         if not allowed.any():
             continue
         book = books.setdefault(allowed.tobytes(), MomentBook(replace(part, index=part.index[allowed])))
-        select = part.book.select(role, model, kv, vendor)
+        select = part.book.select(role, model, kv, vendor, int(part.table.drafts[0]))
         own = replace(book.part, role=role)
         memory = Memory(own.index, own.room, own.prefix_bytes)
         flows = [part.book.flows[f] for f in select]
@@ -419,6 +427,8 @@ def _groups(instance: Instance, configurations: Configurations) -> list[Group]:
                 shape += f"cp{table.cp[k]}"
             if table.memory[k] >= 0:
                 shape += f" {configurations.attachments[int(table.memory[k])].name}"
+            if table.drafts[k]:
+                shape += f" {model.speculation.method if model.speculation else ''}+{table.drafts[k]}"
             lost = max(1, option.server_accelerators // int(configurations.packed[k]))
             groups.append(
                 Group(

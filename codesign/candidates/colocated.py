@@ -349,7 +349,14 @@ class _Columns:
                 open_ &= needed[:, None]
                 taken += 1
                 rows = np.flatnonzero(needed)
-                longest = min((t for v in chosen for _, t in each.calls[v].flow.calls.task.tpot_slo), default=np.nan)
+                longest = min(
+                    (
+                        each.calls[v].accepted.target("tpot", t)
+                        for v in chosen
+                        for _, t in each.calls[v].flow.calls.task.tpot_slo
+                    ),
+                    default=np.nan,
+                )
                 same = np.ones(len(rows))
                 found.append(
                     _Columns(

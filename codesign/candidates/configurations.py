@@ -1,7 +1,8 @@
-"""Which deployment configurations exist: hardware × model × precisions × TP × PP × EP × DP × CP × memory.
+"""Which deployment configurations exist: hardware × model × precisions × TP × PP × EP × DP × CP × memory × drafts.
 
 Replica sizes that divide one another share servers exactly by counting slots; a size outside that chain
-(16 or 64 in a 72-accelerator rack) gets servers of its own, whose left-over slots count as lost.
+(16 or 64 in a 72-accelerator rack) gets servers of its own, whose left-over slots count as lost. Replicas of several
+pipeline stages draft nothing: engines have no speculation there.
 """
 
 from __future__ import annotations
@@ -65,11 +66,13 @@ def enumerate_configurations(instance: Instance, places: list[Places]) -> Config
             kinds += [(*shape, -1, None) for shape in _context_parallel(instance, option, shapes)]
             for tp, pp, ep, dp, cp, memory, attachment in kinds:
                 packing, packed = places[h].of(tp * pp * dp * cp, attachment)
+                drafts = (0,) if pp * cp > 1 or model.speculation is None else (0, *model.speculation.draft_tokens)
                 rows += [
-                    (h, m, *(PRECISIONS.index(p) for p in precision), tp, pp, ep, dp, cp, memory, packing, packed)
+                    (h, m, *(PRECISIONS.index(p) for p in precision), tp, pp, ep, dp, cp, memory, k, packing, packed)
                     for precision in model.precisions
+                    for k in drafts
                 ]
-    columns = np.array(rows, dtype=np.int64).reshape(-1, 13).T
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 14).T
     if not rows:
         return None
     table = ConfigurationTable(
@@ -78,6 +81,8 @@ def enumerate_configurations(instance: Instance, places: list[Places]) -> Config
         *columns[:9],
         cp=columns[9],
         memory=columns[10],
+        drafts=columns[11],
+        speculations=tuple(model.speculation for model in instance.models),
         memories=tuple(attachment.memory for attachment in beside),
         engines=engines(instance),
         safety=instance.options.safety,
@@ -91,8 +96,8 @@ def enumerate_configurations(instance: Instance, places: list[Places]) -> Config
         table.take(keep),
         columns[0, keep],
         columns[1, keep],
-        columns[11, keep],
-        columns[12, keep].astype(np.float64),
+        columns[12, keep],
+        columns[13, keep].astype(np.float64),
         beside,
     )
 

@@ -211,7 +211,7 @@ def decode_power(part: Slice, book: MomentBook, flow: CallFlow) -> Floats:
     """
     intercept, slope, weights_j = part.stepping
     moments = book.decode(flow.calls)
-    return moments.read_j - weights_j / intercept * (slope * moments.tokens + moments.attention)
+    return moments.read_j - weights_j / intercept * (slope * moments.steps + moments.attention)
 
 
 def decode_constant_power(part: Slice) -> Floats:

@@ -130,9 +130,16 @@ def _outer(part: Slice, book: MomentBook, few: DecodeEdges, power: Floats, selec
 
 
 def promise_of(flow: CallFlow) -> Promise:
-    """What a flow needs of the steps: its task's TPOT and ITL, and the level that its commodity counts on."""
+    """What a flow needs of the steps: its task's TPOT and ITL, and the level that its commodity counts on.
+
+    A step may take as much longer than a promise of TPOT as it emits several tokens; gaps are steps.
+    """
     task = flow.calls.task
-    pairs = [(float(normal_quantile(percentile)), seconds) for percentile, seconds in (*task.tpot_slo, *task.itl_slo)]
+    pairs = [
+        (float(normal_quantile(percentile)), flow.accepted.target(metric, seconds))
+        for metric in ("tpot", "itl")
+        for percentile, seconds in getattr(task, f"{metric}_slo")
+    ]
     if np.isfinite(flow.tpot_level_s):
         pairs.append((Z, flow.tpot_level_s))
     return tuple(sorted({pair for pair in pairs if not any(_tighter(other, pair) for other in pairs)}))
@@ -188,10 +195,10 @@ class DecodeEdges:
         first = [self.kind.index(m) for m in range(len(kinds))]
         moments = [book.decode(flows[v].calls) for v in first]
         self._tasks = [flows[v].calls.task.name for v in first]
-        self._tokens = np.array([m.tokens for m in moments])
+        self._tokens = np.array([m.steps for m in moments])
         self._moments = {
             word: np.stack([getattr(m, word) for m in moments], axis=1)
-            for word in ("attention", "attention_square", "bytes_tokens", "square_tokens")
+            for word in ("attention", "attention_square", "bytes_steps", "square_steps")
         }
         held = [f.calls.held_s if f.residency == "decode" else 0.0 for f in flows]
         own = [book.decode(f.calls) for f in flows]
@@ -225,7 +232,7 @@ class DecodeEdges:
         variance = calls * (tokens * slope**2 + 2.0 * slope * of["attention"] + of["attention_square"])
         gain = batch * (slope + of["attention"] / tokens) / step
         variance = variance * batch_swing(gain, batch, self.replicas)
-        active = calls * of["bytes_tokens"], calls * of["square_tokens"]
+        active = calls * of["bytes_steps"], calls * of["square_steps"]
         return _Load(calls / step, step, np.sqrt(np.maximum(variance, 0.0)), active)
 
     def _until(self, rate: Floats, share: Floats) -> Floats:
@@ -355,7 +362,7 @@ class DecodeEdges:
         step = self._step[:, :1] + reads * self._seen[:, :1]
         held = [
             kept + (self._moments[word] * step)[:, self.kind]
-            for kept, word in zip(self._kept, ("bytes_tokens", "square_tokens"), strict=True)
+            for kept, word in zip(self._kept, ("bytes_steps", "square_steps"), strict=True)
         ]
         room = np.stack([room_alone(self.part, flow) for flow in self.flows], axis=1)
         return 1.0 / np.maximum(most_held(held[0], held[1], room), _NOTHING)

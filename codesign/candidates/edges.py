@@ -24,6 +24,7 @@ from codesign.candidates.loads import SAFE, Loads, Pooled, batches, most_held
 from codesign.candidates.outer import MemoryMixes, Rows, room_alone
 from codesign.performance import first_token_seconds, kv_bytes
 from codesign.performance.colocated import Calls, Colocated, Steps, Stream, stacked
+from codesign.performance.drafts import Accepted, accepted
 from codesign.workload.population import answer_lengths
 
 _ALIKE = ("tpot", "itl")
@@ -81,6 +82,8 @@ class FlowCalls:
     kept_squares: Floats
     moved_bytes: Floats
     """[K] over the replica's busier direction, to and from a tier."""
+    accepted: Accepted
+    """What steps emit of its answers."""
 
     @staticmethod
     def of(part: Slice, book: MomentBook, flow: CallFlow) -> FlowCalls:
@@ -118,6 +121,7 @@ class FlowCalls:
             moments.bytes_after[:, None] * held,
             moments.square_after[:, None] * held,
             np.maximum(prompt.arriving, prompt.decode_leaving) * (flow.tier is not None),
+            accepted(part.table, flow.calls),
         )
 
     def take(self, rows: NDArray[np.intp]) -> FlowCalls:
@@ -135,7 +139,11 @@ class FlowCalls:
         """Them in chunks of the size [K] of each configuration; `first`: for the tail of TTFT."""
         rows = [np.flatnonzero(chunk == size) for size in np.unique(chunk)]
         prompts = self.first if first else self.prompts
-        found = [Stream.of(part.table.take(own), float(chunk[own[0]]), prompts, self.answers) for own in rows]
+        each = (part.table.take(own) for own in rows)
+        found = [
+            Stream.of(table, float(chunk[own[0]]), prompts, self.answers, self.accepted)
+            for table, own in zip(each, rows, strict=True)
+        ]
         return Stream.joined(found).take(np.argsort(np.concatenate(rows))) if len(found) > 1 else found[0]
 
     @property
@@ -165,7 +173,7 @@ class _Promises:
     def of(kind: str, calls: Sequence[FlowCalls], streams: Sequence[Stream], whose: Sequence[int]) -> _Promises | None:
         """Those of some calls, with their chunks; None where there are none."""
         made = [
-            (v, seconds, 1.0 - percentile)
+            (v, calls[v].accepted.target(kind, seconds), 1.0 - percentile)
             for v in whose
             for percentile, seconds in getattr(calls[v].flow.calls.task, f"{kind}_slo")
         ]
@@ -191,7 +199,12 @@ class _Promises:
 
         elif kind == "tpot":
             every = [answer_lengths(m.flow.calls.task, m.flow.calls.population) for m in mine]
-            answers = {look: _stacked([_lumped(*each, most) for each in every]) for look, most in _ANSWERS.items()}
+            lumped = {look: [_lumped(*each, most) for each in every] for look, most in _ANSWERS.items()}
+            tokens = [m.accepted.tokens for m in mine]
+            answers = {
+                look: _stacked([(weight, output / t) for (weight, output), t in zip(each, tokens, strict=True)])
+                for look, each in lumped.items()
+            }
 
             def late(pool: Colocated, here: Calls, read: Floats) -> Floats:
                 return pool.tpot_exceeds(pool.first_s(here), *answers[pool.look], target)

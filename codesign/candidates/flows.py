@@ -16,6 +16,7 @@ from scipy.special import ndtr
 from codesign.candidates.data import Floats, Flow
 from codesign.candidates.grids import Grids
 from codesign.candidates.lengths import TaskCalls
+from codesign.performance.drafts import ONE_TOKEN, Accepted, accepted_of
 from codesign.performance.queueing import ADMISSION_STEPS
 from codesign.problem.instance import Instance, MemoryOption
 
@@ -44,8 +45,8 @@ class Admission:
 class Reach:
     """What the hardware on offer reaches at its best: levels beyond it would be columns of nothing."""
 
-    steps_s: tuple[tuple[float, float], ...]
-    """By model, the shortest and the longest step of an empty batch of any configuration."""
+    steps_s: Mapping[tuple[int, int], tuple[float, float]]
+    """By model and drafted tokens, the shortest and the longest step of an empty batch of any configuration."""
     links: Mapping[str, tuple[float, ...]]
     """By vendor, byte/s of the fastest replica of each of its hardware."""
 
@@ -64,6 +65,8 @@ class Commodity:
     ttft_level_s: float
     tpot_level_s: float
     ttl_s: float
+    drafts: int = 0
+    """Tokens that the decode side drafts for each sequence in a step."""
     stage: tuple[str, str] | None = None
     """(period, scenario) where there are several."""
 
@@ -86,11 +89,20 @@ class CallFlow:
     ttft_level_s: float
     """Limit on TTFT's mean and deviation (inf without a task-latency SLO)."""
     tpot_level_s: float
-    """Limit on the step time of the decode side (inf for colocated)."""
+    """Limit on the step time of the decode side (inf for colocated), several tokens in a step or not."""
     admission: Admission
     """What the TTFT counts on for decode admission."""
     tier: MemoryOption | None = None
     """The memory of a tier residency."""
+    drafts: int = 0
+    """Tokens that the decode side drafts (of colocated flows any number may be)."""
+    accepted: Accepted = ONE_TOKEN
+    """What its steps then emit."""
+
+    @property
+    def token_level_s(self) -> float:
+        """Time per token of a call that a task's latency counts on, where its steps keep their level."""
+        return self.tpot_level_s / self.accepted.tpot
 
     def transfer_seconds(self, reload: Floats, send: Floats) -> Floats:
         """Seconds in which bytes `reload` come from where the prefix is kept and `send` go to the decode side."""
@@ -120,6 +132,7 @@ class CallFlow:
             self.ttft_level_s,
             self.tpot_level_s,
             self.calls.ttl_s,
+            self.drafts,
         )
 
     @property
@@ -138,8 +151,8 @@ class FlowBook:
     calls_bound: Floats
     """[F] calls/s if the flow carried its whole task."""
 
-    def select(self, phase: str, model: int, kv: str, vendor: str) -> list[int]:
-        """Indices of the flows that a block of columns offers."""
+    def select(self, phase: str, model: int, kv: str, vendor: str, drafts: int = 0) -> list[int]:
+        """Indices of the flows that a block of columns offers, whose steps draft so many tokens."""
         return [
             f
             for f, flow in enumerate(self.flows)
@@ -147,6 +160,7 @@ class FlowBook:
             and flow.model == model
             and flow.kv == kv
             and (phase == "colocated" or flow.vendor == vendor)
+            and (phase != "decode" or flow.drafts == drafts)
         ]
 
 
@@ -201,16 +215,23 @@ def _colocated(
 def _disaggregated(
     instance: Instance, grids: Grids, task: int, calls: TaskCalls, model: int, kv: str, vendor: str, reach: Reach
 ) -> list[CallFlow]:
-    levels = latency_levels(grids, calls, reach.steps_s[model])
+    speculation = instance.models[model].speculation
+    levels = []
+    for drafts in (0, *(speculation.draft_tokens if speculation else ())):
+        if (model, drafts) in reach.steps_s or not drafts:
+            emits = accepted_of(speculation, drafts, calls)
+            steps = reach.steps_s.get((model, drafts), (0.0, 0.0))
+            levels += [(*pair, drafts, emits) for pair in latency_levels(grids, calls, steps, emits)]
     return [
         CallFlow(
-            task, kept, model, kv, phase, residency, vendor, fabric, ttft, tpot, _admission(grids, tpot), tier
+            task, kept, model, kv, phase, residency, vendor, fabric, ttft, tpot, _admission(grids, tpot), tier,
+            drafts, emits,
         )
         for residency, tier, kept in _residencies(instance, grids, calls, ("decode", "prefill"))
         for fabric in _fabrics(grids, calls, reach.links[vendor])
-        for ttft, tpot in levels
+        for ttft, tpot, drafts, emits in levels
         for phase in ("prefill", "decode")
-    ]
+    ]  # fmt: skip
 
 
 def _residencies(
@@ -271,15 +292,18 @@ def _fabrics(grids: Grids, calls: TaskCalls, links: tuple[float, ...]) -> tuple[
     return (*sorted({level for nearest in slower for level in nearest}), *useful)
 
 
-def latency_levels(grids: Grids, calls: TaskCalls, steps_s: tuple[float, float]) -> list[tuple[float, float]]:
-    """(TTFT level, TPOT level) pairs that a task's commodities may have, the TTFT loosest for each TPOT.
+def latency_levels(
+    grids: Grids, calls: TaskCalls, steps_s: tuple[float, float], emits: Accepted = ONE_TOKEN
+) -> list[tuple[float, float]]:
+    """(TTFT level, step level) pairs that a task's commodities may have, the TTFT loosest for each step.
 
     Without a task-latency SLO TTFT needs no level, and the TPOT level is the admission step that the TTFT
     counts on.  With one, each TPOT level takes the longest TTFT level that still fits the task's latency.
-    `steps_s` are the shortest and the longest step of an empty batch of any configuration.
+    `steps_s` are the shortest and the longest step of an empty batch of any configuration, which `emits` its tokens.
     """
     task = calls.task
-    target = min((seconds for _, seconds in (*task.tpot_slo, *task.itl_slo)), default=np.inf)
+    limits = [emits.target(metric, t) for metric in ("tpot", "itl") for _, t in getattr(task, f"{metric}_slo")]
+    target = min(limits, default=np.inf)
     if not task.task_latency_slo:
         levels = grids.admissions(steps_s[1])
         if min((seconds for _, seconds in task.ttft_slo), default=np.inf) < grids.quick_ttft_s:
@@ -293,7 +317,7 @@ def latency_levels(grids: Grids, calls: TaskCalls, steps_s: tuple[float, float])
     enough = min((seconds / (1.0 - p) ** 0.5 for p, seconds in task.ttft_slo), default=np.inf)
     pairs: list[tuple[float, float]] = []
     for tpot in levels[: useful + 1][::-1]:
-        fitting = [t for t in grids.ttft_levels_s if task_latency_holds(calls, t, t, tpot)]
+        fitting = [t for t in grids.ttft_levels_s if task_latency_holds(calls, t, t, tpot / emits.tpot)]
         if fitting and (not pairs or max(fitting) > pairs[-1][0]):
             pairs.append((max(fitting), tpot))
             if max(fitting) >= enough:

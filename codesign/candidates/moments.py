@@ -23,6 +23,7 @@ from codesign.performance import (
     prefill_occupancy_seconds,
     prefill_seconds,
 )
+from codesign.performance.drafts import accepted
 from codesign.performance.energy import joules_per_flop, kv_joules_per_byte, prefill_energy_j
 
 
@@ -30,16 +31,16 @@ from codesign.performance.energy import joules_per_flop, kv_joules_per_byte, pre
 class DecodeMoments:
     """What one call's decode phase asks of a replica, per step second where a step is involved."""
 
-    tokens: float
-    """E[o]."""
+    steps: float
+    """E[n]: steps of an answer, one for each of its tokens where none are drafted."""
     attention: Floats
-    """E[o·r], seconds: r is what the sequence adds to each step."""
+    """E[n·r], seconds: r is what the sequence adds to each step."""
     attention_square: Floats
-    """E[o·r²], seconds²."""
-    bytes_tokens: Floats
-    """E[o·bytes]: times the step time gives byte·seconds while active."""
-    square_tokens: Floats
-    """E[o·bytes²]."""
+    """E[n·r²], seconds²."""
+    bytes_steps: Floats
+    """E[n·bytes]: times the step time gives byte·seconds while active."""
+    square_steps: Floats
+    """E[n·bytes²]."""
     bytes_after: Floats
     """E[bytes] that the session holds when the call ends."""
     square_after: Floats
@@ -92,13 +93,13 @@ def decode_moments(table: ConfigurationTable, calls: TaskCalls) -> DecodeMoments
     held = np.maximum(kv_bytes(table, points.context + output) - shared, 0.0)
     joules = kv_read_bytes(table, middle) * kv_joules_per_byte(table)[:, None]
     joules = joules + decode_flops(table, middle) * joules_per_flop(table)[:, None]
-    stay = weight * output
+    stay = weight * output / accepted(table, calls).tokens
     return DecodeMoments(
-        tokens=float(stay.sum()),
+        steps=float(stay.sum()),
         attention=attention @ stay,
         attention_square=attention**2 @ stay,
-        bytes_tokens=held @ stay,
-        square_tokens=held**2 @ stay,
+        bytes_steps=held @ stay,
+        square_steps=held**2 @ stay,
         bytes_after=held @ weight,
         square_after=held**2 @ weight,
         read_j=joules @ stay,

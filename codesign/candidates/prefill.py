@@ -131,7 +131,7 @@ class PrefillLoads:
             use[:, 0, v] = use[:, 1, v] = prompt.busy
             there = prompt.seconds + flow.transfer_seconds(prompt.reload, prompt.send)
             if stays:  # what is here stays while the decode side answers
-                there = there + prompt.answer_tokens * flow.tpot_level_s
+                there = there + prompt.answer_tokens * flow.token_level_s
             use[:, 2, v] = (there * prompt.held) @ prompt.weight + held * after.bytes_after
             square[:, v] = (there * prompt.held**2) @ prompt.weight + held * after.square_after
             use[:, 3, v] = np.maximum(prompt.arriving, prompt.leaving)
@@ -251,7 +251,7 @@ def _inverse(part: Slice, book: MomentBook, flow: CallFlow, pools: Sequence[int]
     # Columns that bound take waits as exponential: jobs of very different lengths make them longer, never shorter.
     prompt, largest = book.prompt(flow.calls, flow.residency), part.instance.options.max_utilization
     seconds = _first_token_rest(part, flow, prompt)
-    steps = np.full(len(ratio), flow.tpot_level_s)
+    steps = np.full(len(ratio), flow.token_level_s)
     mine = pools[:1] if flow.residency == "prefill" else pools
     found = most_utilization(flow, mine, ratio, seconds, prompt.weight, steps, largest)
     found = np.where(found > 0, np.minimum(found + largest * 0.5**HALVINGS, largest), 0.0)
@@ -361,7 +361,7 @@ class _Edges:
                 inverse[v] = inverse[known]
                 continue
             seconds = _first_token_rest(part, flow, prompt)
-            steps = np.full(len(part.index), flow.tpot_level_s)
+            steps = np.full(len(part.index), flow.token_level_s)
             # A session goes back to the replica that keeps its KV: no queue is pooled.
             mine = pools[:1] if flow.residency == "prefill" else pools
             found = most_utilization(flow, mine, looked, seconds, prompt.weight, steps, largest, skew)
@@ -459,7 +459,7 @@ class _Offer:
 def _promised(flow: CallFlow, prompt: PromptMoments) -> tuple[Any, ...]:
     """What the most utilisation of a flow follows from."""
     task = flow.calls.task
-    latency = (flow.ttft_level_s, flow.tpot_level_s) if task.task_latency_slo else ()
+    latency = (flow.ttft_level_s, flow.tpot_level_s, flow.drafts) if task.task_latency_slo else ()
     return (
         task.name,
         id(prompt),

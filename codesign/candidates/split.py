@@ -317,21 +317,21 @@ class _Part:
                 axis=1,
             )
             slopes = np.concatenate([curve.slope for curve in curves], axis=1)
-            scaled[:, :lines, v] = slopes * moments.tokens + shares
+            scaled[:, :lines, v] = slopes * moments.steps + shares
             scaled[:, lines, v] = (
-                moments.tokens * steepest**2
+                moments.steps * steepest**2
                 + 2 * steepest * attention
                 + moments.attention_square / n**2
             )
-            scaled[:, lines + 1, v] = moments.tokens
-            scaled[:, lines + 2, v] = moments.bytes_tokens
-            scaled[:, lines + 3, v] = moments.square_tokens
+            scaled[:, lines + 1, v] = moments.steps
+            scaled[:, lines + 2, v] = moments.bytes_steps
+            scaled[:, lines + 3, v] = moments.square_steps
             held = flow.calls.held_s if flow.residency == "decode" else 0.0
             fixed[:, lines + 2, v] = moments.bytes_after * held
             fixed[:, lines + 3, v] = moments.square_after * held
             prompt = prompt_moments(table.attention, flow.calls, flow.residency)
             moved = np.maximum(prompt.decode_arriving, prompt.decode_leaving)
-            fixed[:, lines + 4, v] = moved + moments.tokens * sent
+            fixed[:, lines + 4, v] = moved + moments.steps * sent
             power[:, v] = self._joules(flow, moments)
         return fixed, scaled, power
 
@@ -353,8 +353,8 @@ class _Part:
         """[K] joules per call: reads and FLOPs, less the weight streaming that the call slows down."""
         per_second, slope, _ = self.stepping
         other = self.table.feed_forward
-        forward = decode_flops(other, np.zeros(1))[:, 0] * joules_per_flop(other) * moments.tokens
-        slowed = slope * moments.tokens + moments.attention / self.table.groups
+        forward = decode_flops(other, np.zeros(1))[:, 0] * joules_per_flop(other) * moments.steps
+        slowed = slope * moments.steps + moments.attention / self.table.groups
         joules = moments.read_j + forward - per_second * slowed
         if flow.tier is not None:
             tier = flow_traffic(self.instance, flow).of_phase("decode")

@@ -325,6 +325,35 @@ class ModelCard(Entry):
         return self
 
 
+class AcceptanceRecord(Entry):
+    """Published acceptance of drafted tokens (speculative decoding) for some models on some text."""
+
+    id: str
+    method: Literal["mtp", "eagle", "eagle3", "draft-model", "ngram"]
+    models: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Ids of model cards."""
+    checkpoint: str = ""
+    """Repository of the draft's weights on the Hugging Face hub; empty where the model has them itself."""
+    draft_tokens: Annotated[int, Field(ge=1)]
+    """Drafted in each step where it was measured."""
+    acceptance: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    """By position, each where those before it were accepted."""
+    accepted_length: Annotated[float, Field(ge=1)] | None = None
+    """Mean tokens that a step emits."""
+    text: str
+    """What was generated."""
+    source: str
+    date: str
+    license: str
+    notes: str = ""
+
+    @model_validator(mode="after")
+    def _one_figure(self) -> "AcceptanceRecord":
+        if bool(self.acceptance) == (self.accepted_length is not None):
+            raise ValueError("found neither or both of acceptance and accepted_length: expected one of them")
+        return self
+
+
 class MemoryTier(Entry):
     """A kind of memory beside or below the accelerator: the value that is used, and the published range."""
 

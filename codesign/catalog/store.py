@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from codesign.catalog.schema import (
     Accelerator,
+    AcceptanceRecord,
     E,
     Link,
     MemoryTier,
@@ -51,6 +52,12 @@ def accelerators() -> Mapping[str, Accelerator]:
 def models() -> Mapping[str, ModelCard]:
     """Every model card, by id."""
     return _read("models.toml", ModelCard)
+
+
+@cache
+def acceptance_records() -> Mapping[str, AcceptanceRecord]:
+    """Published acceptance of drafted tokens, by id."""
+    return _read("speculation.toml", AcceptanceRecord)
 
 
 @cache

@@ -20,6 +20,7 @@ from codesign.check.calls import Array, Prompts
 from codesign.check.plan import ModelledPool, ModelledRoute
 from codesign.performance import decode_attention_seconds, decode_step_seconds, prefill_attention_seconds
 from codesign.performance.chunks import CHUNK_SPREAD, KNOTS, WAIT_SPREAD
+from codesign.performance.drafts import Accepted, accepted
 from codesign.performance.queueing import ALIKE, LEAST_MET, MOST_EVEN, UNEVEN, mean_wait
 from codesign.workload.population import answer_lengths
 
@@ -45,9 +46,12 @@ class _Traffic:
     attention: Array
     """[J] attention seconds of a whole prompt."""
     answers: Array
-    """[P] weights of answers, [P] their tokens, and [P] what their contexts add to a step."""
+    """[P] weights of answers, [P] their steps (one for a token where none are drafted), and [P] what their contexts add
+    to one."""
     tokens: Array
     reads: Array
+    emits: Accepted
+    """What steps emit of its answers."""
 
     @staticmethod
     def of(
@@ -55,6 +59,7 @@ class _Traffic:
     ) -> _Traffic:
         """A route on a pool, whose calls meet a share of each other; perhaps with its prompts in more lengths."""
         calls, points = route.calls, route.calls.population
+        emits = accepted(pool.table, calls)
         prompts, chunk = prompts or calls.prompts(), float(pool.entry.prefill_chunk or np.nan)
         whole = np.floor_divide(prompts.new, chunk)
         left = prompts.new / chunk - whole
@@ -66,8 +71,9 @@ class _Traffic:
             between=np.stack([np.interp(left, _SHARES, one) for one in np.eye(len(_SHARES))], axis=1),
             attention=prefill_attention_seconds(pool.table, prompts.new, prompts.cached)[0],
             answers=points.weight,
-            tokens=points.output,
+            tokens=points.output / emits.tokens,
             reads=decode_attention_seconds(pool.table, points.context + points.output / 2.0)[0],
+            emits=emits,
         )
 
     @property
@@ -224,6 +230,7 @@ class Colocated:
         traffic, seconds = _Traffic.of(route.prefill, route), self.decoding(route)
         mean = float(traffic.answers @ seconds)
         within = traffic.tokens**2 * self.others + self._met(traffic, traffic.tokens)
+        within = within + traffic.emits.scatter * traffic.tokens * self.step_s**2
         return mean, float(traffic.answers @ ((seconds - mean) ** 2 + within))
 
     def _met(self, traffic: _Traffic, tokens: Array) -> Array:
@@ -231,10 +238,10 @@ class Colocated:
         return self.chunks * (float(self.shared.first(traffic)[0]) + self.step_s * tokens)
 
     def late(self, route: ModelledRoute) -> Callable[[float], float]:
-        """P(a call's mean step > t): gamma above the shortest step, by mean and variance at each answer's length."""
+        """P(a call's time per token > t): steps gamma above the shortest, by mean and variance at each length."""
         traffic = _Traffic.of(route.prefill, route)
         weight, tokens = answer_lengths(route.calls.task, route.calls.population)
-        tokens = np.maximum(tokens, 1.0)
+        tokens = np.maximum(tokens / traffic.emits.tokens, 1.0)
         above = np.maximum(self.shared.decoding(traffic, tokens)[0] / tokens - self.shortest_s, 1e-12)
         variance = np.maximum(self.others + self._met(traffic, tokens) / tokens**2, 1e-24)
         top, spread = self.full_step_s, max(float(np.sqrt(self.full)), 1e-12)
@@ -247,6 +254,7 @@ class Colocated:
             return np.asarray(gammaincc(mean**2 / variance, max(t - self.shortest_s, 0.0) * mean / variance))
 
         def beyond(t: float) -> float:
+            t = traffic.emits.target("tpot", t)
             some = theirs * gamma(above / theirs, square / theirs - (above / theirs) ** 2, t)
             each = np.maximum(gamma(above, variance, t), some)
             return float(weight @ np.minimum(each, ndtr((top - t) / spread)))

@@ -33,6 +33,7 @@ from codesign.performance import (
     prefill_seconds,
     rank_sequences,
 )
+from codesign.performance.drafts import accepted
 from codesign.performance.queueing import (
     PLANNING_PERCENTILE,
     mean_wait,
@@ -141,7 +142,7 @@ def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
     for route in routes:
         calls, rate = route.calls, route.calls.rate / pool.entry.replicas
         points = calls.population
-        stay, middle = points.weight * points.output, points.context + points.output / 2.0
+        stay, middle = points.weight * _steps_of(pool, route), points.context + points.output / 2.0
         tokens += rate * float(stay.sum())
         attention += rate * float(decode_attention_seconds(table, middle)[0] @ stay)
         flops += rate * float(decode_flops(table, middle)[0] @ stay)
@@ -176,7 +177,7 @@ def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
         calls, rate = route.calls, route.calls.rate / pool.entry.replicas
         points, prompts = calls.population, calls.prompts()
         end = session_bytes(pool, calls, points.context + points.output)
-        decoding = t * points.output if shared is None else shared.decoding(route)
+        decoding = t * _steps_of(pool, route) if shared is None else shared.decoding(route)
         held.hold(rate, points.weight, decoding + calls.held_by(role), end)
         if shared is not None:
             prefilling = np.ceil(prompts.new / chunk) * shared.full_step_s
@@ -196,6 +197,11 @@ def _steps(pool: ModelledPool, routes: list[ModelledRoute], options: Options) ->
         bandwidth_share=float(bandwidth_share(table, *(np.array([x]) for x in (max(batch, 1.0), t, reads)))[0]),
         colocated=shared,
     )
+
+
+def _steps_of(pool: ModelledPool, route: ModelledRoute) -> Array:
+    """[P] mean steps of a route's answers: fewer than their tokens where a step emits several."""
+    return np.asarray(route.calls.population.output / accepted(pool.table, route.calls).tokens)
 
 
 def _split_steps(
@@ -252,7 +258,7 @@ def _step_deviation(pool: ModelledPool, routes: list[ModelledRoute], t: float, b
     growth = batch * slope / t
     for route in routes:
         points = route.calls.population
-        stay = points.weight * points.output * route.calls.rate / pool.entry.replicas
+        stay = points.weight * _steps_of(pool, route) * route.calls.rate / pool.entry.replicas
         r = decode_attention_seconds(pool.table, points.context + points.output / 2.0)[0]
         growth += float(stay @ r)
         parts.append((route.calls.policy == "decode", t * float(stay @ (slope + r) ** 2)))
@@ -281,7 +287,8 @@ def _queue(
         leaving += rate * prompts.mean(bytes_.send)
         present = prefill_seconds(table, prompts.new, prompts.cached)[0] + transfer_seconds(route, prompts)
         if calls.policy == "prefill":  # the prompt's KV stays while the decode side answers
-            present = present + prompts.output * steps[route.decode.entry.pool]
+            each = steps[route.decode.entry.pool] / accepted(route.decode.table, calls).tokens
+            present = present + prompts.output * each
         held.hold(rate, prompts.weight, present, session_bytes(pool, calls, prompts.context))
         end = session_bytes(pool, calls, prompts.context + prompts.output)
         held.hold(rate, prompts.weight, calls.held_by("prefill"), end)

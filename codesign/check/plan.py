@@ -79,6 +79,7 @@ class ModelledPool:
             self.entry.parallelism,
             self.entry.feed_forward,
             self.entry.attached,
+            self.entry.speculation and (self.entry.speculation.method, self.entry.speculation.draft_tokens),
             self.entry.role,
         )
 
@@ -240,6 +241,8 @@ def _modelled(instance: Instance, entry: Pool, findings: Findings) -> ModelledPo
         *(np.array([value]) for value in (shape.tp, shape.pp, shape.ep, shape.dp)),
         cp=np.array([shape.cp]),
         memory=np.array([-1 if memory is None else 0]),
+        drafts=np.array([_drafts(entry, model, findings)]),
+        speculations=(model.speculation,),
         memories=() if memory is None else (memory,),
         engines=tuple(read_profile(path) for path in instance.options.profiles),
         safety=instance.options.safety,
@@ -260,6 +263,21 @@ def _modelled(instance: Instance, entry: Pool, findings: Findings) -> ModelledPo
     if most is not None:
         findings.at_most(f"{name}: options.max_replica_accelerators", pool.replica_accelerators, most)
     return pool
+
+
+def _drafts(entry: Pool, model: Model, findings: Findings) -> int:
+    """Tokens that a pool drafts in a step: as many as the model's speculation offers, on one stage, in what decodes."""
+    use, name = entry.speculation, f"pool {entry.pool}: speculation"
+    if use is None:
+        return 0
+    offered = () if model.speculation is None else model.speculation.draft_tokens
+    method = "" if model.speculation is None else model.speculation.method
+    known = findings.one_of(f"{name}: method", use.method, (method,))
+    known &= findings.one_of(f"{name}: draft_tokens", str(use.draft_tokens), tuple(map(str, offered)))
+    known &= findings.one_of(f"{name}: role", entry.role, ("decode", "colocated"))
+    if entry.parallelism is not None:
+        findings.at_most(f"{name}: pipeline stages", entry.parallelism.pp, 1)
+    return use.draft_tokens if known else 0
 
 
 def _without_peers(option: HardwareOption) -> bool:

@@ -17,6 +17,7 @@ from codesign.performance import (
     kv_read_bytes,
     prefill_occupancy_seconds,
 )
+from codesign.performance.drafts import accepted
 from codesign.performance.energy import (
     base_power_w,
     idle_power_w,
@@ -96,7 +97,8 @@ def _call_j(pool: ModelledPool, route: ModelledRoute, line: _StepLine | None) ->
         above = float(max(base_power_w(table)[0] - idle_power_w(table)[0], 0.0))
         joules += above * prompts.mean(prefill_occupancy_seconds(table, prompts.new, prompts.cached)[0])
     if line is not None:
-        middle, stay = points.context + points.output / 2.0, points.weight * points.output
+        middle = points.context + points.output / 2.0
+        stay = points.weight * points.output / accepted(table, route.calls).tokens
         per_token = kv_read_bytes(table, middle)[0] * kv_joules_per_byte(table)[0]
         per_token = per_token + decode_flops(table, middle)[0] * joules_per_flop(table)[0]
         slowed = line.slope + decode_attention_seconds(table, middle)[0]

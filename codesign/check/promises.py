@@ -10,6 +10,7 @@ from scipy.special import ndtr
 from codesign.check.operation import PoolState, reload_seconds, stack_seconds, ttft_parts
 from codesign.check.plan import ModelledRoute, Plan
 from codesign.check.report import REPORT_TOLERANCE, Findings
+from codesign.performance.drafts import accepted
 from codesign.performance.queueing import wait_exceeds
 from codesign.problem.instance import TaskClass
 
@@ -28,7 +29,7 @@ def check_slos(plan: Plan, states: Mapping[str, PoolState], findings: Findings) 
         entries = {(str(e.metric), round(e.percentile, 9)): e for e in reported[task.name].slo}
         for metric, levels in _promised(task):
             tails = [_LATE[metric](route, states) for route in routes]
-            late = mixture(routes, tails, [_tokens(r) if metric == "itl" else 1.0 for r in routes])
+            late = mixture(routes, tails, [_steps(r) if metric == "itl" else 1.0 for r in routes])
             for percentile, target in levels:
                 name = f"task {task.name}: {metric} p{100 * percentile:g}, seconds"
                 achieved = quantile(late, percentile)
@@ -65,9 +66,10 @@ def quantile(late: Late, percentile: float) -> float:
     return high
 
 
-def _tokens(route: ModelledRoute) -> float:
-    """Of an answer, on average."""
-    return float(route.calls.population.weight @ route.calls.population.output)
+def _steps(route: ModelledRoute) -> float:
+    """Of an answer, on average: as many gaps, and one."""
+    points = route.calls.population
+    return float(points.weight @ points.output) / accepted(route.decode.table, route.calls).tokens
 
 
 def _promised(task: TaskClass) -> tuple[tuple[str, tuple[tuple[float, float], ...]], ...]:
@@ -88,7 +90,8 @@ def _tpot(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late:
     decode = states[route.decode.entry.pool]
     if decode.colocated is not None:
         return decode.colocated.late(route)
-    return _step(decode)
+    step, emits = _step(decode), accepted(route.decode.table, route.calls)
+    return lambda t: step(emits.target("tpot", t))
 
 
 def _itl(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late:
@@ -115,9 +118,11 @@ def call_moments(route: ModelledRoute, states: Mapping[str, PoolState]) -> tuple
     if decode.colocated is not None:
         decoding, variance = decode.colocated.decoding_moments(route)
         return wait + first + decoding, ttft_variance + variance
-    output = float(points.weight @ points.output)
-    output_variance = float(points.weight @ (points.output - output) ** 2)
-    return wait + first + output * decode.step_s, ttft_variance + output_variance * decode.step_s**2
+    emits = accepted(route.decode.table, route.calls)
+    number = points.output / emits.tokens
+    steps = float(points.weight @ number)
+    steps_variance = float(points.weight @ (number - steps) ** 2) + emits.scatter * steps
+    return wait + first + steps * decode.step_s, ttft_variance + steps_variance * decode.step_s**2
 
 
 def _task_latency(route: ModelledRoute, states: Mapping[str, PoolState]) -> Late:

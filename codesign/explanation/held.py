@@ -7,6 +7,7 @@ which no file says: taken is one whose rows the pool's calls keep.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -127,11 +128,12 @@ def _placed(candidates: Candidates, solution: Solution) -> tuple[Start, dict[tup
     groups = {group.name: g for g, group in enumerate(data.groups)}
     offers = {offer.name: o for o, offer in enumerate(data.offers)}
     modules = {module.name: m for m, module in enumerate(data.modules)}
+    drafts = {pool.pool: pool.speculation.draft_tokens for pool in solution.fleet if pool.speculation is not None}
     replicas: dict[int, int] = {}
     spares: dict[int, int] = {}
     rates: dict[tuple[int, int], float] = {}
     for pool in solution.fleet:
-        calls = _calls(candidates, pool, solution.routing)
+        calls = _calls(candidates, pool, solution.routing, drafts)
         column = _column(candidates, pool, calls)
         replicas[column] = replicas.get(column, 0) + pool.replicas
         if pool.spares:
@@ -143,8 +145,10 @@ def _placed(candidates: Candidates, solution: Solution) -> tuple[Start, dict[tup
     return Start(tuple(sorted(replicas)), replicas, bought, spares, beside), rates
 
 
-def _calls(candidates: Candidates, pool: Pool, routes: tuple[Route, ...]) -> dict[int, float]:
-    """Calls/s by flow that a pool carries."""
+def _calls(
+    candidates: Candidates, pool: Pool, routes: tuple[Route, ...], drafts: Mapping[str, int]
+) -> dict[int, float]:
+    """Calls/s by flow that a pool carries; `drafts` tokens in a step of each pool that drafts any."""
     found: dict[int, float] = {}
     for route in routes:
         if pool.role == "serve":
@@ -154,12 +158,12 @@ def _calls(candidates: Candidates, pool: Pool, routes: tuple[Route, ...]) -> dic
             continue
         sides = {"prefill": ("prefill",), "colocated": ("colocated",)}.get(pool.role, ("decode",))
         if pool.pool == (route.prefill_pool if pool.role in ("prefill", "colocated") else route.decode_pool):
-            flow = _flow(candidates, pool, route, sides[0])
+            flow = _flow(candidates, pool, route, sides[0], drafts.get(route.decode_pool, 0))
             found[flow] = found.get(flow, 0.0) + route.calls_per_s
     return found
 
 
-def _flow(candidates: Candidates, pool: Pool, route: Route, phase: str) -> int:
+def _flow(candidates: Candidates, pool: Pool, route: Route, phase: str, drafts: int) -> int:
     """The flow of one phase of a route's commodity."""
     vendors = {option.name: option.accelerator.vendor for option in candidates.instance.hardware}
     model = next(m for m, item in enumerate(candidates.instance.models) if item.name == pool.model)
@@ -168,7 +172,7 @@ def _flow(candidates: Candidates, pool: Pool, route: Route, phase: str) -> int:
             (flow.calls.task.name, flow.calls.variant.name) == (route.task, route.variant)
             and (flow.phase, flow.residency, flow.model) == (phase, route.kv_policy, model)
             and (pool.precision is None or flow.kv == pool.precision.kv)
-            and (phase == "colocated" or flow.vendor == vendors.get(pool.hardware))
+            and (phase == "colocated" or (flow.vendor, flow.drafts) == (vendors.get(pool.hardware), drafts))
             and _level(flow.fabric_bytes_per_s, route.fabric_bytes_per_s)
             and _level(flow.ttft_level_s, route.ttft_level_s)
             and _level(flow.tpot_level_s, route.tpot_level_s)

@@ -16,6 +16,10 @@ _VLLM_QUANTIZATION = {"fp8": "fp8", "int8": "int8_per_channel_weight_only", "nvf
 _SGLANG_QUANTIZATION = {"fp8": "fp8", "int8": "w8a8_int8", "nvfp4": "nvfp4_online"}
 _VLLM_KV = {"bf16": "auto", "fp16": "auto", "fp8": "fp8"}
 _SGLANG_KV = {"bf16": "auto", "fp16": "auto", "fp8": "fp8_e4m3", "nvfp4": "nvfp4"}
+_SGLANG_DRAFTS = {"mtp": "EAGLE", "eagle": "EAGLE", "eagle3": "EAGLE3", "draft-model": "STANDALONE", "ngram": "NGRAM"}
+"""MTP layers run as EAGLE does."""
+_LOOKUP = 4
+"""Longest n-gram that vLLM looks up: that of its documentation's example."""
 TRANSFER = {"kv_connector": "NixlConnector", "kv_role": "kv_both"}
 """Both ways: a prefill worker reads the prefix that a decode worker kept, and sends the new tokens back."""
 OFFLOAD = {"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}
@@ -40,10 +44,22 @@ def vllm_arguments(worker: Worker, *, ranks: bool = True) -> list[str]:
     words += ["--max-num-batched-tokens", str(worker.step_tokens)]
     words += ["--gpu-memory-utilization", f"{worker.memory_fraction:.4g}"]
     words += ["--enable-prefix-caching" if worker.keeps_prefixes else "--disable-prefix-caching"]
+    words += ["--speculative-config", json.dumps(vllm_speculation(worker))] if worker.method else []
     words += _vllm_kept(worker, worker.role != "colocated")
     if ranks and worker.nodes > 1:
         words += ["--nnodes", str(worker.nodes), "--node-rank", RANK, "--master-addr", LEADER]
     return words
+
+
+def vllm_speculation(worker: Worker) -> dict[str, str | int]:
+    """What vLLM is told of drafts: names as docs.vllm.ai has them (vllm.config.speculative, read in December 2026)."""
+    given: dict[str, str | int] = {"method": worker.method.replace("-", "_")}
+    if worker.draft:
+        given["model"] = worker.draft
+    given["num_speculative_tokens"] = worker.draft_tokens
+    if worker.method == "ngram":
+        given["prompt_lookup_max"] = _LOOKUP
+    return given
 
 
 def _vllm_kept(worker: Worker, transfer: bool) -> list[str]:
@@ -92,6 +108,7 @@ def sglang_arguments(worker: Worker) -> list[str]:
     words += ["--chunked-prefill-size", str(chunk)] if chunk is not None else []
     words += ["--mem-fraction-static", f"{worker.static_fraction:.4g}"]
     words += [] if worker.keeps_prefixes else ["--disable-radix-cache"]
+    words += _sglang_speculation(worker)
     if worker.tier:
         # GB (decimal, whole) for each rank: SGLang's HiCache System Design and Optimization, read in November 2026.
         size = math.ceil(worker.tier_bytes / 1e9 / worker.accelerators)
@@ -102,6 +119,20 @@ def sglang_arguments(worker: Worker) -> list[str]:
     if worker.nodes > 1:
         words += ["--nnodes", str(worker.nodes), "--node-rank", RANK, "--dist-init-addr", f"{LEADER}:20000"]
     return [*words, "--host", "0.0.0.0", "--port", "8000"]
+
+
+def _sglang_speculation(worker: Worker) -> list[str]:
+    """What SGLang is told of drafts: a chain, whose tokens to verify it counts with the one that is sampled anyway.
+
+    Names as docs.sglang.io has them (Speculative Decoding, read in December 2026).
+    """
+    if not worker.method:
+        return []
+    words = ["--speculative-algorithm", _SGLANG_DRAFTS[worker.method]]
+    words += ["--speculative-draft-model-path", worker.draft] if worker.draft else []
+    if worker.method != "ngram":
+        words += ["--speculative-num-steps", str(worker.draft_tokens), "--speculative-eagle-topk", "1"]
+    return [*words, "--speculative-num-draft-tokens", str(worker.draft_tokens + 1)]
 
 
 def _quantization(worker: Worker, methods: dict[str, str]) -> list[str]:
@@ -118,6 +149,10 @@ def obstacle(worker: Worker, engine: str) -> str | None:
         return f"{engine} has no image for {worker.vendor}"
     if worker.kv not in known:
         return f"{engine} has no KV cache in {worker.kv}"
+    if worker.method in ("eagle", "eagle3") and not worker.draft:
+        return f"its drafts of method {worker.method} have no weights: set models.…speculation.checkpoint"
+    if engine == "sglang" and worker.method == "ngram" and (worker.vendor != "NVIDIA" or worker.dp > 1):
+        return "sglang looks n-grams up on CUDA alone, without data-parallel attention"
     if worker.served_name.startswith("-") or worker.model.startswith("-"):
         return "a model's name that starts with a hyphen would be read as a flag"
     return None

@@ -215,6 +215,12 @@ def _readme(
         for w in runs
         if w.nodes > 1 and engine.name != "dynamo"
     ]
+    notes += [
+        f"- {w.slug} drafts {w.draft_tokens} tokens a step ({w.method}): compare the engine's own acceptance with that "
+        "of the plan, which its promises and its cost depend on."
+        for w in runs
+        if w.method and w.role != "prefill"
+    ]
     notes += [_residency(engine, w) for w in runs if w.tier]
     if notes:
         lines += ["", "Notes:", "", *notes]

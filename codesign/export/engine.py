@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from codesign.candidates.configurations import engines as engine_profiles
-from codesign.catalog import Accelerator, ModelCard
+from codesign.catalog import Accelerator
 from codesign.performance import (
     PRECISIONS,
     ConfigurationTable,
@@ -25,7 +25,7 @@ from codesign.performance import (
     step_tokens,
     workspace_bytes,
 )
-from codesign.problem.instance import Instance
+from codesign.problem.instance import Instance, Model
 from codesign.solution import Parallelism, Pool, Precision, Route, Solution
 from codesign.solution.labels import stage_of
 
@@ -98,6 +98,12 @@ class Worker:
     """Of that memory, for each replica."""
     keeps_prefixes: bool
     """Some route of the pool counts on a prefix that is kept in it."""
+    method: str
+    """What drafts tokens (speculative decoding); empty: nothing does."""
+    draft_tokens: int
+    """Of each sequence in a step."""
+    draft: str
+    """Repository or path of the draft's weights; empty where the model has them, or none are needed."""
     cell: int
     """Pools that hand KV to one another, directly or by others, are one cell."""
 
@@ -118,7 +124,8 @@ def workers(solution: Solution, instance: Instance) -> list[Worker]:
         replicas = pool.replicas + pool.spares
         ways = pool.parallelism
         tier, held = _parked(solution, instance, pool)
-        sequences, tokens, shares = _memory(pool, pool.precision, ways, part, card, instance)
+        sequences, tokens, shares = _memory(pool, pool.precision, ways, part, model, instance)
+        method, drafts = _drafting(solution, pool, routes)
         found.append(
             Worker(
                 pool=pool.pool,
@@ -149,6 +156,9 @@ def workers(solution: Solution, instance: Instance) -> list[Worker]:
                 tier=tier,
                 tier_bytes=held / replicas,
                 keeps_prefixes=any(route.kv_policy != "drop" for route in routes),
+                method=method,
+                draft_tokens=drafts,
+                draft=_draft(model) if method else "",
                 cell=cells[stage_of(pool), pool.pool],
             )
         )
@@ -156,13 +166,21 @@ def workers(solution: Solution, instance: Instance) -> list[Worker]:
 
 
 def _memory(
-    pool: Pool, precision: Precision, ways: Parallelism, part: Accelerator, card: ModelCard, instance: Instance
+    pool: Pool, precision: Precision, ways: Parallelism, part: Accelerator, model: Model, instance: Instance
 ) -> tuple[int, int, tuple[float, float]]:
     """(sequences, tokens of a step, shares of memory with and without activations) of a rank, as they are planned."""
     formats = (precision.weights, precision.activations, precision.kv)
     shape = (ways.tp, ways.pp, ways.ep, ways.dp)
     columns = [np.array([n]) for n in (0, 0, *(PRECISIONS.index(name) for name in formats), *shape)]
-    table = ConfigurationTable((part,), (card,), *columns, cp=np.array([ways.cp]), engines=engine_profiles(instance))
+    table = ConfigurationTable(
+        (part,),
+        (model.card,),
+        *columns,
+        cp=np.array([ways.cp]),
+        drafts=np.array([pool.speculation.draft_tokens if pool.speculation else 0]),
+        speculations=(model.speculation,),
+        engines=engine_profiles(instance),
+    )
     memory = EngineMemory.of(instance.options, table, pool.role, pool.prefill_chunk)
     usable = float(table.part_accelerators.capacity[0])
     share, of_free = (float(values[0]) for values in memory_share(table, memory.fraction))
@@ -173,6 +191,19 @@ def _memory(
     sequences = rank_sequences(table, instance.options.max_sequences)
     tokens = step_tokens(table, sequences, pool.role, pool.prefill_chunk)
     return int(sequences[0]), int(tokens[0]), (share, share - beside)
+def _drafting(solution: Solution, pool: Pool, routes: Sequence[Route]) -> tuple[str, int]:
+    """(method, tokens) that a pool drafts; prompts pass through what drafts too, so a prefill pool of one has it."""
+    after = {route.decode_pool for route in routes} if pool.role == "prefill" else {pool.pool}
+    use = [p.speculation for p in solution.fleet if p.pool in after and stage_of(p) == stage_of(pool) and p.speculation]
+    return (use[0].method, max(u.draft_tokens for u in use)) if use else ("", 0)
+
+
+def _draft(model: Model) -> str:
+    """Where the draft's weights are."""
+    use = model.speculation
+    if use is None:
+        return ""
+    return use.checkpoint or ((use.card.hf_id or use.card.id) if use.card is not None else "")
 
 
 def node_accelerators(part: Accelerator) -> int:

@@ -5,7 +5,8 @@ share φ of all time, and its mean step is
 
     t = step(n, 0) + r·n + φ·t,    φ = Σ x·(cost(n) + prompt attention),    B = Σ x·E[o·t + backlog],
 
-with x calls/s of a stream on a replica, o output tokens, r seconds that a sequence's context adds to a step, and the
+with x calls/s of a stream on a replica, o steps of an answer (its output tokens, or fewer where steps emit several:
+:mod:`~codesign.performance.drafts`), r seconds that a sequence's context adds to a step, and the
 cost of a prompt in :mod:`~codesign.performance.chunks`. What came while its own prompt waited and was computed is ahead
 of it when it begins to decode: backlog = φ·TTFT/(1 − φ), or what makes all of its steps full ones.
 
@@ -42,6 +43,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaincc, ndtr
 
 from codesign.performance.chunks import CHUNK_SPREAD, WAIT_SPREAD, on_knots, pieces, prompt_seconds, step_seconds
+from codesign.performance.drafts import ONE_TOKEN, Accepted
 from codesign.performance.latency import decode_attention_seconds, prefill_attention_seconds
 from codesign.performance.queueing import ALIKE, UNEVEN, mean_wait
 from codesign.performance.table import ConfigurationTable
@@ -78,9 +80,11 @@ class Stream:
     answer_weight: Floats
     """[K, P] of answers."""
     output: Floats
-    """[K, P] tokens of answers."""
+    """[K, P] steps of answers on average: their tokens, where steps emit one."""
     reads: Floats
     """[K, P] r of each."""
+    scatter: Floats
+    """[K, P] variance of these steps over their mean, by how many tokens steps emit: 0 where they emit one."""
 
     @staticmethod
     def of(
@@ -88,8 +92,12 @@ class Stream:
         chunk: float,
         prompts: tuple[Floats, Floats, Floats],
         answers: tuple[Floats, Floats, Floats],
+        emits: Accepted = ONE_TOKEN,
     ) -> Stream:
-        """Calls of `prompts` (weight, new, cached tokens; [J] each) and `answers` (weight, context, output; [P])."""
+        """Calls of `prompts` (weight, new, cached tokens; [J] each) and `answers` (weight, context, output; [P]).
+
+        Steps emit several tokens of them where tokens are drafted.
+        """
         weight, new, cached = prompts
         answer_weight, context, output = answers
         chunks = new / chunk
@@ -105,8 +113,9 @@ class Stream:
             alike(pieces(new, weight, chunk)),
             attention,
             alike(answer_weight),
-            alike(output),
+            alike(output / emits.tokens),
             decode_attention_seconds(table, context + output / 2.0),
+            alike(np.full(output.shape, emits.scatter)),
         )
 
     @staticmethod
@@ -156,6 +165,7 @@ class Stream:
             (self.attention / self.chunks)[:, None],
             self.answer_weight[:, None],
             self.output[:, None],
+            self.scatter[:, None],
         )
 
 
@@ -187,13 +197,15 @@ class Calls:
     answer_weight: Floats
     """[K, N, P] of answers."""
     output: Floats
-    """[K, N, P]."""
+    """[K, N, P] steps of them."""
+    scatter: Floats
+    """[K, N, P] variance of these steps over their mean."""
 
     @staticmethod
     def of(streams: Sequence[Stream]) -> Calls:
         """One kind of each of N streams: on all K replicas the same prompts and answers, in chunks of any size."""
         alike = all(np.array_equal(s.chunks, np.broadcast_to(s.chunks[:1], s.chunks.shape)) for s in streams)
-        everywhere = ("weight", "answer_weight", "output", *(("chunks", "rest", "whole") if alike else ()))
+        everywhere = ("weight", "answer_weight", "output", "scatter", *(("chunks", "rest", "whole") if alike else ()))
 
         def each(name: str, empty: float = 0.0) -> Floats:
             values = [getattr(s.calls, name)[: 1 if name in everywhere else None] for s in streams]
@@ -206,7 +218,7 @@ class Calls:
 
         return Calls(
             each("weight"), each("chunks", 1.0), each("rest"), each("attention"), each("whole"),
-            each("whole_attention"), each("answer_weight"), each("output", 1.0),
+            each("whole_attention"), each("answer_weight"), each("output", 1.0), each("scatter"),
         )  # fmt: skip
 
     def coarse(self) -> Calls:
@@ -223,7 +235,7 @@ class Calls:
 
         return Calls(
             mass, np.where(mass > 0, mean(self.chunks), 1.0), mean(self.rest), mean(self.attention), mean(self.whole),
-            mean(self.whole_attention), self.answer_weight, self.output,
+            mean(self.whole_attention), self.answer_weight, self.output, self.scatter,
         )  # fmt: skip
 
     def take(self, rows: NDArray[np.intp]) -> Calls:
@@ -607,6 +619,7 @@ class Colocated:
         lengths = ((seconds - mean[..., None]) ** 2 * weight).sum(axis=-1)
         by_chunks = self.chunk_variance[..., None] * (first_s[..., None] + output * self.step_s[..., None])
         varied = output**2 * self.batch_variance[..., None] + by_chunks
+        varied = varied + calls.scatter * output * self.step_s[..., None] ** 2
         return mean, lengths + (varied * weight).sum(axis=-1)
 
     @cached_property

@@ -69,12 +69,13 @@ def rank_sequences(table: ConfigurationTable, most: int | None = None) -> FloatA
 
 def step_tokens(table: ConfigurationTable, sequences: FloatArray, role: str, chunk: ArrayLike | None) -> FloatArray:
     """New tokens in a step of a data-parallel rank [K], at most: what engines are told, see exports."""
+    decoding = sequences * (table.drafts + 1.0)
     if role == "colocated":
         shared = np.asarray(0.0 if chunk is None else chunk, dtype=np.float64)
-        return np.asarray(np.ceil(shared / table.dp) + sequences)
+        return np.asarray(np.ceil(shared / table.dp) + decoding)
     if role == "prefill":
         return _default(table, "tokens")
-    return np.maximum(sequences, float(memory_constants()["activations"]["decode_tokens"]))
+    return np.maximum(decoding, float(memory_constants()["activations"]["decode_tokens"]))
 
 
 def _default(table: ConfigurationTable, name: str) -> FloatArray:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from codesign.catalog.schema import Tensors
+from codesign.performance.drafts import Drafts
 from codesign.performance.engine_memory import DEFAULTS, EngineMemory, memory_share, workspace_bytes
 from codesign.performance.operators import causal_pairs, distinct_experts
 from codesign.performance.parts import PRECISION_BYTES, PRECISIONS
@@ -28,7 +29,17 @@ def weight_bytes(table: ConfigurationTable) -> FloatArray:
     experts over ep × slices with ⌈E/ep⌉ experts a rank, ⌈L/pp⌉ layers. Embedding, head and router stay in 16
     bits.
     """
-    return sum(_weight_parts(replica(table)), np.zeros(len(table)))
+    return sum(_weight_parts(replica(table)), np.zeros(len(table))) + _draft_weight_bytes(table)
+
+
+def _draft_weight_bytes(table: ConfigurationTable) -> FloatArray:
+    """Weights of what drafts on an accelerator [K]: in its own memory, with the tables that the model has not."""
+    found, drafts = np.zeros(len(table)), Drafts.of(table)
+    if drafts is not None:
+        r = replica(drafts.table)
+        both = sum(_weight_parts(r), np.zeros(len(drafts.rows)))
+        found[drafts.rows] = both - np.where(drafts.own_tables, 0.0, _table_bytes(r))
+    return found
 
 
 def _weight_parts(r: Replica) -> tuple[FloatArray, FloatArray]:
@@ -36,11 +47,15 @@ def _weight_parts(r: Replica) -> tuple[FloatArray, FloatArray]:
     card = r.card
     common, expert = _layer_weight_bytes(r)
     routed = np.ceil(card["experts"] / r.ep) * card["moe"] * expert / r.slices
-    table_bytes = card["vocab"] * card["hidden"] * HALF_BYTES / r.tp
-    # One stage holds the input table and the head; with several, the first holds one and the last the other.
-    tables = table_bytes * np.where(r.pp > 1, 1.0, 1.0 + card["untied"])
     share = r.imbalance / r.pp
-    return common * share + tables, routed * share
+    return common * share + _table_bytes(r), routed * share
+
+
+def _table_bytes(r: Replica) -> FloatArray:
+    """Embedding and head on a rank: one stage holds both; with several, the first holds one and the last the other."""
+    return np.asarray(
+        r.card["vocab"] * r.card["hidden"] * HALF_BYTES / r.tp * np.where(r.pp > 1, 1.0, 1.0 + r.card["untied"])
+    )
 
 
 def _layer_weight_bytes(r: Replica) -> tuple[FloatArray, FloatArray]:
@@ -100,7 +115,7 @@ def kv_capacity_bytes(table: ConfigurationTable, memory: EngineMemory = DEFAULTS
     common, routed = _weight_parts(r)
     weights = common + routed
     inside = np.where((own > 0) | r.weights_apart, 0.0, common + np.where(r.experts_apart, 0.0, routed))
-    taken = inside + workspace_bytes(table, memory) + memory.runtime_bytes
+    taken = inside + _draft_weight_bytes(table) + workspace_bytes(table, memory) + memory.runtime_bytes
     usable = parts.capacity[table.accelerator]
     share, of_free = memory_share(table, memory.fraction)
     free = np.where(of_free, share * (usable - taken), share * usable - taken)
@@ -117,7 +132,11 @@ def kv_bytes(table: ConfigurationTable, tokens: ArrayLike) -> FloatArray:
     """
     r = replica(table)
     length = points_first(tokens)
-    return (_held_bytes(r, length, r.kv_copies, r.state_bytes) * r.imbalance).T
+    found = (_held_bytes(r, length, r.kv_copies, r.state_bytes) * r.imbalance).T
+    drafts = Drafts.of(table)
+    if drafts is not None:
+        found[drafts.rows] += kv_bytes(drafts.table, drafts.of_rows(tokens))
+    return found
 
 
 def kv_transfer_bytes(table: ConfigurationTable, tokens: ArrayLike) -> FloatArray:
@@ -134,13 +153,17 @@ def _held_bytes(r: Replica, length: FloatArray, copies: FloatArray, state: Float
 
 
 def kv_read_bytes(table: ConfigurationTable, context: ArrayLike) -> FloatArray:
-    """Bytes [K, J] that one sequence adds to a decode step, all ranks; states are read and written."""
+    """Bytes [K, J] that one sequence adds to a decode step, all ranks; states are read, and written for each token."""
     r = replica(table)
     card, length = r.card, points_first(context)
     index = card["sparse"] * card["index_bytes"] * length
     full = card["full"] * (r.row_bytes * np.minimum(length, card["attended"]) + index)
     windowed = card["sliding"] * r.row_bytes * np.minimum(length, card["window"])
-    return ((full + windowed) * r.kv_copies + 2.0 * r.state_bytes).T
+    found = ((full + windowed) * r.kv_copies + (1.0 / r.positions + 1.0) * r.state_bytes).T
+    drafts = Drafts.of(table)
+    if drafts is not None:
+        found[drafts.rows] += drafts.passes[:, None] * kv_read_bytes(drafts.table, drafts.of_rows(context))
+    return found
 
 
 def decode_weight_bytes(table: ConfigurationTable, batch: ArrayLike) -> FloatArray:
@@ -150,7 +173,11 @@ def decode_weight_bytes(table: ConfigurationTable, batch: ArrayLike) -> FloatArr
     microbatches of a cycle; of the experts those that the stage's tokens touch.
     """
     common, routed = _streamed(replica(table), points_first(batch))
-    return (common + routed).T
+    found = (common + routed).T
+    drafts = Drafts.of(table)
+    if drafts is not None:
+        found[drafts.rows] += drafts.passes[:, None] * decode_weight_bytes(drafts.table, drafts.of_rows(batch))
+    return found
 
 
 def attached_weight_bytes(table: ConfigurationTable, batch: ArrayLike) -> FloatArray:
@@ -164,7 +191,7 @@ def _streamed(r: Replica, batch: FloatArray) -> tuple[FloatArray, FloatArray]:
     """(all but routed experts [1, K], routed experts [J, K]) of the weight bytes of a step."""
     card = r.card
     common, expert = _layer_weight_bytes(r)
-    tokens = np.maximum(1.0, batch / r.pp)
+    tokens = np.maximum(1.0, batch / r.pp) * r.positions
     head = card["vocab"] * card["hidden"] * HALF_BYTES
     routed = card["moe"] * expert * distinct_experts(card["experts"], card["top_k"], tokens)
     return (common * r.group + head * r.dp) * r.pp, routed * r.pp
@@ -187,7 +214,10 @@ def bandwidth_share(
 
 
 def decode_flops(table: ConfigurationTable, context: ArrayLike) -> FloatArray:
-    """FLOP [K, J] of one output token over the whole replica, products and attention."""
+    """FLOP [K, J] of a sequence in a step over the whole replica, products and attention.
+
+    Of one token, where none is drafted; else of those that are verified, and of drafting them.
+    """
     r = replica(table)
     card, length = r.card, points_first(context)
     sliding = np.minimum(length, card["window"])
@@ -196,7 +226,11 @@ def decode_flops(table: ConfigurationTable, context: ArrayLike) -> FloatArray:
     plain = 4.0 * card["heads"] * card["head_dim"]
     attention = np.where(card["mla"] > 0, absorbed, plain) * pairs
     index = 2.0 * card["full"] * card["sparse"] * card["index_heads"] * card["index_dim"] * length
-    return (_product_flops(r) + attention + index + _state_flops(r)).T
+    found = ((_product_flops(r) + attention + index + _state_flops(r)) * r.positions).T
+    drafts = Drafts.of(table)
+    if drafts is not None:
+        found[drafts.rows] += drafts.passes[:, None] * decode_flops(drafts.table, drafts.of_rows(context))
+    return found
 
 
 def prefill_flops(
@@ -220,7 +254,11 @@ def prefill_flops(
     prefix = np.where(card["sparse"] > 0, 0.0, cached) * card["mla"] * card["attention_layers"]
     prefix = prefix * 2.0 * card["kv_lora"] * card["heads"] * (card["qk_nope"] + card["v_head"])
     tokens = (_product_flops(r) - head + _state_flops(r)) * new
-    return (tokens + pairs * per_pair + index + prefix + head).T
+    found = (tokens + pairs * per_pair + index + prefix + head).T
+    drafts = Drafts.of(table)
+    if drafts is not None:
+        found[drafts.rows] += prefill_flops(drafts.table, drafts.of_rows(new_tokens), drafts.of_rows(cached_tokens))
+    return found
 
 
 def _product_flops(r: Replica) -> FloatArray:

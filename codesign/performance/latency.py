@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from codesign.performance.constants import constants
+from codesign.performance.drafts import Drafts, undrafted
 from codesign.performance.operators import (
     causal_pairs,
     distinct_experts,
@@ -36,15 +37,18 @@ def decode_step_seconds(table: ConfigurationTable, batch: ArrayLike, prefill_tok
     ``batch`` counts the whole replica: all dp groups and all microbatches in flight. ``prefill_tokens`` are
     new prompt tokens of the same step (chunked prefill): they join every product except the head. Add Σ
     :func:`decode_attention_seconds` over the sequences for the full step; the attention of prompt tokens is
-    that of :func:`prefill_seconds`.
+    that of :func:`prefill_seconds`. Where tokens are drafted, k + 1 of each sequence are verified, and k more are
+    drafted for the next step; what drafts computes prompts too.
     """
     r = replica(table)
     sequences, prompt = points_first(batch), points_first(prefill_tokens)
-    in_group = (sequences + prompt) / r.pp
+    drafts = Drafts.of(table)
+    written = sequences * r.positions if np.any(table.drafts) else sequences
+    in_group = (written + prompt) / r.pp
     # A step that runs at all holds a token: fractions below one are load averages, not shapes of a kernel.
-    tokens = np.maximum(1.0, in_group / r.dp)
-    heads = np.maximum(1.0, sequences / (r.pp * r.dp))
-    time = _layers(r, tokens, tokens, np.maximum(1.0, in_group))
+    tokens = np.maximum(r.positions, in_group / r.dp)
+    heads = np.maximum(r.positions, written / (r.pp * r.dp))
+    time = _layers(r, tokens, tokens, np.maximum(r.positions, in_group))
     attention = r.decode_attention["floor"] * r.card["attention_layers"]
     time += attention
     if np.any(r.card["linear"]):
@@ -57,27 +61,74 @@ def decode_step_seconds(table: ConfigurationTable, batch: ArrayLike, prefill_tok
     time += host_step_seconds(table) * r.pp
     per_sequence = table.part_accelerators.host_per_sequence + table.part_engines.per_sequence_s
     time += per_sequence[table.accelerator] * sequences
-    return time.T
+    found = time.T
+    if drafts is not None:
+        found[drafts.rows] += _drafting_seconds(table, drafts, sequences, prompt)
+    return found
+
+
+def _drafting_seconds(
+    table: ConfigurationTable, drafts: Drafts, sequences: FloatArray, prompt: FloatArray
+) -> FloatArray:
+    """Seconds [n, J] of a step in which the tokens of the next one are drafted, contexts left out.
+
+    The first pass takes up what was verified, and prompts; the others one token of each sequence. Launched with the
+    step: the host's part of one is no other where tokens are drafted (assumption).
+    """
+    shape = np.broadcast_shapes(sequences.shape, prompt.shape)
+    both = [np.broadcast_to(each, shape) for each in (sequences, prompt)]
+    own, new = (each[:, drafts.rows].T if shape[1] > 1 else each.T for each in both)
+    own, new = (np.broadcast_to(each, (len(drafts.rows), shape[0])) for each in (own, new))
+
+    def kernels(layers: ConfigurationTable, batch: FloatArray, tokens: FloatArray | float = 0.0) -> FloatArray:
+        per_sequence = layers.part_accelerators.host_per_sequence + layers.part_engines.per_sequence_s
+        host = host_step_seconds(layers) * layers.pp
+        beside = host[:, None] + per_sequence[layers.accelerator][:, None] * batch
+        return decode_step_seconds(layers, batch, tokens) - beside
+
+    first = kernels(drafts.table, own * (drafts.passes + 1.0)[:, None], new)
+    found = first + (drafts.passes - 1.0)[:, None] * kernels(drafts.table, own)
+    priced = ~np.isnan(drafts.cost)
+    if np.any(priced):
+        plain = undrafted(table.take(drafts.rows[priced]))
+        alone, shared = (kernels(plain, own[priced], n) for n in (np.zeros_like(own[priced]), new[priced]))
+        passes = drafts.passes[priced][:, None]
+        found[priced] = drafts.cost[priced][:, None] * (passes * alone + shared - alone)
+    return found
 
 
 def decode_attention_seconds(table: ConfigurationTable, context: ArrayLike) -> FloatArray:
     """Seconds [K, J] that one more sequence of ``context`` tokens adds to the replica's step.
 
     Already divided by dp·pp, whose groups and stages work in parallel. Zero context adds (almost) nothing but
-    its recurrent state.
+    its recurrent state. Drafted tokens read the context together, and multiply by it in the same tiles of
+    queries as far as those have room; sparse attention chooses for each what it reads.
     """
     r = replica(table)
     length = points_first(context)
     card, terms = r.card, r.decode_attention
     attended = np.minimum(length, card["attended"])
-    layers = card["full"] * _sequence(terms, attended)
+    tiles = np.where(card["sparse"] > 0, 1.0, r.query_tiles)
+    layers = card["full"] * _sequence(terms, attended, tiles)
     if np.any(card["sparse"]):
         layers = layers + card["full"] * terms["index"] * length
+        layers = layers * np.where(card["sparse"] > 0, r.positions, 1.0)
     if np.any(card["sliding"]):
-        layers = layers + card["sliding"] * _sequence(terms, np.minimum(length, card["window"]))
+        layers = layers + card["sliding"] * _sequence(terms, np.minimum(length, card["window"]), r.query_tiles)
     if np.any(card["linear"]):
         layers = layers + _state_seconds(r)
-    return (layers * (table.time_factor * r.imbalance / (r.pp * r.dp))).T
+    found = (layers * (table.time_factor * r.imbalance / (r.pp * r.dp))).T
+    drafts = Drafts.of(table)
+    if drafts is not None:
+        mine = drafts.of_rows(context)
+        each = decode_attention_seconds(drafts.table, mine)
+        priced = ~np.isnan(drafts.cost)
+        if np.any(priced):
+            plain = undrafted(table.take(drafts.rows[priced]))
+            some = mine[priced] if mine.ndim == 2 and len(mine) > 1 else mine
+            each[priced] = drafts.cost[priced][:, None] * decode_attention_seconds(plain, some)
+        found[drafts.rows] += drafts.passes[:, None] * each
+    return found
 
 
 def prefill_seconds(table: ConfigurationTable, new_tokens: ArrayLike, cached_tokens: ArrayLike = 0.0) -> FloatArray:
@@ -106,7 +157,12 @@ def prefill_seconds(table: ConfigurationTable, new_tokens: ArrayLike, cached_tok
     time += _pipeline(r, own)
     time *= table.part_accelerators.prefill_factor[table.accelerator] * table.time_factor
     time += host_step_seconds(table) * r.pp
-    return time.T
+    found = time.T
+    drafts = Drafts.of(table)
+    if drafts is not None:
+        each, both = drafts.table, [drafts.of_rows(tokens) for tokens in (new_tokens, cached_tokens)]
+        found[drafts.rows] += prefill_seconds(each, *both) - (host_step_seconds(each) * each.pp)[:, None]
+    return found
 
 
 def cached_prefill_range(
@@ -144,7 +200,12 @@ def prefill_attention_seconds(
     r = replica(table)
     time = _prefill_attention(r, points_first(new_tokens), points_first(cached_tokens))
     factor = table.part_accelerators.prefill_factor[table.accelerator] * table.time_factor
-    return (time * (r.imbalance * factor / (r.pp * r.dp))).T
+    found = (time * (r.imbalance * factor / (r.pp * r.dp))).T
+    drafts = Drafts.of(table)
+    if drafts is not None:
+        both = [drafts.of_rows(tokens) for tokens in (new_tokens, cached_tokens)]
+        found[drafts.rows] += prefill_attention_seconds(drafts.table, *both)
+    return found
 
 
 def host_step_seconds(table: ConfigurationTable) -> FloatArray:
@@ -263,15 +324,15 @@ def _exchange(r: Replica, tokens: FloatArray, hot: FloatArray) -> FloatArray:
     return np.where(r.dp > 1, np.where(r.ep > 1, scattered, gathered), 0.0)
 
 
-def _sequence(terms: dict[str, FloatArray], attended: FloatArray) -> FloatArray:
+def _sequence(terms: dict[str, FloatArray], attended: FloatArray, tiles: FloatArray) -> FloatArray:
     memory = terms["memory"] * (attended + terms["s0"] * (attended > 0))
-    return smooth_maximum(memory, terms["compute"] * attended, terms["p"])
+    return smooth_maximum(memory, terms["compute"] * attended * tiles, terms["p"])
 
 
 def _state_seconds(r: Replica) -> FloatArray:
-    """One read and one write of a sequence's recurrent state on a rank, all layers [K]."""
+    """One read and, for each token, one write of a sequence's recurrent state on a rank, all layers [K]."""
     elements = r.card["state_elements"] * np.maximum(1.0, r.tp / r.card["state_heads"]) / r.tp
-    moved = 2.0 * r.constant("linear_attention", "state_bytes") * elements
+    moved = (1.0 + r.positions) * r.constant("linear_attention", "state_bytes") * elements
     return np.asarray(moved / (r.kv_bandwidth * r.recurrent["recurrent_decode.b"]))
 
 

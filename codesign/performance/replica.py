@@ -30,6 +30,10 @@ FloatArray = NDArray[np.float64]
 
 HALF_BYTES = 2.0
 """Bytes of an element of what stays in 16 bits: embeddings, head, router, residual stream, messages."""
+QUERY_TILE = 64.0
+"""Rows of queries that decode kernels multiply at once: the heads that share a KV head, of all positions (BLOCK_SIZE_M
+of deepseek-ai/FlashMLA; FlashAttention-3's PackGQA fills its tiles so). Rates were fitted with one position, that is
+for a tile which a few heads fill in part."""
 LOGIT_BYTES = 12.0
 """Traffic of the sparse indexer for each query and key: a 32-bit logit written and read twice."""
 
@@ -45,6 +49,8 @@ class Replica:
         self.tp, self.pp = table.tp.astype(np.float64), table.pp.astype(np.float64)
         self.ep, self.dp = table.ep.astype(np.float64), table.dp.astype(np.float64)
         self.cp = table.cp.astype(np.float64)
+        self.positions: FloatArray = table.drafts.astype(np.float64) + 1.0
+        """Tokens of a sequence in a step: what was drafted, and one more."""
         self.group = self.tp * self.dp
         """Accelerators of one stage."""
         self.slices = self.group / self.ep
@@ -98,6 +104,12 @@ class Replica:
         return self.card["heads"] / self.tp
 
     @cached_property
+    def query_tiles(self) -> FloatArray:
+        """Tiles of queries of a sequence in a step, over those of one position: 1 where nothing is drafted."""
+        rows = np.where(self.card["mla"] > 0, self.heads_rank, self.heads_rank / self.kv_heads_rank)
+        return np.asarray(np.maximum(rows * self.positions, QUERY_TILE) / np.maximum(rows, QUERY_TILE))
+
+    @cached_property
     def kv_copies(self) -> FloatArray:
         """Copies of each cached token in a tensor-parallel group."""
         return np.where(self.card["mla"] > 0, self.tp, np.maximum(1.0, self.tp / self.card["kv_heads"]))
@@ -106,7 +118,8 @@ class Replica:
     def state_bytes(self) -> FloatArray:
         """Recurrent state of one sequence over a tensor-parallel group, all layers."""
         copies = np.maximum(1.0, self.tp / self.card["state_heads"])
-        return np.asarray(self.card["state_bytes"] * copies)
+        # What drafts are accepted is known when their states are: one of each is kept until then.
+        return np.asarray(self.card["state_bytes"] * copies * self.positions)
 
     @cached_property
     def row_bytes(self) -> FloatArray:

@@ -16,6 +16,7 @@ from codesign.performance.profile import EngineArrays, EngineProfile, profile_of
 
 if TYPE_CHECKING:
     from codesign.catalog import Accelerator, ModelCard
+    from codesign.problem.speculation import Speculation
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -53,6 +54,10 @@ class ConfigurationTable:
     """Groups that share a prompt; 1 by default, and in all replicas that decode."""
     memory: IntArray = field(default_factory=lambda: _NONE, kw_only=True)
     """Index into ``memories``; -1 where everything lies in the accelerators' own memory, as it does by default."""
+    drafts: IntArray = field(default_factory=lambda: _NONE, kw_only=True)
+    """Tokens drafted for each sequence in a step; 0, as by default, where a step writes one token."""
+    speculations: tuple[Speculation | None, ...] = field(default=(), kw_only=True)
+    """What drafts for each of ``cards``; may be left out where nothing does."""
     memories: tuple[AttachedMemory, ...] = field(default=(), kw_only=True)
     """Memories attached to the accelerators that replicas may use."""
     engines: tuple[EngineProfile, ...] = field(default=(), kw_only=True)
@@ -62,7 +67,7 @@ class ConfigurationTable:
 
     def __post_init__(self) -> None:
         """Make every column an integer array; raises ValueError when their lengths differ."""
-        for name, default in (("cp", 1), ("memory", -1)):
+        for name, default in (("cp", 1), ("memory", -1), ("drafts", 0)):
             if getattr(self, name) is _NONE:
                 object.__setattr__(self, name, np.full(np.shape(self.accelerator), default))
         for name in COLUMNS:
@@ -79,11 +84,17 @@ class ConfigurationTable:
         """The configurations at an index array, boolean mask or slice, over the same parts."""
         index = selection if isinstance(selection, slice) else np.asarray(selection)
         columns = {name: getattr(self, name)[index] for name in COLUMNS}
-        same = {"memories": self.memories, "engines": self.engines, "safety": self.safety}
-        taken = ConfigurationTable(self.accelerators, self.cards, **columns, **same)  # type: ignore[arg-type]
+        taken = ConfigurationTable(self.accelerators, self.cards, **columns, **self._same)  # type: ignore[arg-type]
         # Building the per-part arrays costs more than a small selection is worth: hand them on.
         vars(taken).update(part_accelerators=self.part_accelerators, part_cards=self.part_cards)
+        if "draft_cards" in vars(self):
+            vars(taken).update(draft_cards=self.draft_cards)
         return taken
+
+    @property
+    def _same(self) -> dict[str, object]:
+        """What all configurations share, whichever are taken."""
+        return {name: getattr(self, name) for name in _SHARED if name not in ("accelerators", "cards")}
 
     @cached_property
     def part_accelerators(self) -> AcceleratorArrays:
@@ -95,6 +106,15 @@ class ConfigurationTable:
     def part_cards(self) -> CardArrays:
         """Per-card arrays, one entry for each of ``cards``."""
         return CardArrays.build(self.cards)
+
+    @cached_property
+    def draft_cards(self) -> tuple[tuple[ModelCard | None, ...], CardArrays]:
+        """What drafts for each of ``cards`` (None: nothing that multiplies), and arrays of it, else of the card."""
+        from codesign.performance.drafts import draft_card
+
+        both = zip(self.cards, self.speculations, strict=True)
+        drafting = tuple(None if drafts is None else draft_card(card, drafts) for card, drafts in both)
+        return drafting, CardArrays.build([d or card for card, d in zip(self.cards, drafting, strict=True)])
 
     @cached_property
     def part_memories(self) -> AttachedArrays:
@@ -120,7 +140,7 @@ class ConfigurationTable:
         return self.tp * self.pp * self.dp * self.cp
 
 
-_SHARED = ("accelerators", "cards", "memories", "engines", "safety")
+_SHARED = ("accelerators", "cards", "speculations", "memories", "engines", "safety")
 COLUMNS = tuple(f.name for f in fields(ConfigurationTable) if f.name not in _SHARED)
 
 

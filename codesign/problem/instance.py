@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from codesign.catalog import Accelerator, ModelCard
     from codesign.problem.distributions import Distribution
+    from codesign.problem.speculation import Speculation
 
 ObjectiveName = Literal[
     "cost_per_hour", "cost_per_task", "energy_per_task", "power", "carbon_per_task", "max_rate", "slo_scale"
@@ -75,6 +76,8 @@ class Model:
     """True where the file names no activations: then `activations[i]` belongs to `weights[i]`."""
     precision_quality: tuple[tuple[str, str, float], ...] = ()
     """(weights | activations | kv, format, factor on the quality); formats left out have factor 1."""
+    speculation: Speculation | None = None
+    """What drafts tokens for it; None: nothing does."""
 
     @property
     def precisions(self) -> tuple[tuple[str, str, str], ...]:
@@ -165,6 +168,8 @@ class TaskClass:
     task_latency_slo: SloLevels = ()
     task_latency_at: Literal["population", "reference"] = "population"
     on_overlong: Literal["refuse", "truncate"] = "refuse"
+    acceptance: tuple[float, ...] = ()
+    """Of drafted tokens on its text, by position; empty: those of the model. Later positions have the last."""
 
     @property
     def unpromised(self) -> TaskClass:

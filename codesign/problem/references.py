@@ -30,6 +30,7 @@ def check_references(data: dict[str, Any], faults: Faults, periods: Collection[s
     _check_name(data, "price_list", (), price_lists(), faults)
     for name, use in _mapping(data, "models").items():
         _check_name(use, "card", ("models", name), models(), faults)
+        _check_name(_mapping(use, "speculation"), "draft", ("models", name, "speculation"), models(), faults)
     racks, times = _mapping(_mapping(data, "site"), "racks"), {*_mapping(data, "periods"), *periods}
     for name, part in hardware.items():
         _check_name(part, "accelerator", ("hardware", name), accelerators(), faults)

@@ -26,6 +26,7 @@ from codesign.catalog import (
 )
 from codesign.problem import instance as inst
 from codesign.problem.distributions import Distribution
+from codesign.problem.errors import FieldError
 from codesign.problem.explain import Faults
 from codesign.problem.fields import DistributionSpec, Part, Percentiles
 from codesign.problem.link_options import link_option, with_link, within_server
@@ -41,6 +42,7 @@ from codesign.problem.schema import (
     Task,
 )
 from codesign.problem.sessions import Sessions, is_session_trace, read_sessions
+from codesign.problem.speculation import MOST_DRAFTS, speculation
 from codesign.problem.stages import with_stages
 from codesign.problem.trace import (
     Histogram,
@@ -160,6 +162,15 @@ class _Resolver:
         card = self._card(name, use)
         if card is None:
             return None
+        drafts = None
+        if use.speculation is not None:
+            drafts = speculation(use.speculation, card)
+            if drafts is None:
+                asked = max(use.speculation.draft_tokens)
+                found = f"{use.speculation.method} for {card.id}, {asked} draft_tokens: no acceptance in the catalogue"
+                self.faults.add(
+                    ("models", name, "speculation"), found, "acceptance by position, or accepted_length", words=True
+                )
         released = card.native_precision
         weights: tuple[str, ...] = tuple(use.weights or ()) or _WEIGHTS.get(released, (released,))
         following = tuple(_ACTIVATIONS.get(precision, "bf16") for precision in weights)
@@ -176,6 +187,7 @@ class _Resolver:
                 for kind in ("weights", "activations", "kv")
                 for precision, factor in getattr(use.precision_quality, kind).items()
             ),
+            speculation=drafts,
         )
 
     def _card(self, name: str, use: ModelUse) -> ModelCard | None:
@@ -289,7 +301,20 @@ class _Resolver:
             task_latency_slo=_levels(latency),
             task_latency_at=latency.at if latency else "population",
             on_overlong=task.on_overlong,
+            acceptance=self._acceptance(path, task, cards),
         )
+
+    def _acceptance(self, path: Path_, task: Task, cards: Mapping[str, inst.Model]) -> tuple[float, ...]:
+        """Acceptance by position on the task's text; empty where it says nothing of it."""
+        drafts = max(
+            (max(m.speculation.draft_tokens) for m in cards.values() if m.speculation is not None), default=MOST_DRAFTS
+        )
+        try:
+            return task.speculation.by_position(drafts) or ()
+        except FieldError as error:
+            given = task.speculation.accepted_length
+            self.faults.add_message((*path, "speculation", "accepted_length"), str(error), given)
+            return ()
 
     def _preset(self, task: Task) -> tuple[dict[str, DistributionSpec[Any] | None], Prefix]:
         """The task's distributions and prefix; a preset stands in for what the file does not say."""

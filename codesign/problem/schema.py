@@ -37,6 +37,7 @@ from codesign.problem.instance import ActivationPrecision, KvPrecision, Objectiv
 from codesign.problem.link_options import LinkChoice
 from codesign.problem.memory import Memory
 from codesign.problem.offers import Offer, PurchaseUnit
+from codesign.problem.speculation import AcceptedDrafts, ModelSpeculation
 from codesign.units import (
     Bytes,
     Dollars,
@@ -131,6 +132,8 @@ class ModelUse(CardFields):
     """Precisions of the activations to choose from; default: they follow the weights."""
     kv: Annotated[list[KvPrecision], Field(min_length=1)] | None = None
     """Precisions of the KV cache to choose from; default: FP8."""
+    speculation: ModelSpeculation | None = None
+    """What drafts tokens for it (speculative decoding); each decoding pool drafts or not, as the planner decides."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> ModelUse:
@@ -256,6 +259,8 @@ class Task(Part):
     """Variants, and precisions of them, below this quality are not admitted."""
     slo: Slo = Slo()
     """Service-level objectives."""
+    speculation: AcceptedDrafts = AcceptedDrafts()
+    """Acceptance of drafted tokens on this task's text, whichever model drafts; default: that of the model."""
     on_overlong: Literal["refuse", "truncate"] = "refuse"
     """What to do where contexts exceed the model's: say so as an error, or cut them to fit."""
 

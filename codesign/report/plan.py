@@ -106,6 +106,7 @@ def _plan(solution: Solution) -> Iterator[RenderableType]:
     yield _demand(solution)
     yield _fleet(solution)
     yield _operation(solution)
+    yield from _drafts(solution)
     yield from _calibrations(solution)
     yield ""
     yield _purchases(solution)
@@ -171,11 +172,13 @@ def _fleet(solution: Solution) -> Table:
 
 
 def parallelism(pool: Pool) -> str:
-    """`TP8 EP8 DP2`: the ways in which a replica is split; `1` where it is one accelerator."""
+    """`TP8 EP8 DP2, mtp 1`: the ways in which a replica is split (`1`: not at all), and the tokens that it drafts."""
     if pool.parallelism is None:
         return "–"
     ways = pool.parallelism.model_dump()
     split = " ".join(f"{way.upper()}{size}" for way, size in ways.items() if size > 1) or "1"
+    if pool.speculation is not None:
+        split += f", {pool.speculation.method} {pool.speculation.draft_tokens}"
     return split if pool.attached is None else f"{split}, {held(pool.attached)}"
 
 
@@ -234,6 +237,19 @@ def _calibrations(solution: Solution) -> Iterator[Text]:
         pools.setdefault(f"{pool.calibration}{error}", []).append(pool.pool)
     for calibration, names in pools.items():
         yield line(f"Calibration {calibration}: {', '.join(names)}")
+
+
+def _drafts(solution: Solution) -> Iterator[Text]:
+    """Which pools draft tokens, how many their steps emit, and where that is from."""
+    for pool in solution.fleet:
+        use = pool.speculation
+        if use is not None:
+            step = quantity(pool.step_time_s, "time", 3)
+            token = quantity(pool.step_time_s / use.tokens_per_step, "time", 3) if pool.step_time_s else "–"
+            yield line(
+                f"Speculation {pool.pool}: {use.draft_tokens} drafted by {use.method}, {use.tokens_per_step:.3g} "
+                f"tokens a step of {step}, {token} each; acceptance: {use.source}"
+            )
 
 
 def _purchases(solution: Solution) -> Table:

@@ -27,6 +27,8 @@ def profile_report(profile: Profile) -> Group:
             f"{task}: {model} {precision}" if variant == model else f"{task}: {variant}, {model} {precision}"
         )
         parts.append(_phases(named, list(rows)))
+    if profile.speculation:
+        parts.append(_speculation(profile))
     if profile.capacity:
         parts.append(_capacity(profile.capacity))
     return Group(*parts)
@@ -113,6 +115,19 @@ def _regimes(row: PhaseProfile) -> str:
     if len(by_regime) == 1:
         return next(iter(by_regime))
     return "; ".join(f"{regime}: {', '.join(names)}" for regime, names in by_regime.items())
+
+
+def _speculation(profile: Profile) -> Table:
+    table = make_table(
+        "Speculative decoding, where a pool drafts",
+        ("task", "model", "method"),
+        ("drafted", "tokens a step", "verified per token"),
+        ("acceptance",),
+    )
+    for row in profile.speculation:
+        figures = (str(row.draft_tokens), f"{row.tokens_per_step:.3g}", f"{row.verified_per_token:.3g}")
+        table.add_row(row.task, row.model, row.method, *figures, row.source)
+    return table
 
 
 def _capacity(rows: tuple[CapacityProfile, ...]) -> Table:

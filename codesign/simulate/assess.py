@@ -12,6 +12,7 @@ from codesign.check.operation import PoolState, operate_all, stack_seconds, ttft
 from codesign.check.plan import ModelledRoute, Plan
 from codesign.check.traffic import moved
 from codesign.performance import prefill_seconds
+from codesign.performance.drafts import accepted
 from codesign.performance.queueing import ADMISSION_STEPS
 from codesign.problem.instance import SloLevels, TaskClass
 from codesign.simulate.arrivals import Arrivals
@@ -344,7 +345,12 @@ def _suspect(
     if metric == "task_latency":
         # The metric whose excess over the plan costs a call more seconds.
         first = float((calls.parts().sum(axis=0) - planned[calls.route].sum(axis=1)).mean())
-        steps = np.array([views[r.decode.entry.pool].state.step_s for r in calls.routes])
+        steps = np.array(
+            [
+                views[r.decode.entry.pool].state.step_s / accepted(r.decode.table, r.calls).tokens
+                for r in calls.routes
+            ]
+        )
         decoding = float(((calls.tpot - steps[calls.route]) * calls.fields["output"]).mean()) > first
     if metric == "task_latency":
         late = np.ones(calls.ttft.size, dtype=bool)

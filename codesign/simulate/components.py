@@ -10,6 +10,7 @@ from codesign.check.operation import stack_seconds
 from codesign.check.plan import ModelledPool, ModelledRoute, Plan
 from codesign.check.traffic import session_bytes
 from codesign.performance import rank_sequences
+from codesign.performance.drafts import accepted
 from codesign.performance.split import activation_bytes
 from codesign.simulate.arrivals import Arrivals
 from codesign.simulate.demand import Demand, room_bytes, split_step_table, step_table
@@ -167,7 +168,7 @@ def _calls(
                 )
             numbers = np.array([mine[id(r)] for r in members])
             chosen = own.choice(len(members), given.calls.session.size, p=group.weights)
-            part, rest = _rows(members, numbers, chosen, given, sessions)
+            part, rest = _rows(members, numbers, chosen, given, sessions, own)
             rows.append(part)
             parked.append(rest)
             starts = np.flatnonzero(np.diff(given.calls.session, prepend=-1))
@@ -192,7 +193,8 @@ def _expected(route: ModelledRoute) -> tuple[float, float]:
         limit = min(limit, float(route.prefill.model.card.max_context))
     step = route.decode.entry.step_time_s or route.decode.entry.step_limit_s or 0.0
     points = calls.population
-    call_s = float(points.weight @ points.output) * step + (route.prefill.entry.wait_s or 0.0)
+    steps = float(points.weight @ points.output) / accepted(route.decode.table, calls).tokens
+    call_s = steps * step + (route.prefill.entry.wait_s or 0.0)
     return call_s, limit
 
 
@@ -213,7 +215,12 @@ def _workload(
 
 
 def _rows(
-    members: list[ModelledRoute], numbers: np.ndarray, chosen: np.ndarray, given: Workload, sessions: int
+    members: list[ModelledRoute],
+    numbers: np.ndarray,
+    chosen: np.ndarray,
+    given: Workload,
+    sessions: int,
+    rng: np.random.Generator,
 ) -> tuple[CallRows, ParkedRows]:
     """What the calls of a group ask of their routes, `chosen` [n] among its members."""
     calls, task, policy = given.calls, members[0].calls.task, members[0].calls.policy
@@ -225,7 +232,7 @@ def _rows(
     values: np.ndarray | None = None
     for m, route in enumerate(members):
         where = np.flatnonzero(chosen == m)
-        found = Demand(route).rows(calls.context[where], cached[where], calls.output[where])
+        found = Demand(route).rows(calls.context[where], cached[where], calls.output[where], rng)
         values = np.empty((chosen.size, found.shape[1])) if values is None else values
         values[where] = found
     assert values is not None

@@ -37,6 +37,7 @@ from codesign.performance.energy import (
 )
 from codesign.performance.split import SplitTable, split_step_seconds
 from codesign.problem.instance import Options
+from codesign.problem.speculation import acceptance_of, emitted, expected_tokens
 from codesign.simulate.engine import StepTable
 
 Array = NDArray[np.float64]
@@ -62,10 +63,12 @@ COLUMNS = (
     "read_more",
     "flop",
     "flop_more",
+    "steps",
 )
 """Tokens; seconds, joules and FLOP of the prompt alone on a lane, and its attention seconds inside steps; bytes that
 move; bytes of prompt and whole call on the prefill side and on the decode side; what the sequence adds to its first
-step, and more with each token; reads are bytes of the accelerators' own memory that take as much energy."""
+step, and more with each further one; reads are bytes of the accelerators' own memory that take as much energy; steps of
+the answer, fewer than its tokens where a step emits several."""
 (
     CONTEXT,
     CACHED,
@@ -87,6 +90,7 @@ step, and more with each token; reads are bytes of the accelerators' own memory 
     READ_MORE,
     FLOP,
     FLOP_MORE,
+    STEPS,
 ) = range(len(COLUMNS))
 
 _BLOCK = 1 << 15
@@ -104,21 +108,27 @@ class Demand:
         """Tokens of a prompt that replicas have anyway: the task's shared prefix."""
         return self.route.calls.shared
 
-    def rows(self, context: Array, cached: Array, output: Array) -> Array:
-        """[n, len(COLUMNS)] of calls with these lengths in tokens ([n] each)."""
+    def rows(
+        self, context: Array, cached: Array, output: Array, rng: np.random.Generator | None = None
+    ) -> Array:
+        """[n, len(COLUMNS)] of calls with these lengths in tokens ([n] each); drafts are accepted as `rng` draws.
+
+        Without it as many of them as on average.
+        """
         rows = np.empty((len(context), len(COLUMNS)))
         for first in range(0, len(context), _BLOCK):
             part = slice(first, first + _BLOCK)
-            rows[part] = self._block(context[part], cached[part], output[part])
+            rows[part] = self._block(context[part], cached[part], output[part], rng)
         return rows
 
-    def _block(self, context: Array, cached: Array, output: Array) -> Array:
+    def _block(self, context: Array, cached: Array, output: Array, rng: np.random.Generator | None) -> Array:
         route, calls = self.route, self.route.calls
         before, after = route.prefill, route.decode
         prompts = Prompts(np.empty(0), context, cached, output)
         new, last = prompts.new, context + output
-        steps = np.maximum(output, 1.0)
+        steps = self._steps(np.maximum(output, 1.0), rng)
         rows = np.zeros((len(context), len(COLUMNS)))
+        rows[:, STEPS] = steps
         rows[:, CONTEXT], rows[:, CACHED], rows[:, OUTPUT] = context, cached, output
         rows[:, PREFILL_FLOP] = prefill_flops(before.table, new, cached)[0]
         rows[:, PREFILL_J] = prefill_energy_j(before.table, new, cached)[0]
@@ -144,6 +154,23 @@ class Demand:
             rows[:, FLOP] += decode_flops(after.split.feed_forward, np.zeros(1))[0, 0]
         rows[:, READ : READ_MORE + 1] *= kv_joules_per_byte(after.table)[0] / joules_per_byte(after.table)[0]
         return rows
+
+
+    def _steps(self, output: Array, rng: np.random.Generator | None) -> Array:
+        """[n] steps of answers of `output` [n] tokens: the first token comes with one of its own."""
+        after, task = self.route.decode.table, self.route.calls.task
+        if not after.drafts[0]:
+            return output
+        chances = acceptance_of(after.speculations[0], int(after.drafts[0]), task)
+        if rng is None:
+            return np.maximum(np.round(1.0 + (output - 1.0) / expected_tokens(chances)), 1.0)
+        emits, left, steps = np.cumsum(emitted(chances)), output - 1.0, np.ones_like(output)
+        going = np.flatnonzero(left > 0)
+        while going.size:
+            left[going] -= 1.0 + np.minimum(np.searchsorted(emits, rng.random(going.size)), len(chances))
+            steps[going] += 1.0
+            going = going[left[going] > 0]
+        return steps
 
 
 def step_table(table: ConfigurationTable, max_sequences: int, chunk: float) -> StepTable:

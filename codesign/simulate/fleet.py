@@ -473,7 +473,7 @@ class Fleet:
 
     def _work(self, call: _Call, held: float, colocated: bool) -> Work:
         v = call.values
-        steps = max(int(v[column.OUTPUT]), 1)
+        steps = max(int(v[column.STEPS]), 1)
         work = Work(
             call.row,
             steps,
@@ -502,7 +502,9 @@ class Fleet:
 
     def _preempted(self, work: Work, engine: Engine, now: float) -> None:
         call = self._under_way[work.call]
-        self._restart(call, call.values[column.OUTPUT] - work.steps)
+        values = call.values
+        written = (values[column.STEPS] - work.steps) * (values[column.OUTPUT] / values[column.STEPS])
+        self._restart(call, written)
 
     def _again(self, call: _Call) -> None:
         """Its replica is gone: all over again."""

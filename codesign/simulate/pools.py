@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from codesign.check.operation import PoolState
 from codesign.check.plan import ModelledPool, ModelledRoute
 from codesign.check.split import split_peaks
+from codesign.performance.drafts import accepted
 from codesign.performance.energy import idle_power_w, joules_per_byte, joules_per_flop, working_power_w
 from codesign.simulate.fleet import Outcome
 from codesign.simulate.report import PoolOutcome, Saturation, Series, Use
@@ -95,9 +96,14 @@ class PoolView:
 
     @property
     def mean_step_s(self) -> float:
-        """Mean step after the warm-up, by Little's law of tokens."""
-        tokens = sum(r.calls.rate * float(r.calls.population.weight @ r.calls.population.output) for r in self.routes)
-        return self.batch * self.pool.entry.replicas / max(tokens, 1e-12)
+        """Mean step after the warm-up, by Little's law of steps."""
+        steps = sum(
+            r.calls.rate
+            * float(r.calls.population.weight @ r.calls.population.output)
+            / accepted(self.pool.table, r.calls).tokens
+            for r in self.routes
+        )
+        return self.batch * self.pool.entry.replicas / max(steps, 1e-12)
 
     @property
     def link_wait_s(self) -> float:

@@ -17,9 +17,11 @@ from codesign.candidates.split import ROLE, SplitConfigurations
 from codesign.catalog import Accelerator
 from codesign.hardware.tco import module_usd_per_hour
 from codesign.optimize.fleet import FleetPlan
-from codesign.performance import PRECISIONS, calibration, expected_error, kv_bytes
+from codesign.performance import PRECISIONS, ConfigurationTable, calibration, expected_error, kv_bytes
+from codesign.performance.drafts import accepted
 from codesign.performance.parts import tdp_of
 from codesign.problem.instance import HardwareOption, Instance, LinkOption, MemoryOption
+from codesign.problem.speculation import expected_tokens
 from codesign.solution.accounts import Accounts, PoolAccount, settle
 from codesign.solution.kept import kv_use, memory_uses
 from codesign.solution.labels import told_apart
@@ -38,6 +40,7 @@ from codesign.solution.schema import (
     ShadowPrice,
     Solution,
     SolveRecord,
+    SpeculationUse,
     TaskResult,
     Totals,
     Utilization,
@@ -360,6 +363,7 @@ def _pool(
         ),
         feed_forward=_feed_forward(instance, splits, k) if splits else None,
         attached=None if splits else _attached(candidates, k),
+        speculation=_speculation(instance, table, state),
         tiers=_tiers(candidates, None if splits else k, state),
         link=option.link.technology if option.link else option.accelerator.scaleup_technology,
         batch=state.batch if state and stepping else None,
@@ -417,6 +421,26 @@ def _attached(candidates: Candidates, k: int) -> AttachedUse | None:
         holds=beside.memory.holds,
         modules_per_accelerator=beside.modules,
         bandwidth_bytes_per_s=beside.memory.bandwidth_bytes_per_s,
+    )
+
+
+def _speculation(instance: Instance, table: ConfigurationTable, state: PoolState | None) -> SpeculationUse | None:
+    """What a configuration drafts, and what its steps emit of the calls that its pool has."""
+    speculation = instance.models[int(table.card[0])].speculation
+    if speculation is None or not table.drafts[0]:
+        return None
+    emits = expected_tokens(speculation.acceptance[: int(table.drafts[0])])
+    if state is not None and state.flows:
+        tokens = [
+            rate * float(flow.calls.population.weight @ flow.calls.population.output) for flow, rate in state.flows
+        ]
+        each = [accepted(table, flow.calls).tokens for flow, _ in state.flows]
+        emits = sum(tokens) / max(sum(n / t for n, t in zip(tokens, each, strict=True)), 1e-300)
+    return SpeculationUse(
+        method=speculation.method,
+        draft_tokens=int(table.drafts[0]),
+        tokens_per_step=float(emits),
+        source=speculation.source,
     )
 
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from codesign.candidates.data import Floats
 from codesign.candidates.flows import CallFlow
-from codesign.candidates.lengths import PrefillPoints
+from codesign.candidates.lengths import PrefillPoints, TaskCalls
 from codesign.performance import ConfigurationTable
 from codesign.performance.colocated import Colocated, Steps, Stream
+from codesign.performance.drafts import accepted
 from codesign.performance.queueing import share_met
-from codesign.workload.population import CallPopulation
 
 _ITERATIONS = 400
 _LARGEST_BATCH = 1e9
@@ -84,17 +84,18 @@ class Chunked:
         self, table: ConfigurationTable, flow: CallFlow, reload: Floats
     ) -> Callable[[float], float]:
         """P(TTFT > t) of a flow whose prompts [J] are read back in `reload` seconds before they queue."""
-        points, answers = flow.calls.first_points(flow.residency), flow.calls.population
-        calls = _of(table, points, answers, self.chunk).calls
+        calls = _of(table, flow.calls.first_points(flow.residency), flow.calls, self.chunk).calls
         ahead = reload if len(reload) == calls.weight.shape[-1] else np.zeros(1)
         return lambda t: float(self.replica.ttft_exceeds(calls, ahead, t)[0, 0])
 
     def tpot_tail(
         self, table: ConfigurationTable, flow: CallFlow, answers: tuple[Floats, Floats]
     ) -> Callable[[float], float]:
-        """P(mean step of a call > t) over answers (weight, tokens; [P] each)."""
-        first = self.replica.first_s(_stream(table, flow, self.chunk).calls)
-        return lambda t: float(self.replica.tpot_exceeds(first, *answers, t)[0, 0])
+        """P(time per token of a call > t) over answers (weight, tokens; [P] each)."""
+        first, emits = self.replica.first_s(_stream(table, flow, self.chunk).calls), accepted(table, flow.calls)
+        weight, tokens = answers
+        steps = tokens / emits.tokens
+        return lambda t: float(self.replica.tpot_exceeds(first, weight, steps, emits.target("tpot", t))[0, 0])
 
     def itl_tail(self, table: ConfigurationTable, flow: CallFlow) -> Callable[[float], float]:
         """P(gap between two tokens of a flow's answers > t)."""
@@ -148,13 +149,15 @@ def operate_colocated(
 
 
 def _stream(table: ConfigurationTable, flow: CallFlow, chunk: float) -> Stream:
-    return _of(table, flow.calls.prefill_points(flow.residency), flow.calls.population, chunk)
+    return _of(table, flow.calls.prefill_points(flow.residency), flow.calls, chunk)
 
 
-def _of(table: ConfigurationTable, prompts: PrefillPoints, answers: CallPopulation, chunk: float) -> Stream:
+def _of(table: ConfigurationTable, prompts: PrefillPoints, calls: TaskCalls, chunk: float) -> Stream:
+    answers = calls.population
     return Stream.of(
         table,
         chunk,
         (prompts.weight, prompts.new, prompts.cached),
         (answers.weight, answers.context, answers.output),
+        accepted(table, calls),
     )

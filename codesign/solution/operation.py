@@ -32,6 +32,7 @@ from codesign.performance import (
     prefill_flops,
     rank_sequences,
 )
+from codesign.performance.drafts import accepted
 from codesign.performance.queueing import ADMISSION_STEPS, batch_swing, mean_wait, poisson_mean_within, seen_batch
 from codesign.solution.colocated import Chunked, operate_colocated
 from codesign.solution.split_decode import operate_split
@@ -78,14 +79,15 @@ def operate(candidates: Candidates, plan: FleetPlan, known: Known | None = None)
 
 
 def _decode_steps(states: dict[int, PoolState]) -> dict[Commodity, float]:
-    """Mean step of the calls of each commodity, over the decode pools that share them."""
+    """Mean time per token of the calls of each commodity, over the decode pools that share them."""
     rates: dict[Commodity, float] = {}
     seconds: dict[Commodity, float] = {}
     for state in states.values():
         for flow, rate in state.flows:
             key = flow.commodity
             rates[key] = rates.get(key, 0.0) + rate
-            seconds[key] = seconds.get(key, 0.0) + rate * state.step_s
+            each = state.step_s / accepted(state.table, flow.calls).tokens
+            seconds[key] = seconds.get(key, 0.0) + rate * each
     return {key: seconds[key] / rates[key] for key in rates if rates[key] > 0}
 
 
@@ -126,11 +128,11 @@ def _stepping(
     for flow, rate in flows:
         x = rate / replicas
         population = flow.calls.population
-        stay = population.weight * population.output
+        stay = population.weight * population.output / accepted(table, flow.calls).tokens
         middle = population.context + population.output / 2.0
         moments = decode_moments(table, flow.calls)
         prompt = prompt_moments(table, flow.calls, flow.residency)
-        tokens += x * moments.tokens
+        tokens += x * moments.steps
         attention += x * float(moments.attention[0])
         flops += x * float(decode_flops(table, middle)[0] @ stay)
         reads += x * float(kv_read_bytes(table, middle)[0] @ stay)
@@ -209,7 +211,8 @@ def _decode_step(
         population = flow.calls.population
         r = decode_attention_seconds(table, population.context + population.output / 2.0)[0]
         swing = float(batch_swing(gain, batch, 1 if flow.residency == "decode" else replicas))
-        square += swing * rate / replicas * float((population.weight * population.output) @ (slope + r) ** 2)
+        steps = population.output / accepted(table, flow.calls).tokens
+        square += swing * rate / replicas * float((population.weight * steps) @ (slope + r) ** 2)
     return t, float(np.sqrt(square * t))
 
 

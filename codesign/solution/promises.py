@@ -12,6 +12,7 @@ from codesign.candidates.build import Candidates
 from codesign.candidates.flows import CallFlow, chain_lengths, chain_moments
 from codesign.optimize.fleet import FleetPlan
 from codesign.performance import first_token_seconds
+from codesign.performance.drafts import accepted
 from codesign.performance.queueing import wait_exceeds
 from codesign.problem.instance import TaskClass
 from codesign.solution.operation import reload_seconds, rest_of_ttft
@@ -63,9 +64,11 @@ def call_latency(candidates: Candidates, way: Way) -> tuple[float, float]:
     if way.decode.chunked is not None:
         mean, variance = way.decode.chunked.answer_moments(way.decode.table, way.flow)
         return first + mean, first_variance + variance
-    output = float(population.weight @ population.output)
-    variance = max(float(population.weight @ population.output**2) - output**2, 0.0)
-    return first + output * way.decode.step_s, first_variance + variance * way.decode.step_s**2
+    emits = accepted(way.decode.table, way.flow.calls)
+    number = population.output / emits.tokens
+    steps = float(population.weight @ number)
+    variance = max(float(population.weight @ number**2) - steps**2, 0.0) + emits.scatter * steps
+    return first + steps * way.decode.step_s, first_variance + variance * way.decode.step_s**2
 
 
 def slo_results(candidates: Candidates, task: TaskClass, routes: list[Way]) -> list[SloResult]:
@@ -101,8 +104,8 @@ def _promised(
     """(metric, SLOs as percentile and target, tail over all calls) of a task."""
     total = sum(way.calls_per_s for way in routes)
     shares = [way.calls_per_s / total for way in routes]
-    tokens = [way.calls_per_s * _tokens(way) for way in routes]
-    written = [each / max(sum(tokens), 1e-300) for each in tokens]
+    gaps = [way.calls_per_s * _steps(way) for way in routes]
+    written = [each / max(sum(gaps), 1e-300) for each in gaps]
     return [
         ("ttft", task.ttft_slo, _mixture([_ttft_tail(candidates, way) for way in routes], shares)),
         ("tpot", task.tpot_slo, _mixture([_tpot_tail(way) for way in routes], shares)),
@@ -111,10 +114,10 @@ def _promised(
     ]
 
 
-def _tokens(way: Way) -> float:
+def _steps(way: Way) -> float:
     """Of an answer, on average."""
     points = way.flow.calls.population
-    return float(points.weight @ points.output)
+    return float(points.weight @ points.output) / accepted(way.decode.table, way.flow.calls).tokens
 
 
 Tail = Callable[[float], float]
@@ -160,7 +163,8 @@ def _tpot_tail(way: Way) -> Tail:
     if way.decode.chunked is not None:
         lengths = answer_lengths(way.flow.calls.task, way.flow.calls.population)
         return way.decode.chunked.tpot_tail(way.decode.table, way.flow, lengths)
-    return _step_tail(way.decode)
+    step, emits = _step_tail(way.decode), accepted(way.decode.table, way.flow.calls)
+    return lambda t: step(emits.target("tpot", t))
 
 
 def _itl_tail(way: Way) -> Tail:

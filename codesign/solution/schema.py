@@ -107,6 +107,18 @@ class AttachedUse(_Frozen):
     """At which each accelerator reads them: of the modules, or of the link to them."""
 
 
+class SpeculationUse(_Frozen):
+    """Tokens that a pool drafts, and verifies in its steps."""
+
+    method: str
+    draft_tokens: int
+    """Of each sequence in a step."""
+    tokens_per_step: float
+    """That a step emits of a sequence, on average over the pool's calls."""
+    source: str
+    """Of the model's acceptance; tasks may have their own."""
+
+
 class Utilization(_Frozen):
     """Shares of what a replica offers that are in use, at the fixed point."""
 
@@ -137,6 +149,8 @@ class Pool(_Frozen):
     feed_forward: FeedForward | None = None
     """The other half of a split-decode pool."""
     attached: AttachedUse | None = None
+    speculation: SpeculationUse | None = None
+    """None where a step emits one token of a sequence."""
     tiers: tuple[str, ...] = ()
     link: str | None = None
     batch: float | None

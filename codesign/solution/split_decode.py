@@ -46,10 +46,10 @@ def operate_split(
         stay, middle = population.weight * population.output, population.context + population.output / 2.0
         moments = decode_moments(table, flow.calls)
         prompt = prompt_moments(table, flow.calls, flow.residency)
-        tokens += x * moments.tokens
+        tokens += x * moments.steps
         attention += x * float(moments.attention[0]) / n
-        active += x * float(moments.bytes_tokens[0])
-        active_square += x * float(moments.square_tokens[0])
+        active += x * float(moments.bytes_steps[0])
+        active_square += x * float(moments.square_steps[0])
         if flow.residency == "decode":
             kept += x * flow.calls.held_s * float(moments.bytes_after[0])
             kept_square += x * flow.calls.held_s * float(moments.square_after[0])

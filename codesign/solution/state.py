@@ -9,6 +9,7 @@ import numpy as np
 from codesign.candidates.data import Floats
 from codesign.candidates.flows import CallFlow
 from codesign.performance import ConfigurationTable, EngineMemory, kv_bytes, kv_capacity_bytes
+from codesign.performance.drafts import accepted
 from codesign.performance.queueing import EXPONENTIAL_SKEW, wait_moment_ratio, wait_probability
 from codesign.problem.instance import Options
 from codesign.solution.colocated import Chunked
@@ -47,7 +48,7 @@ class PoolState:
         """[P] mean seconds of a flow's answers after their first token."""
         if self.chunked is not None:
             return self.chunked.decode_seconds(self.table, flow)
-        return flow.calls.population.output * self.step_s
+        return flow.calls.population.output / accepted(self.table, flow.calls).tokens * self.step_s
 
     def wait_moments(self) -> tuple[float, float]:
         """Mean and variance (s, s²) of a prompt's wait: those of its tail, and the probability of waiting."""

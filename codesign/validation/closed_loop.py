@@ -108,6 +108,7 @@ class _Demand:
             ("end", kv_bytes(table, last)[0] - shared),
             ("attention_s", attention),
             ("attention_more", (decode_attention_seconds(table, last)[0] - attention) / output),
+            ("steps", output),
         ):
             values[:, COLUMNS.index(name)] = found
         return values

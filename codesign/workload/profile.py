@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.problem.instance import Instance, Model, SloLevels, TaskClass, Variant
+from codesign.problem.speculation import acceptance_of, expected_tokens
 from codesign.workload.chain import ChainCall, chain
 from codesign.workload.intensity import (
     BLOCKS,
@@ -103,6 +104,24 @@ class TaskTotals:
 
 
 @dataclass(frozen=True)
+class SpeculationProfile:
+    """What drafting does to a decode step of a task's calls on a model, before it is known whether it pays."""
+
+    task: str
+    model: str
+    method: str
+    draft_tokens: int
+    """Of each sequence in a step."""
+    tokens_per_step: float
+    """That a step emits of a sequence, on average."""
+    verified_per_token: float
+    """Tokens that steps compute for each that they emit: FLOP grow by as much, what a step reads falls by
+    tokens_per_step."""
+    source: str
+    """Of the acceptance."""
+
+
+@dataclass(frozen=True)
 class Profile:
     """The profile of a problem, as `codesign profile --json` shows it."""
 
@@ -112,6 +131,8 @@ class Profile:
     """By task."""
     chains: dict[str, tuple[ChainCall, ...]]
     """By task, on its first variant and KV precision: calls of the median task."""
+    speculation: tuple[SpeculationProfile, ...] = ()
+    """Of models that something drafts for."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts, lists, strings and numbers, ready for JSON."""
@@ -138,7 +159,18 @@ def profile(instance: Instance, batches: Sequence[int] = DEFAULT_BATCHES) -> Pro
         for row in _capacity_rows(instance, model, formats, batches)
     ]
     chains = {task.name: _chain(instance, task) for task in instance.tasks if task.variants}
-    return Profile(tuple(rows), tuple(capacity), totals, chains)
+    return Profile(tuple(rows), tuple(capacity), totals, chains, tuple(_speculations(instance)))
+
+
+def _speculations(instance: Instance) -> Iterator[SpeculationProfile]:
+    for task in instance.tasks:
+        for name in dict.fromkeys(variant.model for variant in task.variants):
+            use = instance.model(name).speculation
+            for drafts in () if use is None else use.draft_tokens:
+                tokens = expected_tokens(acceptance_of(use, drafts, task))
+                source = "problem file" if task.acceptance or use is None else use.source
+                method = "" if use is None else use.method
+                yield SpeculationProfile(task.name, name, method, drafts, tokens, (drafts + 1) / tokens, source)
 
 
 def littles_law(rate_per_s: float, seconds: float) -> float:
