@@ -106,7 +106,9 @@ def test_a_catalogue_part_is_used_and_overridden_in_place() -> None:
     )
     plain, big = instance.hardware
     assert plain.accelerator == part
-    assert big.accelerator == part.model_copy(update={"memory_capacity": 192e9})
+    # A memory of another size is usable in the same share.
+    usable = part.usable_memory * 192e9 / part.memory_capacity
+    assert big.accelerator == part.model_copy(update={"memory_capacity": 192e9, "usable_memory": usable})
     assert big.catalogue_id == "b200-sxm"
     assert plain.offers[0].price_source == instance.price_list_ids[0]
     assert plain.offers[0].price_date == instance.price_date
