@@ -57,7 +57,7 @@ _THIRD = 1.5
 _LEFT_OUT = 1.01
 """By how much calls that are evened out over many may carry more with chunks left out than with those that are not:
 where it is more, they are not left out."""
-_WAVES = 1.03
+_WAVES = 1.015
 """By how much mixes of one task's calls that are kept or not may carry more than between those that were looked at."""
 _ASKS_MORE = 1.02
 """How much more a task's promises must take of others than their own do, for loads with and without it to differ."""

@@ -47,8 +47,8 @@ _LOWER = 1.045
 """By how much memory that mixes take may lie below lines at the few that were seen."""
 _OF_MIXES = ("time of mixes", "capacity of mixes")
 """Rows through mixes of one task's calls that are kept or not, two of each."""
-_BETWEEN = 0.98
-"""Of what lies between two such mixes that were seen: experts that few calls wake make steps wave by so much."""
+_BETWEEN = 0.995
+"""Of what lies between two such mixes that were seen."""
 _APART = 1e-3
 """Shares of mixes that are not the same."""
 _NEVER_S = 1e12

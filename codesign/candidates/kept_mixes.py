@@ -8,7 +8,7 @@ rows through what is seen there say both how much that is and that it is no more
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,8 @@ _LOOKS = 3
 """For the share at which steps and memory cross."""
 _CROSSING = 2
 """Number of the look at which steps and memory cross."""
+_BETWEEN = (0.25, 0.75)
+"""Of the way to the crossing, where lines are compared with what is seen."""
 _END = 0.02
 """Shares nearer to those of one kind alone are none of mixes."""
 
@@ -38,6 +40,10 @@ class Seen:
     """[K, 5]."""
     mixed: Bools
     """[K] do steps bind calls that are not kept, and memory those that are?"""
+    between: Floats
+    """[K, 2] shares between looks at steps, and"""
+    taken: Floats
+    """[K, 2] what mixes take there of whichever binds: by it lines are told how far they are off."""
 
     @staticmethod
     def of(alone: tuple[Both, Both], look: Callable[[Floats], Both]) -> tuple[Seen, Seen]:
@@ -63,17 +69,20 @@ class Seen:
             high = [np.where(below, old, new) for new, old in zip(here, high, strict=True)]
         shares = [zero, crossing / 2.0, crossing, (1.0 + crossing) / 2.0, one]
         looks = [(sure, likely), look(shares[1]), at, look(shares[3]), (sure_kept, likely_kept)]
+        between = [crossing * part for part in _BETWEEN]
+        seen_between = [look(share) for share in between]
         theta = np.stack(shares, axis=1)
 
         def made(n: int) -> Seen:
             steps, memory = (np.stack([np.where(mixed, each[n][p], 1.0) for each in looks], axis=1) for p in range(2))
-            return Seen(theta, steps, memory, mixed)
+            taken = np.stack([np.where(mixed, np.maximum(*each[n]), 1.0) for each in seen_between], axis=1)
+            return Seen(theta, steps, memory, mixed, np.stack(between, axis=1), taken)
 
         return made(0), made(1)
 
     def times(self, factor: float) -> Seen:
         """What takes so many times as much."""
-        return replace(self, steps=self.steps * factor, memory=self.memory * factor)
+        return replace(self, steps=self.steps * factor, memory=self.memory * factor, taken=self.taken * factor)
 
     def above(self) -> list[Heights]:
         """(height at 0, slope) [K] of lines of which the largest is at least what mixes take: from look to look.
@@ -81,7 +90,9 @@ class Seen:
         Between two, a curve that bends upwards is below such a line, and one that bends downwards below the next one.
         """
         taken = np.maximum(self.steps, self.memory)
-        return [self._line(taken, i, i + 1) for i in range(_CROSSING * 2)]
+        lines = [self._line(taken, i, i + 1) for i in range(_CROSSING * 2)]
+        short = np.max(self.taken / self._largest(lines), axis=1, initial=1.0)
+        return [(start * short, slope * short) for start, slope in lines]
 
     def below(self) -> list[Heights]:
         """(height at 0, slope) [K] of lines that are at most what mixes take: of steps, and of memory.
@@ -101,7 +112,12 @@ class Seen:
                 height = height - np.maximum(dip, 0.0) / 2.0
                 over = (height[:, None] + slope[:, None] * self.theta) - np.maximum(self.steps, self.memory)
                 found.append((height - np.max(np.maximum(over, 0.0), axis=1), slope))
-        return found
+        far = np.max(self._largest(found) / self.taken, axis=1, initial=1.0)
+        return [(start / far, slope / far) for start, slope in found]
+
+    def _largest(self, lines: Sequence[Heights]) -> Floats:
+        """[K, 2] of the lines between looks."""
+        return np.asarray(np.max([start[:, None] + slope[:, None] * self.between for start, slope in lines], axis=0))
 
     def _line(self, values: Floats, i: int, j: int) -> Heights:
         """(height at 0, slope) of the line through what was seen at two looks."""
