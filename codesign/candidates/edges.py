@@ -638,7 +638,7 @@ class Edges:
         # Alone, each takes as much as it does by the rows of the set, which are as wide as its mixes let them be.
         most = [np.where(open_[:, :, None], self.promises[kind], np.inf).min(axis=1) for kind in self.kinds]
         room = self._in_room(room_alone(self.part, self.calls[cold].flow))
-        alone = 1.0 / np.min([*most, *self.replica.values(), room], axis=0)
+        alone = 1.0 / np.maximum(np.min([*most, *self.replica.values(), room], axis=0), _NOTHING)
         lines = np.maximum(lines + np.maximum(alone - lines.max(axis=1), 0.0)[:, None], 0.0) / _BETWEEN
         with_both = (seen.mixed & open_[:, cold] & open_[:, warm])[:, None, None]
         lines = np.where(open_[:, None, :], lines, 0.0)
