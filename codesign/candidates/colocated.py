@@ -179,7 +179,7 @@ def _by_strictest(
         among = open_ & np.any([mine[task] for task in left], axis=0)
         use = edges.beside(left[0])
         others = among & ~mine[left[0]]
-        cuts = others & edges.part.closely & np.any(use > _ASKS_MORE * shared.use[:, : use.shape[1]], axis=1)
+        cuts = others & edges.closely & np.any(use > _ASKS_MORE * shared.use[:, : use.shape[1]], axis=1)
         if not np.any(cuts):
             yield shared, among
             return
@@ -288,7 +288,7 @@ def _kept(carried: Sequence[tuple[float, Sequence[Edges]]], sizes: int) -> Ints:
     for times, edges in carried:
         own = np.stack([each.least_by_flow for each in edges])
         held = np.stack([each.capacity(each.part.room) for each in edges])[:, :, None]
-        parts = [(times, own), (times / _HELD, held)] if edges[0].part.closely else [(times, np.minimum(own, held))]
+        parts = [(times, own), (times / _HELD, held)] if edges[0].closely else [(times, np.minimum(own, held))]
         shape = (len(edges), sizes, own.shape[1] // sizes)
         open_ = edges[0].open.reshape(*shape[1:], -1)
         looks.append((open_, [(most, part.reshape(*shape, *part.shape[2:])) for most, part in parts]))
