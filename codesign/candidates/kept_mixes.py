@@ -63,8 +63,9 @@ class Seen:
         low, high = [zero, *sure], [one, *sure_kept]
         crossing, at = zero + 0.5, (sure, likely)
         for _ in range(_LOOKS):
-            left, right = low[1] - low[2], high[2] - high[1]
-            known = np.isfinite(left + right) & (left + right > 0)
+            with np.errstate(invalid="ignore"):
+                left, right = low[1] - low[2], high[2] - high[1]
+                known = np.isfinite(left + right) & (left + right > 0)
             part = np.where(known, left, 1.0) / np.where(known, left + right, 2.0)
             crossing = np.clip(low[0] + part * (high[0] - low[0]), _END, 1.0 - _END)
             at = look(crossing)
