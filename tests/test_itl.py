@@ -47,7 +47,11 @@ def problem(itl=None, rate="40/s", mode="never", more=(), **changes):
                 },
                 *more,
             ],
-            "hardware": {"h": {"accelerator": "b200-sxm", "server": {"accelerators": 1}, "price": "2 $/h"}},
+            "hardware": {
+                "h": {
+                    "accelerator": "b200-sxm", "server": {"accelerators": 1}, "scaleup_domain": 8, "price": "2 $/h",
+                }
+            },
             "options": {"disaggregation": mode, "max_sequences": 512, "gap": "0.1%"},
         }
         | changes

@@ -57,7 +57,7 @@ _THIRD = 1.5
 _LEFT_OUT = 1.01
 """By how much calls that are evened out over many may carry more with chunks left out than with those that are not:
 where it is more, they are not left out."""
-_WAVES = 1.03
+_WAVES = 1.015
 """By how much mixes of one task's calls that are kept or not may carry more than between those that were looked at."""
 _ASKS_MORE = 1.02
 """How much more a task's promises must take of others than their own do, for loads with and without it to differ."""
@@ -117,10 +117,9 @@ def _outer(part: Slice, looks: _Looks, power: Floats, moved: Floats | None, sele
     What mixes carry more is seen on single replicas.
     """
     constant, blocks = decode_constant_power(part), []
-    for own, rows in looks.kept:
+    for own, evened, rows in looks.kept:
         wider, several = Edges(own), []
-        if len(looks.some):
-            evened = own.evened(looks.some, MOST_EVEN)
+        if evened is not None:
             after = zip(_SEVERAL, (*_SEVERAL[1:], MOST_EVEN + 1), strict=True)
             several = [(n, Edges(evened, most - 1), looks.some) for n, most in after]
         for pooled, edges, flows in [(1, wider, looks.every), *several]:
@@ -180,7 +179,7 @@ def _by_strictest(
         among = open_ & np.any([mine[task] for task in left], axis=0)
         use = edges.beside(left[0])
         others = among & ~mine[left[0]]
-        cuts = others & edges.part.closely & np.any(use > _ASKS_MORE * shared.use[:, : use.shape[1]], axis=1)
+        cuts = others & edges.closely & np.any(use > _ASKS_MORE * shared.use[:, : use.shape[1]], axis=1)
         if not np.any(cuts):
             yield shared, among
             return
@@ -235,7 +234,8 @@ def _prompt_joules(part: Slice, book: MomentBook, flow: CallFlow) -> Floats:
 class _Looks:
     """Looks at configurations with chunks of each size, but those for which another size does as well."""
 
-    kept: list[tuple[Look, Ints]]
+    kept: list[tuple[Look, Look | None, Ints]]
+    """(all flows by chance, those that do not stay with a replica evened out over many, configurations)."""
     every: Ints
     """Numbers of all flows."""
     some: Ints
@@ -251,11 +251,11 @@ class _Looks:
             own = replace(part, index=part.index[some])
             look = Look.at(own, [each.take(some) for each in calls], part.grids.chunks)
             carried = [(1.0, [Edges(look, n) for n in (1, _POOLED[-1])])]
-            if len(moves):
-                evened = look.evened(moves, MOST_EVEN)
+            evened = look.evened(moves, MOST_EVEN) if len(moves) else None
+            if evened is not None:
                 carried.append((_LEFT_OUT, [Edges(evened, n) for n in _POOLED[1:]]))
             rows = _kept(carried, len(part.grids.chunks))
-            kept.append((look.take(rows), some[rows % len(some)]))
+            kept.append((look.take(rows), evened.take(rows) if evened is not None else None, some[rows % len(some)]))
         return _Looks(kept, np.arange(len(calls)), moves)
 
 
@@ -264,7 +264,7 @@ def _columns(looks: _Looks) -> _Columns:
     every, some = looks.every, looks.some
     flows = [every, every, *([some] * len(_POOLED))] if len(some) else [every]
     edges = []
-    for own, _ in looks.kept:
+    for own, _, _ in looks.kept:
         edges.append([Edges(own)])
         if len(some):
             evened = own.evened(some, _POOLED[0])
@@ -274,7 +274,7 @@ def _columns(looks: _Looks) -> _Columns:
     sets = [_sets([each[n] for each in edges], own.tolist()) for n, own in enumerate(among)]
     found = [_Columns.of(each, sets, flows) for each in edges]
     return _Columns.joined(
-        [replace(each, rows=rows[each.rows]) for each, (_, rows) in zip(found, looks.kept, strict=True)]
+        [replace(each, rows=rows[each.rows]) for each, (_, _, rows) in zip(found, looks.kept, strict=True)]
     )
 
 
@@ -288,7 +288,7 @@ def _kept(carried: Sequence[tuple[float, Sequence[Edges]]], sizes: int) -> Ints:
     for times, edges in carried:
         own = np.stack([each.least_by_flow for each in edges])
         held = np.stack([each.capacity(each.part.room) for each in edges])[:, :, None]
-        parts = [(times, own), (times / _HELD, held)] if edges[0].part.closely else [(times, np.minimum(own, held))]
+        parts = [(times, own), (times / _HELD, held)] if edges[0].closely else [(times, np.minimum(own, held))]
         shape = (len(edges), sizes, own.shape[1] // sizes)
         open_ = edges[0].open.reshape(*shape[1:], -1)
         looks.append((open_, [(most, part.reshape(*shape, *part.shape[2:])) for most, part in parts]))

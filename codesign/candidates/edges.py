@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -19,7 +19,7 @@ from scipy.special import ndtr
 from codesign.candidates.context import MomentBook, Slice
 from codesign.candidates.data import Bools, Floats, Ints
 from codesign.candidates.flows import CallFlow, chain_lengths, chain_moments
-from codesign.candidates.kept_mixes import Both, Heights, Seen
+from codesign.candidates.kept_mixes import Both, Heights, Seen, crosses
 from codesign.candidates.loads import SAFE, Loads, Pooled, batches, most_held
 from codesign.candidates.outer import MemoryMixes, Rows, room_alone
 from codesign.performance import first_token_seconds, kv_bytes
@@ -48,8 +48,8 @@ _LOWER = 1.045
 """By how much memory that mixes take may lie below lines at the few that were seen."""
 _OF_MIXES = ("time of mixes", "capacity of mixes")
 """Rows through mixes of one task's calls that are kept or not, two of each."""
-_BETWEEN = 0.98
-"""Of what lies between two such mixes that were seen: experts that few calls wake make steps wave by so much."""
+_BETWEEN = 0.995
+"""Of what lies between two such mixes that were seen."""
 _APART = 1e-3
 """Shares of mixes that are not the same."""
 _NEVER_S = 1e12
@@ -654,7 +654,7 @@ class Edges:
         # Alone, each takes as much as it does by the rows of the set, which are as wide as its mixes let them be.
         most = [np.where(open_[:, :, None], self.promises[kind], np.inf).min(axis=1) for kind in self.kinds]
         room = self._in_room(room_alone(self.part, self.calls[cold].flow))
-        alone = 1.0 / np.min([*most, *self.replica.values(), room], axis=0)
+        alone = 1.0 / np.maximum(np.min([*most, *self.replica.values(), room], axis=0), _NOTHING)
         lines = np.maximum(lines + np.maximum(alone - lines.max(axis=1), 0.0)[:, None], 0.0) / _BETWEEN
         with_both = (seen.mixed & open_[:, cold] & open_[:, warm])[:, None, None]
         lines = np.where(open_[:, None, :], lines, 0.0)
@@ -802,18 +802,25 @@ class Edges:
         """By task whose history may be kept here: flows that keep none of it and most, what their mixes take of the
         replica, and what they take at least."""
         found: dict[str, tuple[int, int, Seen, Seen]] = {}
-        for task, own in self._kept_here.items() if self.part.closely else ():
-            cold, warm = self.look.pairs[own[0]]
-            room = room_alone(self.part, self.calls[cold].flow)
+        for task, own in self._kept_here.items() if self.closely else ():
+            pair = self.look.pairs[own[0]]
+            room = room_alone(self.part, self.calls[pair[0]].flow)
             memory = self._in_room(room)
-            by = [self._alone_takes(each, memory, (cold, warm)) for each in (self.promises, self._likely)]
-
-            def look(theta: Floats, pair: tuple[int, int] = (cold, warm), room: Floats = room) -> Both:
-                return self._mix_takes(pair, theta, room)
-
-            seen, likely = Seen.of(((by[0][0], by[1][0]), (by[0][1], by[1][1])), look)
-            found[task] = cold, warm, seen, likely.times(SAFE / _ROUNDING)
+            sure, likely = (self._alone_takes(each, memory, pair) for each in (self.promises, self._likely))
+            rows = np.flatnonzero(crosses(*sure))
+            if not len(rows):
+                continue
+            edges = self if len(rows) == self._count else Edges(self.look.take(rows))
+            ends = [tuple((steps[rows], held[rows]) for steps, held in both) for both in zip(sure, likely, strict=True)]
+            look = partial(edges._mix_takes, pair, room[rows])
+            seen, least = (each.among(self._count, rows) for each in Seen.of(ends[0], ends[1], look))  # type: ignore[arg-type]
+            found[task] = (*pair, seen, least.times(SAFE / _ROUNDING))
         return found
+
+    @property
+    def closely(self) -> bool:
+        """Are mixes looked at closely?  Gaps between tokens are known less well of them: rows are safer without."""
+        return self.part.closely and "itl" not in self.kinds
 
     def holding_mixes(self) -> Rows:
         """What a call/s of each flow takes at least of rows through mixes of one task's calls that are kept or not."""
@@ -833,7 +840,7 @@ class Edges:
         with np.errstate(divide="ignore"):
             return [(1.0 / most[:, v], 1.0 / memory[:, v]) for v in flows]
 
-    def _mix_takes(self, pair: tuple[int, int], theta: Floats, room: Floats) -> Both:
+    def _mix_takes(self, pair: tuple[int, int], room: Floats, theta: Floats) -> Both:
         """(steps, memory) that a call/s of a mix of two takes, `theta` [K] of it of the second: surely, likely."""
         look = self.look
         rates = [1.0 - theta[:, None], theta[:, None]]
