@@ -19,7 +19,7 @@ from scipy.special import ndtr
 from codesign.candidates.context import MomentBook, Slice
 from codesign.candidates.data import Bools, Floats, Ints
 from codesign.candidates.flows import CallFlow, chain_lengths, chain_moments
-from codesign.candidates.kept_mixes import Both, Heights, Seen, crosses
+from codesign.candidates.kept_mixes import ABOVE, Both, Heights, Seen, crosses
 from codesign.candidates.loads import SAFE, Loads, Pooled, batches, most_held
 from codesign.candidates.outer import MemoryMixes, Rows, room_alone
 from codesign.performance import first_token_seconds, kv_bytes
@@ -46,8 +46,8 @@ _FLAT = 0.005
 """What mixes carry more of their parts that is none."""
 _LOWER = 1.045
 """By how much memory that mixes take may lie below lines at the few that were seen."""
-_OF_MIXES = ("time of mixes", "capacity of mixes")
-"""Rows through mixes of one task's calls that are kept or not, two of each."""
+_OF_MIXES = ("time of mixes",) * (ABOVE - 2) + ("capacity of mixes",) * 2
+"""Rows through mixes of one task's calls that are kept or not."""
 _BETWEEN = 0.995
 """Of what lies between two such mixes that were seen."""
 _APART = 1e-3
@@ -579,7 +579,7 @@ class Edges:
     def mixed_names(self) -> tuple[str, ...]:
         """Of `rows`: memory may have several."""
         names, kept = (*self.row_names, *("capacity",) * (len(MIXES) * bool(self._kept_here))), self.kept_mixes
-        return (*names, *(name for name in _OF_MIXES for _ in range(2) if kept))
+        return (*names, *(_OF_MIXES if kept else ()))
 
     @cached_property
     def _kept_here(self) -> dict[str, list[int]]:
@@ -641,7 +641,7 @@ class Edges:
         """Rows [K, R', V] with those of mixes in place of all others, of sets of one task's calls, kept or not."""
         if not self.kept_mixes:
             return use
-        found = np.concatenate([use, np.zeros((self._count, 2 * len(_OF_MIXES), len(self.calls)))], axis=1)
+        found = np.concatenate([use, np.zeros((self._count, len(_OF_MIXES), len(self.calls)))], axis=1)
         tasks = {self.calls[v].task for v in chosen}
         if len(tasks) > 1 or not tasks <= self.kept_mixes.keys():
             return found

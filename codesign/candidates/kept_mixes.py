@@ -17,6 +17,8 @@ from codesign.candidates.data import Bools, Floats, Ints
 
 _LOOKS = 3
 """For the share at which steps and memory cross."""
+ABOVE = 6
+"""Lines above what mixes take: four of steps, and two of memory."""
 _CROSSING = 2
 """Number of the look at which steps and memory cross."""
 _BETWEEN = (0.25, 0.75)
@@ -118,9 +120,11 @@ class Seen:
         Between two, a curve that bends upwards is below such a line, and one that bends downwards below the next one.
         """
         taken = np.maximum(self.steps, self.memory)
-        lines = [self._line(taken, i, i + 1) for i in range(_CROSSING * 2)]
-        short = np.max(self.taken / self._largest(lines), axis=1, initial=1.0)
-        return [(start * short, slope * short) for start, slope in lines]
+        first, second = (np.stack([each[:, n] for n in (0, 1)]) for each in (self.between, self.taken))
+        theta = [self.theta[:, 0], first[0], self.theta[:, 1], first[1], *self.theta.T[2:]]
+        values = [taken[:, 0], second[0], taken[:, 1], second[1], *taken.T[2:]]
+        slopes = [np.diff(values[n : n + 2], axis=0)[0] / np.diff(theta[n : n + 2], axis=0)[0] for n in range(ABOVE)]
+        return [(values[n] - slope * theta[n], slope) for n, slope in enumerate(slopes)]
 
     def below(self) -> list[Heights]:
         """(height at 0, slope) [K] of lines that are at most what mixes take: of steps, and of memory.
