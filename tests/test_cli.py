@@ -613,7 +613,7 @@ def test_a_solver_that_is_known_to_be_wrong_is_refused(tmp_path: Path, monkeypat
     told = run("solve", str(tmp_path / "problem.yaml"))
     lp.require_version.cache_clear()
     assert told.exit_code == 1
-    assert "pip install 'highspy>=1.15.0'" in told.stderr
+    assert "pip install 'highspy>=1.15.0,!=1.16.0'" in told.stderr
     assert "unexpected" not in told.stderr
 
 

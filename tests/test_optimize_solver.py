@@ -52,6 +52,24 @@ def test_the_optimum_that_a_release_missed():
     assert model.values().tolist() == [0.0, 10.0]
 
 
+def test_the_optimum_that_presolve_lost():
+    """A fleet of the stress run, made small: 6 keeps every row exactly, highspy 1.16.0 calls 7.42 optimal."""
+    rows = [
+        ({5: 1, 6: 1}, 1), ({7: 1, 8: 1}, 1), ({5: 2, 9: -1}, 0), ({6: 1, 10: -1}, 0), ({7: 2.31, 11: -1}, 0),
+        ({8: 1, 12: -1}, 0), ({9: 1, 13: -2}, 0), ({10: 4, 14: -2}, 0), ({11: 1, 15: -2}, 0), ({12: 4, 16: -2}, 0),
+        ({0: -1, 2: -1, 13: 1}, 0), ({1: -1, 14: 1}, 0), ({0: -1, 2: -1, 3: -1, 15: 1}, 0), ({1: -1, 16: 1}, 0),
+        ({0: 0.55, 1: 0.32, 2: 0.39, 3: 0.22, 5: 0.0011771416457866718, 7: 0.0015302841395226732}, 1),
+        ({3: 0.14, 4: -1}, 0), ({2: 0.24, 3: 0.14, 4: -1, 12: 6.940613073071007e-08}, 0),
+        ({2: -1, 17: 2}, 0), ({2: 1, 17: -2}, 0),
+    ]  # fmt: skip
+    matrix = [[terms.get(column, 0.0) for column in range(18)] for terms, _ in rows]
+    upper = [limit for _, limit in rows]
+    lower = [1.0, 1.0, *[-INF] * 17]
+    whole = [column in (0, 1, 2, 3, 9, 10, 11, 12, 17) for column in range(18)]
+    model = solver(matrix, [5, 3, 4, 2, 3, *[0] * 13], lower, upper, upper=[*[INF] * 17, 1.0], whole=whole)
+    assert model.run().objective == pytest.approx(6.0, rel=1e-6)
+
+
 @pytest.mark.parametrize("size", [1e15, 1e18, 1e-12, 1e-30])
 @pytest.mark.parametrize("whole", [None, [True, False]])
 def test_rows_of_any_size_bind(size, whole):
@@ -323,10 +341,11 @@ def test_every_status_that_hi_ghs_knows_is_told_apart():
 # ---- its version and its words ----------------------------------------------------------------------------
 
 
-def test_a_version_that_is_known_to_be_wrong_is_refused(monkeypatch):
-    monkeypatch.setattr(lp, "version", lambda _: "1.14.0")
+@pytest.mark.parametrize("wrong", ["1.14.0", "1.16.0"])
+def test_a_version_that_is_known_to_be_wrong_is_refused(monkeypatch, wrong):
+    monkeypatch.setattr(lp, "version", lambda _: wrong)
     lp.require_version.cache_clear()
-    with pytest.raises(SolverError, match=r"highspy 1\.14\.0 .*pip install 'highspy>=1\.15"):
+    with pytest.raises(SolverError, match=rf"highspy {wrong} .*pip install 'highspy>=1\.15\.0,!=1\.16\.0'"):
         Solver()
     lp.require_version.cache_clear()
 
@@ -335,6 +354,8 @@ def test_the_range_of_the_package_starts_at_the_first_version():
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = next(each for each in project["dependencies"] if each.startswith("highspy"))
     assert wanted.startswith(f"highspy>={'.'.join(map(str, lp.FIRST_VERSION))}".removesuffix(".0"))
+    for wrong in lp.WRONG_VERSIONS:
+        assert f"!={'.'.join(map(str, wrong))}" in wanted
 
 
 def test_standard_output_stays_clean():

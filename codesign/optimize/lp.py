@@ -20,6 +20,8 @@ from codesign.optimize import equilibrate as eq
 
 FIRST_VERSION = (1, 15, 0)
 """Of highspy. 1.14.0 calls 11 optimal where 10 is (minimise 2x + y with 2x + y ≥ 10, x binary, y ≥ 9)."""
+WRONG_VERSIONS = frozenset({(1, 16, 0)})
+"""Later ones that are wrong. 1.16.0's presolve loses optima: 7.42 for 6 (findings/highs-presolve-loses-optimum.sh)."""
 
 AT_ZERO, BASIC = highspy.HighsBasisStatus.kLower, highspy.HighsBasisStatus.kBasic
 """Places in a basis, of columns at their lower bound and of slack rows."""
@@ -308,12 +310,16 @@ def require_version() -> None:
     """Refuse a HiGHS that is known to be wrong."""
     found = version("highspy")
     numbers = tuple(int(part) for part in found.split(".")[:3] if part.isdecimal())
-    if numbers < FIRST_VERSION:
-        least = ".".join(map(str, FIRST_VERSION))
+    if numbers < FIRST_VERSION or numbers in WRONG_VERSIONS:
+        wanted = [f">={_written(FIRST_VERSION)}", *(f"!={_written(wrong)}" for wrong in sorted(WRONG_VERSIONS))]
         raise SolverError(
-            f"highspy {found} is known to call wrong points optimal; install a later one: "
-            f"pip install 'highspy>={least}'"
+            f"highspy {found} is known to call wrong points optimal; install another one: "
+            f"pip install 'highspy{','.join(wanted)}'"
         )
+
+
+def _written(numbers: tuple[int, ...]) -> str:
+    return ".".join(map(str, numbers))
 
 
 def done(status: Any, what: str, hint: bool = False, crossed: bool = False) -> None:
